@@ -1,0 +1,436 @@
+"""Folders of recorded frames: `<root>/<split>/{rgb,depth,thermal,audio,label}/<NAME>.<ext>`.
+
+| folder  | files                              | becomes                                                    |
+|---------|------------------------------------|------------------------------------------------------------|
+| rgb     | jpg or png, 8-bit colour           | uint8 (H, W, 3), order R G B                               |
+| depth   | png, 16-bit, millimetres, 0 = none | float32 (H, W), metres, NaN = invalid                      |
+| thermal | png, 16-bit, kelvin * 64           | float32 (H, W), kelvin                                     |
+|         | png, 8-bit                         | float32 (H, W), grey value, `radiometric` False            |
+| audio   | wav, 16 kHz mono 16-bit            | float32 (n,), in [-1, 1); ends at the images' stamp        |
+| label   | png, 8-bit, 255 = unlabelled       | uint8 (H, W), class index                                  |
+
+Any of these folders may be missing, and so may single files. Beside them may lie
+
+* `<root>/classes.json`: `{"fine": [{"id", "name"}], "coarse_names", "fine_to_coarse", "scene_names"}`, all
+  but `fine` optional, or `{"names": [...], "ignore": id}`, where `ignore` is the label of pixels nobody
+  knows;
+* `<split>/boxes_coco.json`: boxes in COCO's form, category ids = fine label ids, crowds left out. Frames that
+  it does not list have the boxes of their label map's connected components;
+* `<split>/scene.json`: `{NAME: [names of the scene classes present]}`.
+
+Nothing is decoded before it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from robust_perception import units
+from robust_perception.vocabulary import (
+    AUDIO_RATE,
+    IMAGE_MODALITIES,
+    MODALITIES,
+    UNLABELLED,
+    Array,
+    Modality,
+    SensorFrame,
+)
+
+MINIMUM_COMPONENT_AREA = 30
+"""Connected components of fewer pixels give no box: at a label's border single pixels break off."""
+
+FRAME_PERIOD_NS = 1_000_000_000
+"""Frame i of a split carries the stamp (i + 1) * FRAME_PERIOD_NS: recorded folders have no clock."""
+
+_EXTENSIONS = {
+    "rgb": (".jpg", ".jpeg", ".png"),
+    "depth": (".png",),
+    "thermal": (".png",),
+    "audio": (".wav",),
+    "label": (".png",),
+}
+
+
+class DatasetError(ValueError):
+    """A data folder is not of its layout; names the file, what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Class names of a data set and the way from stored label values to class indices.
+
+    Attributes:
+        names: class index -> name; index 0 is the background.
+        label_to_class: uint8 (256,), stored label value -> class index, 255 = unlabelled or not a class.
+        label_count: number of label values that may be stored; 255 may be stored besides.
+        scene_names: names of the scene classes.
+    """
+
+    names: tuple[str, ...]
+    label_to_class: npt.NDArray[np.uint8]
+    label_count: int
+    scene_names: tuple[str, ...] = ()
+
+    @classmethod
+    def plain(cls, names: Sequence[str], ignore: int | None = None, scene: Sequence[str] = ()) -> ClassTable:
+        """Labels that are class indices already; `ignore` is a further value meaning "unlabelled"."""
+        table = np.full(256, UNLABELLED, dtype=np.uint8)
+        table[: len(names)] = np.arange(len(names))
+        count = len(names)
+        if ignore is not None:
+            table[ignore] = UNLABELLED
+            if ignore == len(names) - 1:
+                names = names[:-1]
+        return cls(tuple(names), table, count, tuple(scene))
+
+    @classmethod
+    def read(cls, path: Path, classes: str) -> ClassTable:
+        """Read `classes.json`; `classes` is "fine" or "coarse"."""
+        content = read_json(path)
+        if not isinstance(content, dict) or not ("fine" in content or "names" in content):
+            msg = f"{path}: expected an object with 'fine' or 'names', got {_shorten(content)}"
+            raise DatasetError(msg)
+        scene = [str(name) for name in content.get("scene_names", ())]
+        if "names" in content:
+            _need_fine(path, classes)
+            return cls.plain([str(n) for n in content["names"]], content.get("ignore"), scene)
+        try:
+            entries = sorted((int(entry["id"]), str(entry["name"])) for entry in content["fine"])
+        except (TypeError, KeyError, ValueError):
+            msg = f"{path}: expected 'fine' as a list of {{id, name}}, got {_shorten(content['fine'])}"
+            raise DatasetError(msg) from None
+        if [number for number, _ in entries] != list(range(len(entries))) or len(entries) > UNLABELLED:
+            ids = [number for number, _ in entries]
+            msg = f"{path}: expected ids 0..n-1 with n <= {UNLABELLED}, got {ids}"
+            raise DatasetError(msg)
+        fine = cls.plain([name for _, name in entries], scene=scene)
+        if "coarse_names" not in content:
+            _need_fine(path, classes)
+        return fine if classes == "fine" else fine._coarse(path, content)
+
+    def _coarse(self, path: Path, content: Mapping[str, Any]) -> ClassTable:
+        names = tuple(str(name) for name in content["coarse_names"])
+        mapping = content.get("fine_to_coarse")
+        fits = isinstance(mapping, list) and len(mapping) == self.label_count
+        if not fits or not all(isinstance(m, int) and 0 <= m < len(names) for m in mapping or ()):
+            msg = (
+                f"{path}: expected 'fine_to_coarse' with {self.label_count} indices below {len(names)}, "
+                f"got {_shorten(mapping)}"
+            )
+            raise DatasetError(msg)
+        table = np.full(256, UNLABELLED, dtype=np.uint8)
+        table[: self.label_count] = np.asarray(mapping, dtype=np.uint8)
+        return ClassTable(names, table, self.label_count, self.scene_names)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One instant of a data folder.
+
+    Attributes:
+        name: stem of its files.
+        frames: what the sensors measured, in canonical units; images are of one size.
+        label: uint8 (H, W), class index, 255 = unlabelled; None without a label file.
+        boxes: float32 (n, 4), [x1, y1, x2, y2] in pixels, x2 and y2 exclusive; None when nobody knows.
+        class_ids: int64 (n,), class index of each box, 1..K.
+        scene: float32 (k,), 1 where the scene class is present; None when nobody knows.
+    """
+
+    name: str
+    frames: Mapping[Modality, SensorFrame]
+    label: npt.NDArray[np.uint8] | None
+    boxes: npt.NDArray[np.float32] | None
+    class_ids: npt.NDArray[np.int64] | None
+    scene: npt.NDArray[np.float32] | None
+
+
+class FolderDataset(Sequence[Sample]):
+    """One split of a data folder, decoded sample by sample, in the order of names.
+
+    Args:
+        root: the folder that holds the splits.
+        split: name of the split's folder.
+        classes: "fine" for the stored labels, "coarse" for the groups that `classes.json` defines.
+        class_names: names of the classes (index 0 = background) for a folder without `classes.json`, as the
+            model that reads it knows them; ignored where there is one.
+
+    Raises:
+        DatasetError: no such split, no sensor in it, `classes.json` missing or not of its form.
+    """
+
+    def __init__(
+        self, root: Path | str, split: str, classes: str = "fine", class_names: Sequence[str] | None = None
+    ) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.folder = self.root / split
+        if classes not in ("fine", "coarse"):
+            msg = f"classes of a data set are 'fine' or 'coarse', got {classes!r}"
+            raise DatasetError(msg)
+        if not self.folder.is_dir():
+            there = sorted(p.name for p in self.root.iterdir() if p.is_dir()) if self.root.is_dir() else []
+            msg = f"{self.folder}: expected a folder, got none; {self.root} holds {there or 'nothing'}"
+            raise DatasetError(msg)
+        self._files = {kind: _index(self.folder / kind, _EXTENSIONS[kind]) for kind in _EXTENSIONS}
+        self.modalities: tuple[Modality, ...] = tuple(m for m in MODALITIES if self._files[m.value])
+        if not self.modalities:
+            msg = f"{self.folder}: expected files in at least one of rgb, depth, thermal, audio, got none"
+            raise DatasetError(msg)
+        names = {name for m in self.modalities for name in self._files[m.value]}
+        self.names: tuple[str, ...] = tuple(sorted(names))
+        self._table = self._classes(classes, class_names)
+        self._boxes = _CocoBoxes.read(self.folder / "boxes_coco.json", self._table)
+        self._scene = self._scene_labels()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class index -> name; index 0 is the background."""
+        return self._table.names
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """Scene class index -> name; empty when the data set has none."""
+        return self._table.scene_names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Decode one sample, or a list of them for a slice.
+
+        Raises:
+            DatasetError: a file cannot be decoded or is not of its kind; images of one sample differ in size.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        name = self.names[position]
+        stamp = (position + 1) * FRAME_PERIOD_NS
+        frames = {m: self.frame(m, name, stamp) for m in self.modalities if name in self._files[m.value]}
+        label = self._label(name)
+        shapes = {m.value: f.data.shape[:2] for m, f in frames.items() if m in IMAGE_MODALITIES}
+        if label is not None:
+            shapes["label"] = label.shape
+        if len(set(shapes.values())) > 1:
+            msg = f"{self.folder}: expected images of one size for {name!r}, got {shapes}"
+            raise DatasetError(msg)
+        boxes, class_ids = self._boxes_of(name, label)
+        return Sample(name, frames, label, boxes, class_ids, self._scene.get(name))
+
+    def path(self, modality: Modality, name: str) -> Path | None:
+        """The file of one sensor in one sample; None where it is missing."""
+        return self._files[modality.value].get(name)
+
+    def frame(self, modality: Modality, name: str, stamp_ns: int) -> SensorFrame:
+        """Decode one sensor's file; `stamp_ns` is the instant of the images and the end of the sound."""
+        path = self._files[modality.value][name]
+        if modality is Modality.AUDIO:
+            samples = read_wav(path)
+            return SensorFrame(modality, samples, stamp_ns - samples.size * FRAME_PERIOD_NS // AUDIO_RATE)
+        if modality is Modality.RGB:
+            return SensorFrame(modality, read_rgb(path), stamp_ns)
+        stored = _decode(path, cv2.IMREAD_UNCHANGED)
+        if modality is Modality.DEPTH:
+            _check_grey(path, stored, (np.uint16,))
+            return SensorFrame(modality, units.depth_from_counts(stored), stamp_ns)
+        _check_grey(path, stored, (np.uint16, np.uint8))
+        if stored.dtype == np.uint8:
+            return SensorFrame(modality, units.thermal_from_grey(stored), stamp_ns, radiometric=False)
+        return SensorFrame(modality, units.thermal_from_counts(stored), stamp_ns)
+
+    def _classes(self, classes: str, class_names: Sequence[str] | None) -> ClassTable:
+        path = self.root / "classes.json"
+        if path.is_file():
+            return ClassTable.read(path, classes)
+        if class_names is not None:
+            return ClassTable.plain(list(class_names))
+        if self._files["label"]:
+            msg = f"{path}: expected the labels' class names, got no such file; give class_names instead"
+            raise DatasetError(msg)
+        return ClassTable.plain([])
+
+    def _label(self, name: str) -> npt.NDArray[np.uint8] | None:
+        path = self._files["label"].get(name)
+        if path is None:
+            return None
+        stored = _decode(path, cv2.IMREAD_UNCHANGED)
+        _check_grey(path, stored, (np.uint8,))
+        values = stored.astype(np.uint8, copy=False)
+        wrong = np.unique(values[(values >= self._table.label_count) & (values != UNLABELLED)])
+        if wrong.size:
+            allowed = f"label values below {self._table.label_count} or {UNLABELLED}"
+            msg = f"{path}: expected {allowed}, got {wrong.tolist()}"
+            raise DatasetError(msg)
+        label: npt.NDArray[np.uint8] = self._table.label_to_class[values]
+        return label
+
+    def _boxes_of(
+        self, name: str, label: npt.NDArray[np.uint8] | None
+    ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64] | None]:
+        listed = self._boxes.get(name)
+        if listed is not None:
+            return listed
+        return (None, None) if label is None else boxes_of_label(label)
+
+    def _scene_labels(self) -> dict[str, npt.NDArray[np.float32]]:
+        path = self.folder / "scene.json"
+        if not path.is_file():
+            return {}
+        content = read_json(path)
+        known = self.scene_names
+        labels = {}
+        for name, present in content.items() if isinstance(content, dict) else [("", content)]:
+            if not isinstance(present, list) or not set(present) <= set(known):
+                msg = f"{path}: expected a list out of {list(known)} for {name!r}, got {_shorten(present)}"
+                raise DatasetError(msg)
+            labels[str(name)] = np.array([scene in present for scene in known], dtype=np.float32)
+        return labels
+
+
+def boxes_of_label(
+    label: npt.NDArray[np.uint8], minimum_area: int = MINIMUM_COMPONENT_AREA
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Boxes around the 8-connected components of every foreground class.
+
+    Args:
+        label: uint8 (H, W), class index, 0 = background, 255 = unlabelled.
+        minimum_area: components of fewer pixels are left out.
+
+    Returns:
+        Boxes float32 (n, 4), xyxy in pixels, and their class indices int64 (n,); by class, then from top to
+        bottom.
+    """
+    boxes: list[tuple[int, int, int, int]] = []
+    class_ids: list[int] = []
+    for class_id in np.unique(label):
+        if class_id in (0, UNLABELLED):
+            continue
+        mask = (label == class_id).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        for x, y, width, height, area in stats[1:count].tolist():
+            if area >= minimum_area:
+                boxes.append((x, y, x + width, y + height))
+                class_ids.append(int(class_id))
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(class_ids, dtype=np.int64)
+
+
+class _CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]):
+    """Boxes and class indices by sample name, out of a file in COCO's form."""
+
+    @classmethod
+    def read(cls, path: Path, table: ClassTable) -> _CocoBoxes:
+        """Read the file; empty when there is none."""
+        boxes = cls()
+        if not path.is_file():
+            return boxes
+        content = read_json(path)
+        try:
+            names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+            rows: dict[str, list[tuple[list[float], int]]] = {name: [] for name in names.values()}
+            for annotation in content["annotations"]:
+                category = int(annotation["category_id"])
+                if not 0 <= category < table.label_count:
+                    msg = f"{path}: expected category ids below {table.label_count}, got {category}"
+                    raise DatasetError(msg)
+                x, y, width, height = (float(v) for v in annotation["bbox"])
+                class_id = int(table.label_to_class[category])
+                if class_id not in (0, UNLABELLED) and not annotation.get("iscrowd", 0):
+                    rows[names[annotation["image_id"]]].append(([x, y, x + width, y + height], class_id))
+        except (KeyError, TypeError) as error:
+            msg = f"{path}: expected COCO's images and annotations, got {error!r} while reading them"
+            raise DatasetError(msg) from None
+        for name, found in rows.items():
+            corners = np.array([row for row, _ in found], dtype=np.float32).reshape(-1, 4)
+            boxes[name] = corners, np.array([class_id for _, class_id in found], dtype=np.int64)
+        return boxes
+
+
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode a colour picture to uint8 (H, W, 3), order R G B; DatasetError when it cannot be decoded."""
+    bgr = _decode(path, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_wav(path: Path) -> npt.NDArray[np.float32]:
+    """Read 16 kHz mono 16-bit sound to float32 (n,) in [-1, 1); DatasetError when it is anything else."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            got = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError, OSError) as error:
+        msg = f"{path}: expected a wav file, got one that cannot be read ({error})"
+        raise DatasetError(msg) from None
+    if got != (1, 2, AUDIO_RATE) or not data:
+        msg = (
+            f"{path}: expected 1 channel, 2 bytes a sample, {AUDIO_RATE} Hz, "
+            f"got {got[0]}, {got[1]}, {got[2]} and {len(data)} bytes"
+        )
+        raise DatasetError(msg)
+    return units.audio_from_pcm16(np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False))
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; DatasetError when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: expected a JSON file, got {error}"
+        raise DatasetError(msg) from None
+
+
+def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in extensions:
+            continue
+        if path.stem in files:
+            got = f"{files[path.stem].name} and {path.name}"
+            msg = f"{folder}: expected one file named {path.stem!r}, got {got}"
+            raise DatasetError(msg)
+        files[path.stem] = path
+    return files
+
+
+def _decode(path: Path, flags: int) -> Array:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        size = path.stat().st_size if path.exists() else 0
+        msg = f"{path}: expected a jpg or png picture, got {size} bytes that cannot be decoded"
+        raise DatasetError(msg)
+    return image
+
+
+def _check_grey(path: Path, image: Array, dtypes: tuple[type[np.generic], ...]) -> None:
+    if image.ndim != 2 or image.dtype not in dtypes:
+        names = " or ".join(np.dtype(d).name for d in dtypes)
+        msg = f"{path}: expected a {names} picture with one channel, got {image.dtype} of shape {image.shape}"
+        raise DatasetError(msg)
+
+
+def _need_fine(path: Path, classes: str) -> None:
+    if classes != "fine":
+        msg = f"{path}: expected 'coarse_names' and 'fine_to_coarse' for coarse classes, got neither"
+        raise DatasetError(msg)
+
+
+def _shorten(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

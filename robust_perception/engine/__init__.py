@@ -1,0 +1,1 @@
+"""Runs exported graphs: manifest, backends, latent cache, self-check. Needs no torch."""

@@ -1,0 +1,233 @@
+"""From a frame set to a perception: encode what is new, fuse what is alive, decode.
+
+A sensor's latents are kept until its next frame: a 9 Hz thermal camera beside a 30 Hz colour camera is
+encoded nine times a second. A frame is new when it is another measurement, by its stamp and its array, never
+by its content.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from robust_perception.engine import postprocess, selfcheck
+from robust_perception.engine.choice import Check, choose
+from robust_perception.engine.errors import EngineError, FrameError
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.models import find_model
+from robust_perception.engine.pipeline import Latents, Pipeline
+from robust_perception.engine.protocol import Backend
+from robust_perception.preprocess import INPUT_DTYPES, input_shape, prepare
+from robust_perception.vocabulary import (
+    MODALITIES,
+    FrameSet,
+    Modality,
+    Pattern,
+    Perception,
+    Reason,
+    SensorFrame,
+)
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs.
+
+    Attributes:
+        backend: name of the backend.
+        precision: element type of its arithmetic.
+        device: where it runs.
+        rejected: for every backend that was passed over, its name and the reason.
+        model: the model's name.
+        version: the model's version.
+        sha: SHA-256 of the model's manifest, which holds those of its files.
+    """
+
+    backend: str
+    precision: str
+    device: str
+    rejected: tuple[str, ...]
+    model: str
+    version: str
+    sha: str
+
+
+class Engine:
+    """A loaded model. One caller at a time.
+
+    Attributes:
+        manifest: what the model folder says about itself.
+        info: what runs.
+        score_threshold: least score of a published box for every pattern; None = the manifest's, per pattern.
+    """
+
+    def __init__(self, pipeline: Pipeline, info: EngineInfo, folder: Path) -> None:
+        self.manifest = pipeline.manifest
+        self.info = info
+        self.folder = folder
+        self.score_threshold: float | None = None
+        self._pipeline = pipeline
+        self._cache: dict[Modality, tuple[SensorFrame, Latents]] = {}
+
+    @classmethod
+    def load(cls, model: Path | str, backend: str = "auto", threads: int | None = None) -> Engine:
+        """Load a model and check it against a few of its own reference outputs.
+
+        Args:
+            model: a model folder, or the name of an installed model.
+            backend: one of `choice.CHOICES`; a named one is never replaced by another.
+            threads: threads of one operator; None = the cores this process may use.
+
+        Raises:
+            EngineError: no such model, a file of it is missing or damaged, no backend runs it, or it does not
+                give its reference outputs; the message says which and what to do.
+        """
+        folder = find_model(model)
+        manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
+        built, rejected = choose(folder, manifest, backend, threads, _checker(folder, manifest))
+        info = EngineInfo(
+            backend=built.name,
+            precision=built.precision,
+            device=built.device,
+            rejected=rejected,
+            model=manifest.name,
+            version=manifest.version,
+            sha=manifest.sha256,
+        )
+        return cls(Pipeline(manifest, built), info, folder)
+
+    def infer(self, frame_set: FrameSet) -> Perception:
+        """Perceive.
+
+        Frames of modalities the model does not have are left out, and the perception's frame set says so.
+
+        Args:
+            frame_set: frames in canonical units.
+
+        Returns:
+            Label map and boxes at the size of the reference frame, or at the model's size when that is sound.
+
+        Raises:
+            FrameError: a frame cannot be made a network input; it names the sensor.
+            EngineError: no frame is left that the model knows.
+        """
+        start = time.perf_counter()
+        used = self._known(frame_set)
+        timings: dict[str, float] = {}
+        latents = {m: self._latents(frame, timings) for m, frame in used.frames.items()}
+        before = time.perf_counter()
+        raw = self._pipeline.fuse(latents, used.pattern)
+        timings["fuse"] = _milliseconds(before)
+
+        before = time.perf_counter()
+        threshold = self.score_threshold
+        found = postprocess.detections(
+            raw.boxes.astype(np.float32, copy=False),
+            raw.box_scores.astype(np.float32, copy=False),
+            self.manifest.threshold(used.pattern) if threshold is None else threshold,
+            self.manifest.nms_iou,
+            self.manifest.max_detections,
+        )
+        label_map, boxes = raw.label_map.astype(np.uint8, copy=False), found.boxes
+        if used.reference.is_image:
+            height, width = used.frames[used.reference].data.shape[:2]
+            label_map = postprocess.resize_label_map(label_map, (height, width))
+            boxes = postprocess.resize_boxes(boxes, self.manifest.size, (height, width))
+        timings["decode"] = _milliseconds(before)
+        timings["total"] = _milliseconds(start)
+        return Perception(
+            frame_set=used,
+            label_map=label_map,
+            boxes=boxes,
+            scores=found.scores,
+            class_ids=found.class_ids,
+            scene=raw.scene.astype(np.float32, copy=False),
+            confidence=float(raw.confidence[0]),
+            timings_ms=timings,
+        )
+
+    def reset(self) -> None:
+        """Forget the latents of every sensor."""
+        self._cache.clear()
+
+    def check(self, patterns: tuple[Pattern, ...] | None = None) -> tuple[selfcheck.CheckResult, ...]:
+        """Compare with the stored references.
+
+        Args:
+            patterns: which to compare; None = all of the model.
+
+        Returns:
+            One result a pattern; empty when the model has no references.
+        """
+        references = selfcheck.read_references(self.folder, self._pipeline)
+        if references is None:
+            return ()
+        return selfcheck.compare(self._pipeline, references, patterns or self.manifest.patterns)
+
+    def _known(self, frame_set: FrameSet) -> FrameSet:
+        modalities = self.manifest.modalities
+        if all(m in modalities for m in frame_set.pattern):
+            return frame_set
+        frames = {m: frame for m, frame in frame_set.frames.items() if m in modalities}
+        if not frames:
+            known = ", ".join(m.value for m in modalities)
+            msg = f"model {self.manifest.name}: expected a frame of {known}, got only {frame_set.pattern}"
+            raise EngineError(msg)
+        unknown = {m: Reason.DISABLED for m in frame_set.frames if m not in frames}
+        first = next(m for m in MODALITIES if m in frames)
+        reference = frame_set.reference if frame_set.reference in frames else first
+        return replace(
+            frame_set,
+            pattern=Pattern.of(frames),
+            frames=frames,
+            reference=reference,
+            header_age_ns={m: age for m, age in frame_set.header_age_ns.items() if m in frames},
+            arrival_age_ns={m: age for m, age in frame_set.arrival_age_ns.items() if m in frames},
+            absent={**frame_set.absent, **unknown},
+        )
+
+    def _latents(self, frame: SensorFrame, timings: dict[str, float]) -> Latents:
+        cached = self._cache.get(frame.modality)
+        # By identity of the array, not by stamp alone: a bag that starts over repeats its stamps. The cache
+        # holds the array, so its identity cannot be given to another one.
+        if cached is not None and cached[0].stamp_ns == frame.stamp_ns and cached[0].data is frame.data:
+            return cached[1]
+        start = time.perf_counter()
+        try:
+            prepared = prepare(frame, self.manifest.size)
+        except ValueError as error:
+            raise FrameError(frame.modality, str(error)) from None
+        latents = self._pipeline.encode(frame.modality, prepared)
+        self._cache[frame.modality] = (frame, latents)
+        timings[f"encode/{frame.modality.value}"] = _milliseconds(start)
+        return latents
+
+
+def warm_up(engine: Engine) -> None:
+    """Run every graph once on blank frames, so that the first real frame is not the slowest."""
+    frames = {}
+    for modality in engine.manifest.modalities:
+        shape = input_shape(modality, engine.manifest.size)
+        data = np.zeros(shape, dtype=INPUT_DTYPES[modality])
+        frames[modality] = SensorFrame(modality, data, 0)
+    engine.infer(FrameSet(Pattern.of(frames), frames, next(iter(frames))))
+    engine.reset()
+
+
+def _checker(folder: Path, manifest: Manifest) -> Check:
+    def check(backend: Backend) -> None:
+        pipeline = Pipeline(manifest, backend)
+        references = selfcheck.read_references(folder, pipeline)
+        if references is not None:
+            # The richest and the poorest: every encoder, and the most that can be absent.
+            patterns = dict.fromkeys((manifest.patterns[0], manifest.patterns[-1]))
+            selfcheck.require(selfcheck.compare(pipeline, references, patterns), manifest.name)
+
+    return check
+
+
+def _milliseconds(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3

@@ -1,0 +1,279 @@
+"""What a model folder holds: its graphs, their tensors and hashes, class names and thresholds.
+
+The manifest is the root of trust of a model folder: a file is opened only after its size was compared with
+the manifest's, and parsed only after its SHA-256 was. Names of files are plain names inside the folder.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robust_perception.engine.errors import ManifestError, ModelFileError
+from robust_perception.vocabulary import Modality, Pattern, patterns_of
+
+FILE_NAME = "manifest.json"
+SCHEMA = 1
+
+MAXIMUM_MANIFEST_BYTES = 1 << 20
+"""A manifest is some kilobytes; anything above this is not one and is not read."""
+
+MAXIMUM_FILE_BYTES = 1 << 31
+"""No file of a model may claim more: ONNX's own limit for one graph."""
+
+MEND = "restore the model folder, or export it again with `robust-perception export`"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, element type (numpy's name) and static shape of a graph's input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name or any(side < 1 for side in self.shape):
+            msg = f"tensor {self.name!r}: expected a name and a shape of positive integers, got {self.shape}"
+            raise ManifestError(msg)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """A file of the model folder, its SHA-256 (hexadecimal) and its size in bytes."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if self.file != Path(self.file).name or self.file in ("", ".", "..") or "\\" in self.file:
+            msg = f"expected a plain file name inside the model folder, got {self.file!r}"
+            raise ManifestError(msg)
+        if len(self.sha256) != 64 or not set(self.sha256) <= set("0123456789abcdef"):
+            msg = f"{self.file}: expected a SHA-256 of 64 hexadecimal digits, got {self.sha256!r}"
+            raise ManifestError(msg)
+        if not 0 < self.bytes <= MAXIMUM_FILE_BYTES:
+            msg = f"{self.file}: expected a size from 1 to {MAXIMUM_FILE_BYTES} bytes, got {self.bytes}"
+            raise ManifestError(msg)
+
+    @classmethod
+    def of(cls, path: Path) -> FileSpec:
+        """Describe a file that exists."""
+        return cls(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+
+    def read(self, folder: Path) -> builtins.bytes:
+        """The file's content.
+
+        Raises:
+            ModelFileError: missing, of another size (nothing is read then), or of another SHA-256.
+        """
+        path = folder / self.file
+        self.check_size(folder)
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.sha256:
+            msg = f"{path}: expected sha256 {self.sha256}, got {digest}; damaged or foreign: {MEND}"
+            raise ModelFileError(msg)
+        return content
+
+    def check_size(self, folder: Path) -> None:
+        """Compare the file's size with the manifest's without opening it; ModelFileError when it differs."""
+        path = folder / self.file
+        if not path.is_file():
+            msg = f"{path}: expected a file of {self.bytes} bytes (sha256 {self.sha256}), got none: {MEND}"
+            raise ModelFileError(msg)
+        size = path.stat().st_size
+        if size != self.bytes:
+            msg = (
+                f"{path}: expected {self.bytes} bytes (sha256 {self.sha256}), got {size} bytes; "
+                f"cut short, a placeholder, or foreign: {MEND}"
+            )
+            raise ModelFileError(msg)
+
+
+@dataclass(frozen=True)
+class GraphSpec(FileSpec):
+    """An ONNX file and the tensors that go in and come out, in the graph's order."""
+
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A model as its exporter described it.
+
+    Attributes:
+        name: the model's name.
+        version: its version.
+        created: date of the export, ISO 8601.
+        license: SPDX identifier or words.
+        size: (H, W) of the image inputs, pixels.
+        modalities: the sensors it knows, in the order of `MODALITIES`.
+        class_names: label id -> name; index 0 is the background.
+        scene_names: scene class -> name; may be empty.
+        score_threshold: pattern's bits -> least score of a published box; every pattern of `modalities`.
+        nms_iou: boxes of one class that overlap more than this are one object.
+        max_detections: most boxes of one frame.
+        graphs: `encoder_<modality>` for every modality, and `fusion`.
+        references: inputs and outputs to check a loaded model against; None when there are none.
+        training: command, seed, data, config_sha256.
+        exporter: versions of what wrote the graphs.
+    """
+
+    name: str
+    version: str
+    created: str
+    license: str
+    size: tuple[int, int]
+    modalities: tuple[Modality, ...]
+    class_names: tuple[str, ...]
+    scene_names: tuple[str, ...]
+    score_threshold: Mapping[int, float]
+    graphs: Mapping[str, GraphSpec]
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    references: FileSpec | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    exporter: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = {encoder_name(m) for m in self.modalities} | {"fusion"}
+        _expect(set(self.graphs) == expected, "graphs", sorted(expected), sorted(self.graphs))
+        bits = {p.bits for p in self.patterns}
+        _expect(
+            set(self.score_threshold) == bits, "score_threshold", sorted(bits), sorted(self.score_threshold)
+        )
+        in_range = all(0.0 <= t <= 1.0 for t in self.score_threshold.values())
+        _expect(in_range, "score_threshold", "values from 0 to 1", dict(self.score_threshold))
+        _expect(min(self.size) > 0, "size", "[H, W] in pixels", self.size)
+        known = 2 <= len(self.class_names) <= 255 and len(set(self.class_names)) == len(self.class_names)
+        _expect(known, "class_names", "2 to 255 names, each once, background first", self.class_names)
+        _expect(0.0 < self.nms_iou <= 1.0, "nms_iou", "a value in (0, 1]", self.nms_iou)
+        _expect(self.max_detections > 0, "max_detections", "a positive count", self.max_detections)
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """Every pattern this model serves, richest first."""
+        return patterns_of(self.modalities)
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the model: SHA-256 of the manifest as `save` writes it; it holds every file's own."""
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
+
+    def threshold(self, pattern: Pattern) -> float:
+        """Least score of a published box under `pattern`."""
+        return self.score_threshold[pattern.bits]
+
+    def to_text(self) -> str:
+        """The manifest as JSON."""
+        content: dict[str, Any] = {"schema": SCHEMA, **asdict(self)}
+        content["modalities"] = [m.value for m in self.modalities]
+        content["score_threshold"] = {str(b): value for b, value in sorted(self.score_threshold.items())}
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def save(self, folder: Path) -> Path:
+        """Write `manifest.json` into the folder and return its path."""
+        path = folder / FILE_NAME
+        path.write_text(self.to_text(), encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, folder: Path, check_files: bool = True) -> Manifest:
+        """Read a model folder's manifest.
+
+        Args:
+            folder: the model folder.
+            check_files: compare every file's size and SHA-256 too; whoever reads them through `FileSpec.read`
+                may leave it out, because that checks them as well.
+
+        Raises:
+            ManifestError: missing, too large, not JSON, another schema, or a value that is not allowed.
+            ModelFileError: a file is missing or is not the one described.
+        """
+        path = folder / FILE_NAME
+        manifest = cls._from_json(path, _read_bounded(path))
+        files: list[FileSpec] = list(manifest.graphs.values())
+        if manifest.references is not None:
+            files.append(manifest.references)
+        for file in files:
+            file.check_size(folder)
+        if check_files:
+            for file in files:
+                file.read(folder)
+        return manifest
+
+    @classmethod
+    def _from_json(cls, path: Path, text: str) -> Manifest:
+        try:
+            content = json.loads(text)
+            schema = content.pop("schema")
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            msg = f"{path}: expected a JSON object with 'schema', got {error!r}: {MEND}"
+            raise ManifestError(msg) from None
+        if schema != SCHEMA:
+            msg = f"{path}: expected schema {SCHEMA}, got {schema!r}: export it again with this version"
+            raise ManifestError(msg)
+        try:
+            height, width = content["size"]
+            content["size"] = int(height), int(width)
+            content["modalities"] = tuple(Modality(name) for name in content["modalities"])
+            content["class_names"] = tuple(str(name) for name in content["class_names"])
+            content["scene_names"] = tuple(str(name) for name in content["scene_names"])
+            content["score_threshold"] = {int(b): float(v) for b, v in content["score_threshold"].items()}
+            content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
+            references = content.get("references")
+            content["references"] = None if references is None else FileSpec(**references)
+            return cls(**content)
+        except ManifestError as error:
+            msg = f"{path}: {error}"
+            raise ManifestError(msg) from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"{path}: expected the fields of schema {SCHEMA}, got {error!r}: {MEND}"
+            raise ManifestError(msg) from None
+
+
+def encoder_name(modality: Modality) -> str:
+    """Name of a sensor's encoder graph."""
+    return f"encoder_{modality.value}"
+
+
+def _graph(content: Mapping[str, Any]) -> GraphSpec:
+    tensors = {
+        side: tuple(
+            TensorSpec(t["name"], t["dtype"], tuple(int(side) for side in t["shape"])) for t in content[side]
+        )
+        for side in ("inputs", "outputs")
+    }
+    return GraphSpec(**{**content, **tensors})
+
+
+def _read_bounded(path: Path) -> str:
+    if not path.is_file():
+        msg = f"{path}: expected a model's manifest, got no such file: {MEND}"
+        raise ManifestError(msg)
+    size = path.stat().st_size
+    if size > MAXIMUM_MANIFEST_BYTES:
+        msg = f"{path}: expected at most {MAXIMUM_MANIFEST_BYTES} bytes, got {size}; not a manifest: {MEND}"
+        raise ManifestError(msg)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected UTF-8 text, got {error}: {MEND}"
+        raise ManifestError(msg) from None
+
+
+def _expect(condition: bool, what: str, expected: object, got: object) -> None:
+    if not condition:
+        msg = f"{what}: expected {expected}, got {got}"
+        raise ManifestError(msg)

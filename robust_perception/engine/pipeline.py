@@ -1,0 +1,116 @@
+"""The two steps of an inference: a sensor's input to its latents, latents and pattern to outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from robust_perception.engine.errors import BackendError, EngineError
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.protocol import Backend
+from robust_perception.vocabulary import Array, Modality, Pattern
+
+Latents = Mapping[str, Array]
+"""Outputs of one encoder by name."""
+
+REQUIRED_OUTPUTS = ("label_map", "confidence", "box_scores", "boxes")
+
+
+@dataclass(frozen=True)
+class RawOutputs:
+    """What the fusion graph gives, batch axis removed.
+
+    Attributes:
+        label_map: uint8 (H, W), class index.
+        confidence: float32 (1,), mean over pixels of the winning class's probability.
+        box_scores: float32 (N, K), score of foreground class j + 1 at [:, j].
+        boxes: float32 (N, 4), xyxy in pixels of the model's size.
+        scene: float32 (S,), probabilities; empty when the model has no scene classes.
+    """
+
+    label_map: Array
+    confidence: Array
+    box_scores: Array
+    boxes: Array
+    scene: Array
+
+
+class Pipeline:
+    """Encoders and fusion of one model on one backend; keeps nothing between calls.
+
+    Raises:
+        BackendError: the graphs do not fit together as the manifest describes them.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend) -> None:
+        self.manifest = manifest
+        self.backend = backend
+        self._absent: dict[Modality, dict[str, Array]] = {}
+        for modality in manifest.modalities:
+            outputs = manifest.graphs[encoder_name(modality)].outputs
+            self._absent[modality] = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in outputs}
+        self._check_fit()
+
+    def encode(self, modality: Modality, prepared: Array) -> Latents:
+        """Latents of one sensor.
+
+        Args:
+            modality: the sensor.
+            prepared: what `preprocess.prepare` made of its frame, without batch axis.
+        """
+        return self.backend.run(encoder_name(modality), {modality.value: prepared[np.newaxis]})
+
+    def fuse(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> RawOutputs:
+        """Outputs under a pattern.
+
+        Args:
+            latents: of every modality in the pattern; the graph ignores those of others, whatever they hold.
+            pattern: a subset of the model's modalities.
+
+        Raises:
+            EngineError: the pattern names a modality the model or `latents` does not have.
+        """
+        # The runtime's Gather takes negative rows from the end without a word: the range is checked here.
+        missing = [m.value for m in pattern if m not in latents or m not in self._absent]
+        if missing:
+            msg = f"pattern {pattern}: expected latents of each of its modalities, got none of {missing}"
+            raise EngineError(msg)
+        feeds: dict[str, Array] = {"pattern": np.array([pattern.bits], dtype=np.int64)}
+        for modality, absent in self._absent.items():
+            feeds.update(latents.get(modality, absent))
+        outputs = self.backend.run("fusion", feeds)
+        scene = outputs["scene"][0] if "scene" in outputs else np.zeros(0, dtype=np.float32)
+        return RawOutputs(
+            label_map=outputs["label_map"][0],
+            confidence=outputs["confidence"],
+            box_scores=outputs["box_scores"][0],
+            boxes=outputs["boxes"][0],
+            scene=scene,
+        )
+
+    def _check_fit(self) -> None:
+        fusion = self.manifest.graphs["fusion"]
+        given = {"pattern"} | {name for latents in self._absent.values() for name in latents}
+        wanted = {t.name for t in fusion.inputs}
+        if not wanted <= given or "pattern" not in wanted:
+            expected = f"'pattern' and the encoders' outputs {sorted(given - {'pattern'})}"
+            msg = f"fusion graph: expected as inputs {expected}, got {sorted(wanted)}"
+            raise BackendError(msg)
+        required = set(REQUIRED_OUTPUTS) | ({"scene"} if self.manifest.scene_names else set())
+        found = {t.name: t.shape for t in fusion.outputs}
+        if not required <= set(found):
+            msg = f"fusion graph: expected outputs {sorted(required)}, got {sorted(found)}"
+            raise BackendError(msg)
+        classes = len(self.manifest.class_names) - 1
+        shapes = (
+            ("label_map", found["label_map"], (1, *self.manifest.size)),
+            ("box_scores", found["box_scores"], (1, found["boxes"][1], classes)),
+            ("boxes", found["boxes"], (1, found["boxes"][1], 4)),
+            ("scene", found.get("scene", (1, 0)), (1, len(self.manifest.scene_names))),
+        )
+        for name, got, expected_shape in shapes:
+            if got != expected_shape:
+                msg = f"fusion graph: expected output {name} of shape {expected_shape}, got {got}"
+                raise BackendError(msg)

@@ -1,0 +1,102 @@
+"""Graph outputs to label map and boxes of the reference frame's size.
+
+Suppression is class-wise: two boxes of different classes never suppress each other. Boxes come out best score
+first; equal scores keep the graph's order (row by row, class by class), so that the same frame always gives
+the same list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+CANDIDATES_PER_DETECTION = 10
+"""Suppression sees at most this many times `max_detections` candidates.
+
+Its cost grows with their square, and a threshold set low for an average precision lets thousands through.
+"""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one frame, best score first.
+
+    Attributes:
+        boxes: float32 (n, 4), xyxy in pixels.
+        scores: float32 (n,).
+        class_ids: int64 (n,), 1..K.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+
+
+def detections(
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    score_threshold: float,
+    nms_iou: float,
+    max_detections: int,
+) -> Detections:
+    """Threshold, best candidates, class-wise suppression, best survivors.
+
+    Args:
+        boxes: float32 (N, 4), xyxy in pixels of the model's size.
+        scores: float32 (N, K), score of foreground class j + 1 at [:, j].
+        score_threshold: boxes with less are dropped.
+        nms_iou: of two boxes of one class that overlap more, the lower score is dropped.
+        max_detections: most boxes to keep.
+
+    Returns:
+        The boxes that remain; boxes without area or with a value that is not finite never do.
+    """
+    rows, classes = np.nonzero(scores >= score_threshold)
+    candidates = scores[rows, classes]
+    # Stable on the negated scores: ties stay in the graph's order.
+    order = np.argsort(-candidates, kind="stable")
+    sides = boxes[rows[order], 2:] - boxes[rows[order], :2]
+    with np.errstate(invalid="ignore"):
+        sound = np.isfinite(boxes[rows[order]]).all(axis=1) & (sides > 0).all(axis=1)
+    order, sides = order[sound], sides[sound]
+    limit = max_detections * CANDIDATES_PER_DETECTION
+    order, sides = order[:limit], sides[:limit]
+    if order.size == 0:
+        return Detections(
+            np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
+        )
+    corners, best, class_ids = boxes[rows[order]], candidates[order], classes[order] + 1
+    rectangles = np.concatenate([corners[:, :2], sides], axis=1)
+    # Moved apart by class, so that a class-blind suppression cannot mix them: `NMSBoxesBatched` does the
+    # same but came with OpenCV 4.7, and robots run the 4.5 and 4.6 of their distribution.
+    spread = np.float64(np.abs(corners).max()) + 1.0
+    shifted = rectangles.astype(np.float64)
+    shifted[:, :2] += (2.0 * spread * class_ids)[:, None]
+    # Ranks instead of scores: OpenCV drops scores equal to its threshold and sorts ties as it likes.
+    ranks = np.arange(order.size, 0, -1, dtype=np.float64)
+    kept = cv2.dnn.NMSBoxes(shifted.tolist(), ranks.tolist(), 0.0, nms_iou)
+    keep = np.sort(np.asarray(kept, dtype=np.int64).reshape(-1))[:max_detections]
+    return Detections(
+        corners[keep].astype(np.float32), best[keep].astype(np.float32), class_ids[keep].astype(np.int64)
+    )
+
+
+def resize_label_map(label_map: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A label map at `size` (H, W), nearest neighbour; the same array when it has that size."""
+    if label_map.shape == size:
+        return label_map
+    resized = cv2.resize(label_map, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return resized.astype(np.uint8, copy=False)
+
+
+def resize_boxes(
+    boxes: npt.NDArray[np.float32], source: tuple[int, int], target: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    """Boxes in pixels of a picture of size `source` (H, W), in those of size `target`, clipped to it."""
+    scale = np.array([target[1] / source[1], target[0] / source[0]] * 2, dtype=np.float32)
+    limit = np.array([target[1], target[0]] * 2, dtype=np.float32)
+    resized: npt.NDArray[np.float32] = np.clip(boxes * scale, np.float32(0), limit).astype(np.float32)
+    return resized

@@ -1,0 +1,39 @@
+"""What the engine asks of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from robust_perception.vocabulary import Array
+
+
+class Backend(Protocol):
+    """Runs the graphs of one model. One call at a time; the engine is its only caller."""
+
+    @property
+    def name(self) -> str:
+        """The name users choose it by, e.g. `onnxruntime`."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, in words."""
+
+    @property
+    def precision(self) -> str:
+        """Element type of the arithmetic, e.g. `fp32`."""
+
+    def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one graph.
+
+        Args:
+            graph: its name in the manifest.
+            feeds: every input of the graph, batch axis included, as the manifest describes it.
+
+        Returns:
+            Every output by name; the arrays belong to the caller.
+
+        Raises:
+            BackendError: the graph is unknown or an input is not as described.
+        """
+        ...

@@ -1,0 +1,149 @@
+"""Does a loaded model give the outputs that were stored when it was exported?
+
+The exporter stores one input per modality and, for every pattern, the outputs it got. Another machine rounds
+differently, so numbers may differ by `TOLERANCE` and single pixels may flip their class; a wrong kernel, a
+damaged constant or a forgotten mask differs by far more.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robust_perception.engine.errors import ModelFileError, SelfCheckError
+from robust_perception.engine.manifest import MEND
+from robust_perception.engine.pipeline import Pipeline
+from robust_perception.vocabulary import Array, Pattern
+
+if TYPE_CHECKING:
+    from robust_perception.engine.engine import Engine
+
+TOLERANCE = 2e-3
+"""Largest difference of a number, relative to the larger of its magnitude and one."""
+
+PIXEL_AGREEMENT = 0.995
+"""Least part of the pixels whose class must be the stored one."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """How far one pattern is from its reference.
+
+    Attributes:
+        pattern: the pattern.
+        pixel_agreement: part of the pixels whose class is the stored one.
+        largest_difference: largest difference of a number, relative as in `TOLERANCE`; NaN when one is not
+            finite.
+        worst_output: the output it was found in.
+    """
+
+    pattern: Pattern
+    pixel_agreement: float
+    largest_difference: float
+    worst_output: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within the tolerances."""
+        return self.pixel_agreement >= PIXEL_AGREEMENT and self.largest_difference <= TOLERANCE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pattern}: {self.pixel_agreement:.2%} of the pixels agree (least {PIXEL_AGREEMENT:.1%}), "
+            f"largest difference {self.largest_difference:.2e} in {self.worst_output} (most {TOLERANCE:.0e})"
+        )
+
+
+def read_references(folder: Path, pipeline: Pipeline) -> dict[str, Array] | None:
+    """The stored inputs and outputs by key (`input/rgb`, `output/7/label_map`); None when the model has none.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or no archive of plain arrays.
+    """
+    spec = pipeline.manifest.references
+    if spec is None:
+        return None
+    try:
+        with np.load(io.BytesIO(spec.read(folder)), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        msg = f"{folder / spec.file}: expected an npz archive of plain arrays, got {error}: {MEND}"
+        raise ModelFileError(msg) from None
+
+
+def compare(
+    pipeline: Pipeline, references: Mapping[str, Array], patterns: Iterable[Pattern]
+) -> tuple[CheckResult, ...]:
+    """Run the stored inputs under each pattern and measure the distance to the stored outputs.
+
+    Raises:
+        SelfCheckError: the references lack an input or an output, or one has another shape.
+    """
+    latents = {
+        m: pipeline.encode(m, _get(references, f"input/{m.value}")) for m in pipeline.manifest.modalities
+    }
+    results = []
+    for pattern in patterns:
+        outputs = pipeline.fuse({m: latents[m] for m in pattern}, pattern)
+        names = ["confidence", "box_scores", "boxes"] + (["scene"] if outputs.scene.size else [])
+        stored = {name: _stored(references, pattern, name, getattr(outputs, name)) for name in names}
+        labels = _stored(references, pattern, "label_map", outputs.label_map)
+        differences = {name: _difference(getattr(outputs, name), stored[name]) for name in names}
+        worst = max(names, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
+        agreement = float(np.mean(outputs.label_map == labels))
+        results.append(CheckResult(pattern, agreement, differences[worst], worst))
+    return tuple(results)
+
+
+def require(results: Iterable[CheckResult], model: str) -> None:
+    """Raise SelfCheckError with the measured differences unless every result passed."""
+    failed = [str(result) for result in results if not result.passed]
+    if failed:
+        msg = f"model {model}: expected its reference outputs, got " + "; ".join(failed)
+        raise SelfCheckError(msg)
+
+
+def check_all(engine: Engine) -> tuple[CheckResult, ...]:
+    """Compare every pattern of a loaded model with its reference.
+
+    Returns:
+        One result a pattern; empty when the model has no references.
+
+    Raises:
+        SelfCheckError: one is further off than the tolerances; the message holds the measured differences.
+    """
+    results = engine.check()
+    require(results, engine.manifest.name)
+    return results
+
+
+def _get(references: Mapping[str, Array], key: str) -> Array:
+    if key not in references:
+        msg = f"references: expected {key!r}, got only {sorted(references)}: {MEND}"
+        raise SelfCheckError(msg)
+    return references[key]
+
+
+def _stored(references: Mapping[str, Array], pattern: Pattern, name: str, like: Array) -> Array:
+    stored = _get(references, f"output/{pattern.bits}/{name}")
+    # The exporter may or may not have kept the batch axis.
+    if stored.shape == (1, *like.shape):
+        stored = stored[0]
+    if stored.shape != like.shape:
+        msg = f"references: expected output/{pattern.bits}/{name} of shape {like.shape}, got {stored.shape}"
+        raise SelfCheckError(msg)
+    return stored
+
+
+def _difference(got: Array, stored: Array) -> float:
+    if got.size == 0:
+        return 0.0
+    new, old = got.astype(np.float64), stored.astype(np.float64)
+    scale = np.maximum(1.0, np.abs(old))
+    return float(np.max(np.abs(new - old) / scale))

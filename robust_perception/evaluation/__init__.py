@@ -1,0 +1,1 @@
+"""Metrics, and the protocol that measures a model under every pattern of its sensors."""

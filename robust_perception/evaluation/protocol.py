@@ -1,0 +1,212 @@
+"""A model under every pattern of its sensors that the data has.
+
+Frames are the outer loop and patterns the inner one: the engine keeps a frame's latents, so that seven
+patterns of three sensors cost three encoders and seven fusions a frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robust_perception.datasets import DatasetError, FolderDataset, Sample
+from robust_perception.engine.engine import Engine
+from robust_perception.engine.postprocess import resize_boxes, resize_label_map
+from robust_perception.evaluation.detection import DetectionMetric
+from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.report import PatternResult, Report
+from robust_perception.evaluation.scene import SceneMetric
+from robust_perception.evaluation.segmentation import ConfusionMatrix
+from robust_perception.vocabulary import MODALITIES, FrameSet, Pattern, Perception, Reason, patterns_of
+
+SCORE_THRESHOLD = 0.01
+"""Boxes below this are not counted.
+
+An average precision integrates over all scores: the model's own threshold, made for publishing, would cut its
+curve short.
+"""
+
+LabelMapSink = Callable[[Pattern, str, npt.NDArray[np.uint8]], None]
+Progress = Callable[[int, int], None]
+
+
+def offline_frame_set(sample: Sample, pattern: Pattern) -> FrameSet:
+    """The frame set a live graph would make of a sample when exactly these sensors are alive.
+
+    All ages are zero; the reference is the first of rgb, depth, thermal, audio that is there.
+
+    Raises:
+        EvaluationError: the sample lacks one of them.
+    """
+    missing = [m.value for m in pattern if m not in sample.frames]
+    if missing:
+        msg = f"sample {sample.name}: expected frames of {pattern}, got none of {missing}"
+        raise EvaluationError(msg)
+    return FrameSet(
+        pattern=pattern,
+        frames={m: sample.frames[m] for m in pattern},
+        reference=next(iter(pattern)),
+        header_age_ns=dict.fromkeys(pattern, 0),
+        arrival_age_ns=dict.fromkeys(pattern, 0),
+        absent={m: Reason.DISABLED for m in MODALITIES if m not in pattern},
+    )
+
+
+def open_dataset(root: Path, split: str, class_names: Sequence[str], classes: str = "auto") -> FolderDataset:
+    """The split with the labels a model speaks: its class names decide between fine and coarse.
+
+    Args:
+        root: the data folder.
+        split: the split's name.
+        class_names: the model's, background first; they name the labels of a folder without `classes.json`.
+        classes: "fine" or "coarse" to insist on one of them, else "auto".
+
+    Raises:
+        DatasetError: the folder is not of the layout.
+        EvaluationError: the data set's class names are others than the model's; shows both.
+    """
+    wanted = tuple(class_names)
+    if not (root / "classes.json").is_file():
+        return FolderDataset(root, split, class_names=wanted)
+    seen = {}
+    for choice in ("fine", "coarse") if classes == "auto" else (classes,):
+        try:
+            dataset = FolderDataset(root, split, choice)
+        except DatasetError:
+            if choice == "coarse" and classes == "auto":
+                continue  # this data set has no coarse classes: the message below says what it has
+            raise
+        if dataset.class_names == wanted:
+            return dataset
+        seen[choice] = dataset.class_names
+    got = "; ".join(f"{choice} {list(names)}" for choice, names in seen.items())
+    msg = f"{root}: expected the model's class names {list(wanted)}, got {got}"
+    raise EvaluationError(msg)
+
+
+def choose_patterns(
+    engine: Engine, dataset: FolderDataset, wanted: Sequence[Pattern] = ()
+) -> tuple[Pattern, ...]:
+    """Every pattern that model and data both have, or those `wanted`.
+
+    Raises:
+        EvaluationError: they share no modality, or a wanted pattern needs one that they do not share.
+    """
+    shared = [m for m in engine.manifest.modalities if m in dataset.modalities]
+    model = ", ".join(m.value for m in engine.manifest.modalities)
+    data = ", ".join(m.value for m in dataset.modalities)
+    if not shared:
+        msg = f"expected data with a sensor of the model ({model}), got {data}"
+        raise EvaluationError(msg)
+    for pattern in wanted:
+        if not set(pattern) <= set(shared):
+            msg = f"pattern {pattern}: expected sensors that model ({model}) and data ({data}) both have"
+            raise EvaluationError(msg)
+    return tuple(dict.fromkeys(wanted)) or patterns_of(shared)
+
+
+def evaluate(
+    engine: Engine,
+    dataset: FolderDataset,
+    patterns: Sequence[Pattern],
+    *,
+    limit: int | None = None,
+    head: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    label_maps: LabelMapSink | None = None,
+) -> Report:
+    """Measure a model.
+
+    Args:
+        engine: the loaded model; its boxes are taken from `SCORE_THRESHOLD` on.
+        dataset: a split whose class names are the model's.
+        patterns: out of `choose_patterns`.
+        limit: only the first frames of the split.
+        head: what the report begins with.
+        progress: called with frames done and frames in all, after each.
+        label_maps: called with pattern, sample name and the label map as the engine gave it.
+
+    Returns:
+        The report; a frame that lacks a sensor of a pattern is not counted under that pattern.
+    """
+    start = time.perf_counter()
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    scene_names = [name for name in engine.manifest.scene_names if name in dataset.scene_names]
+    tallies = {pattern: _Tally.of(len(dataset.class_names), scene_names) for pattern in patterns}
+    columns = _Columns.of(scene_names, engine.manifest.scene_names, dataset.scene_names)
+    before, engine.score_threshold = engine.score_threshold, SCORE_THRESHOLD
+    try:
+        for index in range(count):
+            sample = dataset[index]
+            for pattern, tally in tallies.items():
+                if not all(m in sample.frames for m in pattern):
+                    continue
+                perception = engine.infer(offline_frame_set(sample, pattern))
+                if label_maps is not None:
+                    label_maps(pattern, sample.name, perception.label_map)
+                tally.add(sample, perception, columns)
+            if progress is not None:
+                progress(index + 1, count)
+    finally:
+        engine.score_threshold = before
+    results = [tally.result(pattern, dataset.class_names) for pattern, tally in tallies.items()]
+    return Report(head or {}, count, results, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where the scene classes that model and data share stand in the arrays of each."""
+
+    model: list[int]
+    data: list[int]
+
+    @classmethod
+    def of(cls, shared: Sequence[str], model: Sequence[str], data: Sequence[str]) -> _Columns:
+        return cls([model.index(name) for name in shared], [data.index(name) for name in shared])
+
+
+@dataclass
+class _Tally:
+    """What is gathered under one pattern."""
+
+    segmentation: ConfusionMatrix
+    detection: DetectionMetric
+    scene: SceneMetric
+    confidences: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, classes: int, scene_names: Sequence[str]) -> _Tally:
+        return cls(ConfusionMatrix(classes), DetectionMetric(), SceneMetric(scene_names))
+
+    def add(self, sample: Sample, perception: Perception, columns: _Columns) -> None:
+        self.confidences.append(perception.confidence)
+        label_map, boxes = perception.label_map, perception.boxes
+        if sample.label is not None:
+            # Only sound alone comes at the model's size; everything else has the size of its images already.
+            size = (sample.label.shape[0], sample.label.shape[1])
+            boxes = resize_boxes(boxes, (label_map.shape[0], label_map.shape[1]), size)
+            label_map = resize_label_map(label_map, size)
+            self.segmentation.add(sample.label, label_map)
+        if sample.boxes is not None and sample.class_ids is not None:
+            self.detection.add(sample.boxes, sample.class_ids, boxes, perception.class_ids, perception.scores)
+        if sample.scene is not None and columns.model:
+            self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
+
+    def result(self, pattern: Pattern, class_names: Sequence[str]) -> PatternResult:
+        map50, map50_95 = self.detection.compute()
+        return PatternResult(
+            pattern=pattern,
+            frames=len(self.confidences),
+            foreground_miou=self.segmentation.foreground_miou(),
+            per_class_iou=dict(zip(class_names, self.segmentation.iou().tolist(), strict=True)),
+            map50=map50,
+            map50_95=map50_95,
+            scene=self.scene.compute(),
+            confidence=float(np.mean(self.confidences)) if self.confidences else float("nan"),
+        )

@@ -1,0 +1,42 @@
+"""Loads MuJoCo with off-screen EGL, or says how to get it.
+
+MuJoCo chooses its OpenGL platform from MUJOCO_GL at import, so everything of this room imports `mujoco` from
+here. EGL on Mesa's software renderer needs neither a display nor a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+
+from robust_perception.simulation.errors import GraphicsError
+
+MEND = "install it with: apt install libegl1 libgl1-mesa-dri libgl1"
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+
+try:
+    import mujoco
+except ImportError as error:  # PyOpenGL fails here when libEGL is not there
+    _why = f"the simulator needs mujoco and EGL, got {type(error).__name__}: {error}; pip install mujoco; {MEND}"
+    raise GraphicsError(_why) from error
+except AttributeError as error:  # PyOpenGL's platform module, with a libEGL too old or missing
+    _why = f"the simulator needs EGL, got {type(error).__name__}: {error}; {MEND}"
+    raise GraphicsError(_why) from error
+
+__all__ = ["mujoco", "open_context"]
+
+
+def open_context(width: int, height: int) -> mujoco.GLContext:
+    """Open an off-screen OpenGL context and make it current.
+
+    Raises:
+        GraphicsError: the machine has no usable EGL.
+    """
+    try:
+        context = mujoco.GLContext(width, height)
+        context.make_current()
+    except Exception as error:  # PyOpenGL and MuJoCo raise half a dozen unrelated types here
+        msg = f"cannot draw off-screen with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); {MEND}"
+        raise GraphicsError(msg) from error
+    return context

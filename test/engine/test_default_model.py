@@ -1,0 +1,96 @@
+"""The model this repository ships, under all its patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robust_perception.engine.engine import Engine
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.models import find_model
+from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
+from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
+from robust_perception.engine.selfcheck import check_all, read_references
+from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, SensorFrame
+
+OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load("default", "onnxruntime", threads=2)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    folder = find_model("default")
+    manifest = Manifest.load(folder)
+    return Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, 2))
+
+
+@pytest.fixture(scope="module")
+def inputs(pipeline: Pipeline) -> dict[Modality, np.ndarray]:
+    references = read_references(find_model("default"), pipeline)
+    assert references is not None, "the shipped model carries its references"
+    return {m: references[f"input/{m}"] for m in Modality}
+
+
+@pytest.fixture(scope="module")
+def latents(pipeline: Pipeline, inputs: dict[Modality, np.ndarray]) -> dict[Modality, Latents]:
+    return {m: pipeline.encode(m, array) for m, array in inputs.items()}
+
+
+def same(a: RawOutputs, b: RawOutputs) -> bool:
+    return all(getattr(a, name).tobytes() == getattr(b, name).tobytes() for name in OUTPUTS)
+
+
+def test_it_serves_every_pattern_as_at_its_export(engine: Engine) -> None:
+    assert engine.manifest.modalities == tuple(Modality)
+    results = check_all(engine)
+    assert {r.pattern for r in results} == set(ALL_PATTERNS)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -1e30])
+def test_absent_latents_may_hold_anything(
+    pipeline: Pipeline, latents: dict[Modality, Latents], garbage: float
+) -> None:
+    filled = {
+        m: {
+            t.name: np.full(t.shape, garbage, np.float32)
+            for t in pipeline.manifest.graphs[encoder_name(m)].outputs
+        }
+        for m in Modality
+    }
+    for pattern in ALL_PATTERNS:
+        present = {m: latents[m] for m in pattern}
+        assert same(pipeline.fuse({**filled, **present}, pattern), pipeline.fuse(present, pattern)), pattern
+
+
+def test_the_pattern_matters(pipeline: Pipeline, latents: dict[Modality, Latents]) -> None:
+    outputs = [pipeline.fuse(latents, pattern) for pattern in ALL_PATTERNS]
+    for i, first in enumerate(outputs):
+        assert not any(same(first, second) for second in outputs[:i]), ALL_PATTERNS[i]
+
+
+def test_switching_every_frame_changes_nothing(pipeline: Pipeline, latents: dict[Modality, Latents]) -> None:
+    first = {p: pipeline.fuse(latents, p) for p in ALL_PATTERNS}
+    for pattern in reversed(ALL_PATTERNS):
+        assert same(pipeline.fuse(latents, pattern), first[pattern]), pattern
+
+
+def test_frames_of_another_size_are_answered_at_that_size(
+    engine: Engine, inputs: dict[Modality, np.ndarray]
+) -> None:
+    image = inputs[Modality.RGB].reshape(*engine.manifest.size, 3).repeat(2, axis=0).repeat(2, axis=1)
+    frame = SensorFrame(Modality.RGB, image, 1)
+    perception = engine.infer(FrameSet(Pattern.parse("rgb"), {Modality.RGB: frame}, Modality.RGB))
+    assert perception.label_map.shape == image.shape[:2]
+    assert perception.label_map.max() < len(engine.manifest.class_names)
+
+
+def test_depth_that_is_all_invalid_gives_numbers(engine: Engine) -> None:
+    frame = SensorFrame(Modality.DEPTH, np.full(engine.manifest.size, np.nan, np.float32), 1)
+    perception = engine.infer(FrameSet(Pattern.parse("depth"), {Modality.DEPTH: frame}, Modality.DEPTH))
+    assert np.isfinite(perception.confidence)
+    assert np.isfinite(perception.scores).all()
+    assert np.isfinite(perception.scene).all()

@@ -1,0 +1,139 @@
+"""Manifests: what is accepted, and what a damaged model folder says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_model import make_model
+
+from robust_perception.engine.errors import ManifestError, ModelFileError
+from robust_perception.engine.manifest import MAXIMUM_MANIFEST_BYTES, FileSpec, Manifest
+from robust_perception.vocabulary import Modality, Pattern
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "tiny")
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_was_saved_is_loaded(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    again = folder.parent / "again"
+    again.mkdir()
+    manifest.save(again)
+    assert (again / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
+    assert manifest.modalities == tuple(Modality)
+    assert manifest.threshold(Pattern(3)) == 0.3
+    assert len(manifest.patterns) == 15
+
+
+def test_identity_is_that_of_the_written_file(folder: Path) -> None:
+    assert Manifest.load(folder).sha256 == FileSpec.of(folder / "manifest.json").sha256
+
+
+def test_identity_changes_with_any_file(folder: Path) -> None:
+    before = Manifest.load(folder).sha256
+    change(folder, lambda c: c["graphs"]["fusion"].update(sha256="0" * 64))
+    assert Manifest.load(folder, check_files=False).sha256 != before
+
+
+@pytest.mark.parametrize("file", ["encoder_rgb.onnx", "encoder_audio.onnx", "fusion.onnx", "references.npz"])
+def test_one_flipped_bit_is_found(folder: Path, file: str) -> None:
+    expected = FileSpec.of(folder / file).sha256
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelFileError) as error:
+        Manifest.load(folder)
+    message = str(error.value)
+    assert str(folder / file) in message
+    assert f"expected sha256 {expected}" in message
+    assert FileSpec.of(folder / file).sha256 in message, "what was got"
+    assert "robust-perception export" in message, "the mend"
+
+
+def test_a_cut_file_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "fusion.onnx"
+    expected = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:100])
+    read: list[Path] = []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or b"")
+    with pytest.raises(ModelFileError, match=rf"fusion\.onnx: expected {expected} bytes .* got 100 bytes"):
+        Manifest.load(folder)
+    assert not read
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "encoder_depth.onnx").unlink()
+    with pytest.raises(
+        ModelFileError, match=r"encoder_depth\.onnx: expected a file of \d+ bytes .* got none"
+    ):
+        Manifest.load(folder)
+
+
+def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"manifest\.json: expected a model's manifest, got no such file"):
+        Manifest.load(tmp_path)
+
+
+def test_a_huge_manifest_is_not_read(folder: Path) -> None:
+    with (folder / "manifest.json").open("wb") as file:
+        file.truncate(MAXIMUM_MANIFEST_BYTES + 1)
+    with pytest.raises(ManifestError, match=f"at most {MAXIMUM_MANIFEST_BYTES} bytes, got"):
+        Manifest.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"name": "x"}', "\x00"])
+def test_what_is_no_manifest_is_refused(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"manifest\.json: expected a JSON object with 'schema'"):
+        Manifest.load(folder)
+
+
+def test_bytes_that_are_no_text_are_refused(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ManifestError, match="expected UTF-8 text"):
+        Manifest.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.update(schema=99), "expected schema 1, got 99"),
+        (lambda c: c.pop("class_names"), "class_names"),
+        (lambda c: c.update(surprise=1), "surprise"),
+        (lambda c: c.update(modalities=["rgb", "radar"]), "radar"),
+        (lambda c: c.update(size=[0, 10]), "size: expected"),
+        (lambda c: c.update(size=[10]), "expected the fields of schema 1"),
+        (lambda c: c.update(class_names=["background"]), "class_names: expected 2 to 255 names"),
+        (lambda c: c.update(class_names=["a", "a"]), "each once"),
+        (lambda c: c.update(nms_iou=0), "nms_iou: expected"),
+        (lambda c: c.update(max_detections=0), "max_detections: expected"),
+        (lambda c: c["graphs"].pop("encoder_rgb"), "graphs: expected"),
+        (lambda c: c["graphs"]["fusion"].update(file="../fusion.onnx"), "plain file name"),
+        (lambda c: c["graphs"]["fusion"].update(file="/etc/passwd"), "plain file name"),
+        (lambda c: c["graphs"]["fusion"].update(bytes=1 << 40), "expected a size from 1"),
+        (lambda c: c["graphs"]["fusion"].update(sha256="abc"), "64 hexadecimal digits"),
+        (lambda c: c["graphs"]["fusion"]["inputs"][0].update(shape=[-1]), "shape of positive integers"),
+        (lambda c: c["score_threshold"].pop("15"), "score_threshold: expected"),
+        (lambda c: c["score_threshold"].update({"15": 1.5}), "values from 0 to 1"),
+    ],
+)
+def test_values_that_are_not_allowed_are_named(
+    folder: Path, edit: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    change(folder, edit)
+    with pytest.raises(ManifestError, match=message) as error:
+        Manifest.load(folder)
+    assert str(folder / "manifest.json") in str(error.value)

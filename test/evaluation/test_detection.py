@@ -1,0 +1,65 @@
+"""Mean average precision: cases worked out by hand, against the library's answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robust_perception.evaluation.detection import DetectionMetric
+
+SQUARE = [[0, 0, 10, 10]]
+
+
+def boxes(values: list[list[float]]) -> np.ndarray:
+    return np.array(values, np.float32).reshape(-1, 4)
+
+
+def ids(values: list[int]) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def measure(true: list[list[float]], found: list[list[float]], scores: list[float]) -> tuple[float, float]:
+    metric = DetectionMetric()
+    metric.add(
+        boxes(true), ids([1] * len(true)), boxes(found), ids([1] * len(found)), np.array(scores, np.float32)
+    )
+    return metric.compute()
+
+
+def test_perfect_boxes_give_100(capsys: pytest.CaptureFixture[str]) -> None:
+    metric = DetectionMetric()
+    generator = np.random.default_rng(0)
+    for _ in range(5):
+        corner = generator.uniform(0, 100, (4, 2))
+        found = boxes(np.concatenate([corner, corner + 30], axis=1).tolist())
+        class_ids = ids([1, 2, 1, 3])
+        metric.add(found, class_ids, found, class_ids, np.full(4, 0.5, np.float32))
+    assert metric.compute() == pytest.approx((100, 100))
+    assert not capsys.readouterr().out, "the library's own output must stay away"
+
+
+def test_overlap_decides_which_thresholds_count() -> None:
+    # intersection 7 x 10, union 100: IoU 0.7 passes 0.50 .. 0.70, five of ten thresholds
+    assert measure(SQUARE, [[0, 0, 7.001, 10]], [0.9]) == pytest.approx((100, 50), abs=1e-6)
+
+
+def test_a_false_box_above_the_true_one_halves_the_precision() -> None:
+    assert measure(SQUARE, [[50, 50, 60, 60], [0, 0, 10, 10]], [0.9, 0.8]) == pytest.approx((50, 50))
+    assert measure(SQUARE, [[50, 50, 60, 60], [0, 0, 10, 10]], [0.7, 0.8]) == pytest.approx((100, 100))
+
+
+def test_a_missed_box_costs_its_part_of_the_recall() -> None:
+    # recall ends at 0.5: of the 101 recall points 0, 0.01 .. 1 the first 51 have precision 1
+    map50, _ = measure([[0, 0, 10, 10], [50, 50, 60, 60]], SQUARE, [0.9])
+    assert map50 == pytest.approx(100 * 51 / 101)
+
+
+def test_another_class_at_the_same_place_is_wrong() -> None:
+    metric = DetectionMetric()
+    metric.add(boxes(SQUARE), ids([1]), boxes(SQUARE), ids([2]), np.array([0.9], np.float32))
+    assert metric.compute() == pytest.approx((0, 0))
+
+
+def test_nothing_found_is_zero_and_nothing_true_is_undefined() -> None:
+    assert measure(SQUARE, [], []) == (0, 0)
+    assert np.isnan(measure([], SQUARE, [0.9])).all()

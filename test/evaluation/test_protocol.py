@@ -1,0 +1,260 @@
+"""The protocol over all patterns, and the command, on a tiny model and folders written here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_model import make_model
+
+from robust_perception.datasets import FolderDataset
+from robust_perception.engine.engine import Engine
+from robust_perception.evaluate import ProgressLine, main
+from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.protocol import choose_patterns, evaluate, offline_frame_set, open_dataset
+from robust_perception.evaluation.report import PatternResult, Report
+from robust_perception.vocabulary import Modality, Pattern, patterns_of
+
+SIZE = (64, 96)
+NAMES = ("background", "cup", "box")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three frames of rgb and depth whose labels are what the tiny model says to rgb alone."""
+    split = tmp_path / "data" / "test"
+    for folder in ("rgb", "depth", "label"):
+        (split / folder).mkdir(parents=True)
+    for index, name in enumerate("abc"):
+        label = np.zeros(SIZE, np.uint8)
+        label[:32, 32 * index : 32 * index + 32] = 2
+        label[32:, :32] = 1
+        # evidence k / 3 is class k: grey 85 k
+        cv2.imwrite(str(split / "rgb" / f"{name}.png"), np.repeat(85 * label[..., None], 3, axis=2))
+        cv2.imwrite(str(split / "depth" / f"{name}.png"), np.full(SIZE, 9000, np.uint16))
+        cv2.imwrite(str(split / "label" / f"{name}.png"), label)
+    table = {"fine": [{"id": i, "name": n} for i, n in enumerate(NAMES)]}
+    (tmp_path / "data" / "classes.json").write_text(json.dumps(table))
+    return tmp_path / "data"
+
+
+def test_a_right_model_has_100_and_a_blind_one_has_not(model: Path, data: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    report = evaluate(engine, dataset, choose_patterns(engine, dataset))
+    results = {str(r.pattern): r for r in report.results}
+    assert set(results) == {"rgb+depth", "rgb", "depth"}
+    assert results["rgb"].foreground_miou == 100
+    assert results["rgb"].per_class_iou == {"background": 100, "cup": 100, "box": 100}
+    assert [r.frames for r in report.results] == [3, 3, 3]
+    # 9 m everywhere is evidence 0.9: depth says class 2 at every pixel, and a sixth of them are
+    assert results["depth"].per_class_iou == pytest.approx({"background": 0, "cup": 0, "box": 100 / 6})
+    assert results["depth"].foreground_miou == pytest.approx(100 / 12)
+    assert report.worst is not None
+    assert report.worst.foreground_miou == min(r.foreground_miou for r in report.results)
+    mean = np.mean([r.foreground_miou for r in report.results])
+    assert report.mean["foreground_miou"] == pytest.approx(mean)
+
+
+def test_encoders_run_once_a_frame_whatever_the_number_of_patterns(
+    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.load(model, threads=1)
+    backend = engine._pipeline.backend
+    original, names = backend.run, []
+
+    def run(graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names.append(graph)
+        return original(graph, feeds)
+
+    monkeypatch.setattr(backend, "run", run)
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    evaluate(engine, dataset, choose_patterns(engine, dataset))
+    assert {name: names.count(name) for name in set(names)} == {
+        "encoder_rgb": 3,
+        "encoder_depth": 3,
+        "fusion": 9,
+    }
+
+
+def test_the_models_threshold_is_its_own_again_afterwards(model: Path, data: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    engine.score_threshold = 0.7
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    evaluate(engine, dataset, [Pattern.parse("rgb")], limit=1)
+    assert engine.score_threshold == 0.7
+
+
+def test_a_frame_without_a_sensor_is_left_out_of_its_patterns(model: Path, data: Path) -> None:
+    (data / "test" / "depth" / "b.png").unlink()
+    engine = Engine.load(model, threads=1)
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    report = evaluate(engine, dataset, choose_patterns(engine, dataset))
+    assert {str(r.pattern): r.frames for r in report.results} == {"rgb+depth": 2, "rgb": 3, "depth": 2}
+
+
+def test_a_frame_set_made_offline_is_that_of_the_live_graph(data: Path) -> None:
+    sample = FolderDataset(data, "test")[0]
+    made = offline_frame_set(sample, Pattern.parse("rgb+depth"))
+    assert made.reference is Modality.RGB
+    assert set(made.header_age_ns.values()) == set(made.arrival_age_ns.values()) == {0}
+    assert set(made.absent) == {Modality.THERMAL, Modality.AUDIO}
+    with pytest.raises(EvaluationError, match=r"sample a: .* got none of \['thermal'\]"):
+        offline_frame_set(sample, Pattern.parse("rgb+thermal"))
+
+
+def test_real_data_gives_what_its_label_maps_say(shared_data: Path, tmp_path: Path) -> None:
+    root = shared_data / "mm5_rgbdt"
+    names = FolderDataset(root, "test", "coarse").class_names
+    sensors = (Modality.RGB, Modality.DEPTH, Modality.THERMAL)
+    model = make_model(tmp_path / "tiny", sensors, (240, 320), names, (), references=False)
+    target, maps = tmp_path / "report.json", tmp_path / "maps"
+    arguments = ["--model", str(model), "--data", str(root), "--json", str(target), "--label-maps", str(maps)]
+    assert main([*arguments, "--limit", "6", "--threads", "1"]) == 0
+    report = json.loads(target.read_text())
+    assert list(report["patterns"]) == [str(p) for p in patterns_of(sensors)]
+    mapping = np.array(json.loads((root / "classes.json").read_text())["fine_to_coarse"])
+    for pattern, values in report["patterns"].items():
+        files = sorted((maps / pattern).glob("*.png"))
+        assert len(files) == 6
+        said = np.stack([cv2.imread(str(f), cv2.IMREAD_UNCHANGED) for f in files])
+        stored = [cv2.imread(str(root / "test" / "label" / f.name), cv2.IMREAD_UNCHANGED) for f in files]
+        true = mapping[np.stack(stored)]
+        found = [c for c in range(1, len(names)) if (true == c).any() or (said == c).any()]
+        iou = [((true == c) & (said == c)).sum() / ((true == c) | (said == c)).sum() for c in found]
+        assert values["foreground_miou"] == pytest.approx(100 * np.mean(iou))
+
+
+def test_class_names_decide_between_fine_and_coarse(shared_data: Path) -> None:
+    root = shared_data / "mm5_rgbdt"
+    fine, coarse = (FolderDataset(root, "test", c).class_names for c in ("fine", "coarse"))
+    assert open_dataset(root, "test", fine).class_names == fine
+    assert open_dataset(root, "test", coarse).class_names == coarse
+    with pytest.raises(EvaluationError, match=r"model's class names \['a', 'b'\], got fine \[.*; coarse \["):
+        open_dataset(root, "test", ["a", "b"])
+    with pytest.raises(EvaluationError, match="got fine"):
+        open_dataset(root, "test", coarse, "fine")
+
+
+def test_other_class_names_show_both_sides(data: Path) -> None:
+    with pytest.raises(
+        EvaluationError, match=r"expected the model's class names \['x', 'y'\], got fine \['background'"
+    ):
+        open_dataset(data, "test", ["x", "y"])
+
+
+def test_patterns_are_those_of_model_and_data(model: Path, data: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    assert choose_patterns(engine, dataset) == patterns_of([Modality.RGB, Modality.DEPTH])
+    assert choose_patterns(engine, dataset, [Pattern(2)]) == (Pattern(2),)
+    with pytest.raises(EvaluationError, match=r"pattern rgb\+thermal: .*data \(rgb, depth\) both have"):
+        choose_patterns(engine, dataset, [Pattern.parse("rgb+thermal")])
+
+
+def test_the_command_writes_everything_it_promises(model: Path, data: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "report.json"
+    maps = tmp_path / "maps"
+    arguments = ["--model", str(model), "--data", str(data), "--json", str(target), "--label-maps", str(maps)]
+    assert main([*arguments, "--threads", "1"]) == 0
+    report = json.loads(target.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert report["model"] == "tiny"
+    assert report["split"] == "test"
+    assert report["frames"] == 3
+    assert len(report["model_sha256"]) == 64
+    assert {"numpy", "onnxruntime", "pycocotools", "opencv"} <= set(report["versions"])
+    assert report["seconds"] > 0
+    assert report["patterns"]["rgb"]["foreground_miou"] == 100
+    assert set(report["patterns"]["rgb"]["per_class_iou"]) == set(NAMES)
+    assert report["patterns"]["rgb"]["scene"] is None
+    assert report["mean"]["scene_map"] is None
+    assert report["worst"]["pattern"] in report["patterns"]
+    written = cv2.imread(str(maps / "rgb" / "a.png"), cv2.IMREAD_UNCHANGED)
+    truth = cv2.imread(str(data / "test" / "label" / "a.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, truth)
+    assert len(list(maps.rglob("*.png"))) == 9
+
+
+def test_the_command_can_be_narrowed(model: Path, data: Path, tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    arguments = ["--model", str(model), "--data", str(data), "--json", str(target)]
+    assert main([*arguments, "--patterns", "depth,rgb+depth", "--limit", "2"]) == 0
+    report = json.loads(target.read_text())
+    assert list(report["patterns"]) == ["depth", "rgb+depth"]
+    assert report["frames"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--model": "nothing-like-it"}, "model: expected a folder or one of"),
+        ({"--split": "val"}, "val: expected a folder, got none"),
+        ({"--patterns": "thermal"}, "pattern thermal: expected sensors that model"),
+        ({"--backend": "tensorrt"}, "tensorrt: not available in this version"),
+        ({"--classes": "coarse"}, "coarse_names"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
+) -> None:
+    arguments = {"--model": str(model), "--data": str(data), **change}
+    assert main([part for pair in arguments.items() for part in pair]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("evaluate: ")
+    assert error.count("\n") == 1
+
+
+def test_wrong_usage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--model", "m", "--data", "d", "--patterns", "rgb+radar"])
+    assert stop.value.code == 2
+    assert "got 'rgb+radar'" in capsys.readouterr().err
+
+
+def test_progress_tells_the_time_left() -> None:
+    times = iter([0.0, 2.0, 4.0])
+    stream = io.StringIO()
+    line = ProgressLine(stream, clock=lambda: next(times))
+    line(1, 4)
+    line(2, 4)
+    assert stream.getvalue().splitlines() == [
+        "1/4 frames, 2 s passed, 6 s left",
+        "2/4 frames, 4 s passed, 4 s left",
+    ]
+
+
+def test_undefined_values_are_null_and_dashes() -> None:
+    nan = float("nan")
+    result = PatternResult(Pattern(8), 0, nan, {"background": nan}, nan, nan, None, nan)
+    report = Report({"model": "x"}, 0, [result], 1.0)
+    content = json.loads(report.to_text())
+    assert content["patterns"]["audio"]["foreground_miou"] is None
+    assert content["worst"] == {"pattern": None, "foreground_miou": None}
+    assert "nan" not in report.table().lower()
+
+
+def test_evaluation_needs_neither_torch_nor_rclpy(model: Path, data: Path, repository: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['rclpy'] = None\n"
+        "from robust_perception.evaluate import main\n"
+        f"sys.exit(main(['--model', {str(model)!r}, '--data', {str(data)!r}, '--limit', '1']))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "worst: depth" in done.stdout

@@ -1,0 +1,300 @@
+"""One sensor: every way to be lost has its name, and every way back works."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robust_perception.presence import SensorState
+from robust_perception.vocabulary import Modality, Reason, SensorFrame
+
+RGB, DEPTH, AUDIO = Modality.RGB, Modality.DEPTH, Modality.AUDIO
+MS = 1_000_000
+
+
+def test_late_exactly_after_the_timeout(bench):
+    bench.send(RGB)
+    bench.wait(500)
+    assert bench.status(RGB).state is SensorState.ALIVE
+    bench.wait(1)
+    status = bench.status(RGB)
+    assert (status.state, status.reason) == (SensorState.LATE, Reason.LATE)
+    assert "no message for 0.501 s" in status.detail
+    assert status.time_to_degrade_ns == 501 * MS
+
+
+def test_late_by_header_age_alone_counts_the_time_on_the_way(bench):
+    bench.send(RGB, stamp=bench.now - 400)
+    bench.wait(100)
+    assert bench.status(RGB).state is SensorState.ALIVE
+    bench.wait(1)
+    assert bench.status(RGB).reason is Reason.LATE
+
+
+def test_late_by_arrival_when_ros_time_stands_still(bench):
+    bench.send(RGB)
+    bench.steady += 501
+    assert bench.status(RGB).reason is Reason.LATE
+    assert bench.status(RGB).header_age_ns == 0
+
+
+def test_old_stamps_under_wall_time_name_the_mend(bench):
+    bench.stream(RGB, frames=5, lag=3_600_000)
+    status = bench.status(RGB)
+    assert status.reason is Reason.LATE
+    assert "header age" in status.detail
+    assert "use_sim_time" in status.detail
+    assert bench.take() is None
+
+
+def test_old_stamps_are_welcome_when_header_age_is_not_checked(make_bench):
+    bench = make_bench(check_header_age=False)
+    bench.stream(RGB, frames=5, lag=3_600_000)
+    assert bench.pattern() == "rgb"
+
+
+@pytest.mark.parametrize("stamp", [0, -5])
+def test_zero_stamp(bench, stamp):
+    bench.stream(DEPTH, frames=1)
+    bench.send(RGB, stamp=stamp)
+    status = bench.status(RGB)
+    assert (status.state, status.reason, status.refused) == (SensorState.BAD, Reason.ZERO_STAMP, 1)
+    assert bench.pattern() == "depth"
+
+
+def test_future_stamp_beyond_the_tolerance_only(bench):
+    bench.send(DEPTH, stamp=bench.now + 500)
+    bench.send(RGB, stamp=bench.now + 501)
+    assert bench.status(RGB).reason is Reason.FUTURE_STAMP
+    assert bench.status(DEPTH).reason is None
+
+
+def test_future_stamp_before_the_simulated_clock_runs_names_the_clock(bench):
+    stamp, bench.now = bench.now, 0
+    bench.send(RGB, stamp=stamp)
+    assert "/clock" in bench.status(RGB).detail
+
+
+def test_one_frame_out_of_order_is_dropped_and_the_sensor_lives(bench):
+    bench.stream(RGB, frames=3)
+    bench.take()
+    bench.send(RGB, stamp=bench.now - 50)
+    assert bench.take() is None
+    bench.wait(33)
+    bench.send(RGB)
+    assert bench.pattern() == "rgb"
+    assert (bench.status(RGB).refused, bench.status(RGB).losses) == (1, 0)
+
+
+def test_stamps_that_never_run_forward_again_are_named(bench):
+    bench.stream(RGB, frames=2)
+    for step in range(20):
+        bench.send(RGB, stamp=bench.now - 200 - 60 * step)
+        bench.wait(33)
+    status = bench.status(RGB)
+    assert (status.state, status.reason) == (SensorState.BAD, Reason.BACKWARD_STAMP)
+
+
+def test_a_looping_bag_under_its_own_clock_loses_nothing(bench):
+    for _ in range(4):
+        for _ in range(30):
+            bench.send(RGB, DEPTH)
+            bench.wait(33)
+            taken = bench.take()
+            assert str(taken.pattern) == "rgb+depth"
+            assert all(0 <= age <= 500 * MS for age in taken.header_age_ns.values())
+        bench.now -= 990
+    assert (bench.status(RGB).refused, bench.status(RGB).losses) == (0, 0)
+
+
+def test_a_looping_bag_under_wall_time_is_followed_after_three_frames(make_bench):
+    bench = make_bench(check_header_age=False)
+    for loop in range(4):
+        for index in range(30):
+            bench.send(RGB, stamp=1_000 + 33 * index)
+            expected_refused = 2 * loop if index >= 2 or loop == 0 else 2 * (loop - 1) + index + 1
+            assert bench.status(RGB).refused == expected_refused
+            assert bench.status(RGB).reason is None
+            bench.wait(33)
+    assert bench.status(RGB).losses == 0
+
+
+def test_a_leap_of_the_clock_costs_one_frame_and_no_loss(bench):
+    bench.stream(RGB, frames=5)
+    bench.now += 60_000
+    assert bench.status(RGB).reason is Reason.LATE
+    assert bench.take() is None
+    bench.send(RGB)
+    assert bench.pattern() == "rgb"
+    assert bench.status(RGB).losses == 0
+
+
+def test_frozen_content_with_live_stamps(bench):
+    bench.stream(RGB, frames=5)
+    for _ in range(31):
+        bench.send(RGB, content=7)
+        assert bench.status(RGB).reason is None
+        bench.wait(33)
+    bench.send(RGB, content=7)
+    status = bench.status(RGB)
+    assert (status.state, status.reason) == (SensorState.FROZEN, Reason.FROZEN)
+    assert "identical content for 1.023 s" in status.detail
+    assert status.rate_hz == pytest.approx(30, abs=1)
+    bench.wait(33)
+    bench.send(RGB)
+    assert bench.status(RGB).state is SensorState.RECOVERING
+    bench.wait(33)
+    bench.send(RGB)
+    assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def test_a_lone_frame_is_not_frozen_content(make_bench):
+    bench = make_bench(timeout_ns=5_000 * MS)
+    bench.send(RGB)
+    bench.wait(4_000)
+    assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def test_frozen_check_can_be_switched_off(make_bench):
+    bench = make_bench(frozen_after_ns=0)
+    for _ in range(100):
+        bench.send(RGB, content=7)
+        bench.wait(33)
+    assert bench.status(RGB).reason is None
+
+
+def test_a_driver_repeating_one_frame_is_frozen(bench):
+    stamp = bench.now
+    for _ in range(20):
+        bench.send(RGB, stamp=stamp)
+        bench.wait(33)
+    status = bench.status(RGB)
+    assert (status.state, status.reason) == (SensorState.FROZEN, Reason.FROZEN)
+    assert "came again" in status.detail
+
+
+def test_every_frame_sent_twice_does_not_hinder_recovery(bench):
+    bench.send(RGB)
+    bench.wait(501)
+    for _ in range(2):
+        bench.send(RGB)
+        bench.send(RGB, stamp=bench.now)
+        bench.wait(33)
+    assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def test_refused_messages_name_the_cause_once_the_good_frame_is_too_old(bench):
+    bench.send(RGB)
+    for _ in range(16):
+        bench.wait(33)
+        bench.sync.reject(RGB, Reason.WRONG_ENCODING, "expected rgb8, got bayer", bench.steady * MS)
+        expected = None if bench.steady <= 5_500 else Reason.WRONG_ENCODING
+        assert bench.status(RGB).reason is expected
+    assert bench.status(RGB).detail == "expected rgb8, got bayer"
+    bench.wait(501)
+    status = bench.status(RGB)
+    assert status.reason is Reason.LATE
+    assert "expected rgb8, got bayer" in status.detail
+
+
+def test_bad_from_the_start_then_good_is_alive_at_once(bench):
+    bench.sync.reject(RGB, Reason.BAD_DATA, "short", bench.steady * MS)
+    assert bench.status(RGB).state is SensorState.BAD
+    bench.send(RGB)
+    assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def test_back_within_two_frames_ten_times_every_three_seconds(bench):
+    for _ in range(12):
+        bench.stream(RGB, frames=60)
+        bench.wait(3_000 - 60 * 33)
+        assert bench.status(RGB).reason is Reason.LATE
+        bench.send(RGB)
+        assert bench.status(RGB).reason is Reason.RECOVERING
+        bench.wait(33)
+        bench.send(RGB)
+        assert bench.status(RGB).reason is None
+        assert bench.status(RGB).last_recovery_frames == 2
+        bench.wait(33)
+    assert bench.status(RGB).losses == 12
+
+
+def test_frames_too_far_apart_are_no_recovery(bench):
+    bench.send(RGB)
+    for _ in range(3):
+        bench.wait(501)
+        bench.send(RGB)
+        assert bench.status(RGB).state is SensorState.RECOVERING
+
+
+def test_a_refusal_breaks_the_row(bench):
+    bench.send(RGB)
+    bench.wait(501)
+    bench.send(RGB)
+    bench.send(RGB, stamp=0)
+    bench.wait(33)
+    bench.send(RGB)
+    assert bench.status(RGB).state is SensorState.RECOVERING
+
+
+def test_a_flapping_sensor_is_held_until_it_has_been_steady(make_bench):
+    bench = make_bench(timeout_ns=100 * MS)
+    states = []
+    for _ in range(8):  # 0.5 s on, 0.5 s off
+        bench.stream(RGB, frames=15)
+        states.append(bench.status(RGB).state)
+        bench.wait(505)
+        assert bench.status(RGB).reason is Reason.LATE
+    assert states == [SensorState.ALIVE] * 4 + [SensorState.RECOVERING] * 4
+    assert bench.status(RGB).losses == 4
+    for _ in range(61):
+        bench.send(RGB)
+        status = bench.status(RGB)
+        assert (status.state, status.reason) == (SensorState.RECOVERING, Reason.RECOVERING)
+        assert "lost 4 times" in status.detail
+        bench.wait(33)
+    bench.send(RGB)
+    assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def test_disabled_and_enabled_again_is_a_cold_start(bench):
+    bench.stream(RGB, DEPTH, frames=3)
+    bench.sync.set_enabled(RGB, False)
+    bench.send(RGB)
+    status = bench.status(RGB)
+    assert (status.state, status.reason, status.frames) == (SensorState.DISABLED, Reason.DISABLED, 0)
+    assert bench.pattern() == "depth"
+    bench.sync.set_enabled(RGB, True)
+    assert bench.status(RGB).reason is Reason.NEVER_SEEN
+    bench.send(RGB)
+    assert bench.pattern() == "rgb+depth"
+
+
+def test_rate_and_gaps(bench):
+    for index in range(40):
+        if index not in (20, 21, 30):
+            bench.send(RGB, stamp=bench.now - index % 7)
+        bench.wait(33)
+    status = bench.status(RGB)
+    assert status.rate_hz == pytest.approx(30.3, abs=0.1)
+    assert status.gaps == 3
+    bench.wait(600)
+    assert bench.status(RGB).rate_hz == 0
+
+
+def test_a_new_rate_is_learned(bench):
+    bench.stream(RGB, frames=20, period=33)
+    bench.stream(RGB, frames=20, period=100)
+    status = bench.status(RGB)
+    assert status.rate_hz == pytest.approx(10)
+    assert status.gaps <= 10
+
+
+def test_audio_is_as_old_as_its_last_sample(bench):
+    block = SensorFrame(AUDIO, np.arange(16_000, dtype=np.float32), (bench.now - 1_000) * MS)
+    bench.sync.observe(block, bench.now * MS, bench.steady * MS)
+    assert bench.status(AUDIO).header_age_ns == 0
+    bench.wait(500)
+    assert bench.status(AUDIO).reason is None
+    bench.wait(1)
+    assert bench.status(AUDIO).reason is Reason.LATE

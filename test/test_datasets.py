@@ -1,0 +1,275 @@
+"""Reading data folders: small ones written here, and the real one."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from robust_perception.datasets import DatasetError, FolderDataset, boxes_of_label
+from robust_perception.vocabulary import UNLABELLED, Modality
+
+SIZE = (24, 32)
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16000, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.astype("<i2").tobytes())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two frames; the second has neither depth nor sound."""
+    split = tmp_path / "data" / "test"
+    rgb = np.zeros((*SIZE, 3), np.uint8)
+    rgb[..., 2] = 200  # red in OpenCV's order
+    label = np.zeros(SIZE, np.uint8)
+    label[2:10, 3:12] = 2
+    label[15:20, 20:30] = 1
+    label[0, 0] = UNLABELLED
+    for name in ("a", "b"):
+        write(split / "rgb" / f"{name}.png", rgb)
+        write(split / "thermal" / f"{name}.png", np.full(SIZE, 300 * 64, np.uint16))
+        write(split / "label" / f"{name}.png", label)
+    depth = np.full(SIZE, 1500, np.uint16)
+    depth[0, 0] = 0
+    write(split / "depth" / "a.png", depth)
+    write_wav(split / "audio" / "a.wav", np.full(8000, 16384))
+    (tmp_path / "data" / "classes.json").write_text(
+        json.dumps(
+            {
+                "fine": [{"id": i, "name": n} for i, n in enumerate(["background", "cup", "bad cup"])],
+                "coarse_names": ["background", "any cup"],
+                "fine_to_coarse": [0, 1, 1],
+                "scene_names": ["quiet", "loud"],
+            }
+        )
+    )
+    (split / "scene.json").write_text(json.dumps({"a": ["loud"]}))
+    return tmp_path / "data"
+
+
+def test_frames_are_in_canonical_units(folder: Path) -> None:
+    dataset = FolderDataset(folder, "test")
+    assert len(dataset) == 2
+    assert dataset.modalities == tuple(Modality)
+    assert dataset.class_names == ("background", "cup", "bad cup")
+    sample = dataset[0]
+    frames = sample.frames
+    assert frames[Modality.RGB].data.dtype == np.uint8
+    np.testing.assert_array_equal(frames[Modality.RGB].data[0, 0], [200, 0, 0])
+    assert np.isnan(frames[Modality.DEPTH].data[0, 0])
+    assert frames[Modality.DEPTH].data[1, 1] == np.float32(1.5)
+    assert (frames[Modality.THERMAL].data == 300).all()
+    assert frames[Modality.THERMAL].radiometric
+    assert frames[Modality.AUDIO].data.shape == (8000,)
+    assert (frames[Modality.AUDIO].data == 0.5).all()
+
+
+def test_sound_ends_at_the_images_stamp(folder: Path) -> None:
+    frames = FolderDataset(folder, "test")[0].frames
+    assert frames[Modality.RGB].stamp_ns - frames[Modality.AUDIO].stamp_ns == 500_000_000
+
+
+def test_stamps_differ_between_samples_and_are_never_zero(folder: Path) -> None:
+    stamps = [s.frames[Modality.RGB].stamp_ns for s in FolderDataset(folder, "test")]
+    assert len(set(stamps)) == 2
+    assert min(stamps) > 0
+
+
+def test_missing_files_are_missing_frames(folder: Path) -> None:
+    sample = FolderDataset(folder, "test")[1]
+    assert set(sample.frames) == {Modality.RGB, Modality.THERMAL}
+    assert sample.scene is None
+
+
+def test_scene_classes_are_marked(folder: Path) -> None:
+    sample = FolderDataset(folder, "test")[0]
+    assert sample.scene is not None
+    np.testing.assert_array_equal(sample.scene, [0, 1])
+
+
+def test_boxes_come_from_the_label_map(folder: Path) -> None:
+    sample = FolderDataset(folder, "test")[0]
+    assert sample.boxes is not None
+    assert sample.class_ids is not None
+    assert dict(zip(sample.class_ids.tolist(), sample.boxes.tolist(), strict=True)) == {
+        1: [20, 15, 30, 20],
+        2: [3, 2, 12, 10],
+    }
+
+
+def test_coarse_classes_map_labels_and_boxes(folder: Path) -> None:
+    dataset = FolderDataset(folder, "test", "coarse")
+    sample = dataset[0]
+    assert dataset.class_names == ("background", "any cup")
+    assert sample.label is not None
+    assert sample.class_ids is not None
+    assert set(np.unique(sample.label).tolist()) == {0, 1, UNLABELLED}
+    assert sample.class_ids.tolist() == [1, 1]
+
+
+def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
+    content = {
+        "images": [{"id": 7, "file_name": "test/rgb/a.png"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 2, "bbox": [1.5, 2, 10, 20]},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+        ],
+    }
+    (folder / "test" / "boxes_coco.json").write_text(json.dumps(content))
+    first, second = FolderDataset(folder, "test", "coarse")
+    assert first.boxes is not None
+    assert first.class_ids is not None
+    assert second.boxes is not None
+    np.testing.assert_array_equal(first.boxes, [[1.5, 2, 11.5, 22]])
+    assert first.class_ids.tolist() == [1]
+    assert len(second.boxes) == 2, "a frame the file does not list has the boxes of its label map"
+
+
+def test_specks_have_no_box_and_diagonal_neighbours_are_one() -> None:
+    label = np.zeros((40, 40), np.uint8)
+    label[0:5, 0:5] = 3
+    label[5:10, 5:10] = 3  # touches the first at a corner
+    label[20:22, 20:22] = 3
+    label[30:, 30:] = UNLABELLED
+    boxes, class_ids = boxes_of_label(label)
+    np.testing.assert_array_equal(boxes, [[0, 0, 10, 10]])
+    assert class_ids.tolist() == [3]
+
+
+def test_without_class_table_the_names_are_given(folder: Path) -> None:
+    (folder / "classes.json").unlink()
+    (folder / "test" / "scene.json").unlink()
+    with pytest.raises(DatasetError, match=r"classes\.json.*class_names"):
+        FolderDataset(folder, "test")
+    dataset = FolderDataset(folder, "test", class_names=("background", "x", "y"))
+    assert dataset.class_names == ("background", "x", "y")
+    assert dataset[0].label is not None
+
+
+def test_grey_thermal_is_not_radiometric(folder: Path) -> None:
+    write(folder / "test" / "thermal" / "a.png", np.full(SIZE, 128, np.uint8))
+    frame = FolderDataset(folder, "test")[0].frames[Modality.THERMAL]
+    assert not frame.radiometric
+    assert (frame.data == 128).all()
+
+
+def test_ignored_label_of_a_name_list_is_unlabelled(folder: Path) -> None:
+    (folder / "test" / "scene.json").unlink()
+    (folder / "classes.json").write_text(json.dumps({"names": ["road", "car", "void"], "ignore": 2}))
+    dataset = FolderDataset(folder, "test")
+    label = dataset[0].label
+    assert dataset.class_names == ("road", "car")
+    assert label is not None
+    assert set(np.unique(label).tolist()) == {0, 1, UNLABELLED}
+
+
+@pytest.mark.parametrize(
+    ("file", "image", "message"),
+    [
+        ("depth/a.png", np.zeros(SIZE, np.uint8), r"a\.png: expected a uint16.*got uint8"),
+        (
+            "thermal/a.png",
+            np.zeros((*SIZE, 3), np.uint8),
+            r"a\.png: expected a uint16 or uint8.*got uint8 of shape",
+        ),
+        (
+            "label/a.png",
+            np.full(SIZE, 9, np.uint8),
+            r"a\.png: expected label values below 3 or 255, got \[9\]",
+        ),
+        ("rgb/a.png", np.zeros((10, 10, 3), np.uint8), r"one size for 'a', got .*'rgb': \(10, 10\)"),
+    ],
+)
+def test_a_wrong_picture_is_named(folder: Path, file: str, image: np.ndarray, message: str) -> None:
+    write(folder / "test" / file, image)
+    dataset = FolderDataset(folder, "test")
+    with pytest.raises(DatasetError, match=message):
+        dataset[0]
+    assert dataset[1].name == "b", "the other samples can still be read"
+
+
+def test_a_damaged_picture_is_named(folder: Path) -> None:
+    path = folder / "test" / "rgb" / "a.png"
+    path.write_bytes(b"version https://example.org/placeholder")
+    with pytest.raises(DatasetError, match=r"rgb/a\.png: expected a jpg or png picture, got 39 bytes"):
+        FolderDataset(folder, "test")[0]
+
+
+def test_sound_of_another_rate_is_named(folder: Path) -> None:
+    write_wav(folder / "test" / "audio" / "a.wav", np.zeros(10), rate=44100)
+    with pytest.raises(DatasetError, match=r"a\.wav: expected 1 channel.*16000 Hz, got 1, 2, 44100"):
+        FolderDataset(folder, "test")[0]
+
+
+def test_damaged_sound_is_named(folder: Path) -> None:
+    (folder / "test" / "audio" / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(DatasetError, match=r"a\.wav: expected a wav file"):
+        FolderDataset(folder, "test")[0]
+
+
+def test_a_missing_split_lists_what_is_there(folder: Path) -> None:
+    with pytest.raises(DatasetError, match=r"val: expected a folder, got none; .* holds \['test'\]"):
+        FolderDataset(folder, "val")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected a JSON file"),
+        ("[]", "'fine' or 'names'"),
+        ('{"fine": [{"id": 1, "name": "x"}]}', r"expected ids 0\.\.n-1"),
+        ('{"fine": [{"id": 0}]}', "list of {id, name}"),
+    ],
+)
+def test_a_wrong_class_table_is_named(folder: Path, content: str, message: str) -> None:
+    (folder / "classes.json").write_text(content)
+    with pytest.raises(DatasetError, match=message) as error:
+        FolderDataset(folder, "test")
+    assert str(folder / "classes.json") in str(error.value)
+
+
+def test_coarse_classes_that_do_not_exist_are_refused(folder: Path) -> None:
+    (folder / "classes.json").write_text('{"fine": [{"id": 0, "name": "background"}]}')
+    with pytest.raises(DatasetError, match="coarse_names"):
+        FolderDataset(folder, "test", "coarse")
+
+
+def test_unknown_scene_class_is_refused(folder: Path) -> None:
+    (folder / "test" / "scene.json").write_text(json.dumps({"a": ["noisy"]}))
+    with pytest.raises(DatasetError, match=r"scene\.json: expected a list out of .*noisy"):
+        FolderDataset(folder, "test")
+
+
+def test_real_data_is_read_whole(shared_data: Path) -> None:
+    dataset = FolderDataset(shared_data / "mm5_rgbdt", "test", "coarse")
+    assert len(dataset) == 38
+    assert dataset.modalities == (Modality.RGB, Modality.DEPTH, Modality.THERMAL)
+    assert len(dataset.class_names) == 13
+    for sample in dataset:
+        assert sample.label is not None
+        assert sample.boxes is not None
+        assert sample.class_ids is not None
+        assert sample.label.max() < 13
+        kelvin = sample.frames[Modality.THERMAL].data
+        assert 270 < kelvin.min() <= kelvin.max() < 400
+        assert np.nanmax(sample.frames[Modality.DEPTH].data) < 10
+        # Every box must lie on pixels of its class: the class mapping of boxes and of labels is the same.
+        for (x1, y1, x2, y2), class_id in zip(
+            sample.boxes.astype(int).tolist(), sample.class_ids, strict=True
+        ):
+            assert (sample.label[y1 : y2 + 1, x1 : x2 + 1] == class_id).any()
