@@ -92,7 +92,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/*.msg", "**/*.xml", "**/*.html"]},
+    package_data={NAME: ["py.typed", "*.json", "**/*.msg", "**/*.xml", "**/*.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

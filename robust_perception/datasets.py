@@ -11,9 +11,7 @@
 
 Any of these folders may be missing, and so may single files. Beside them may lie
 
-* `<root>/classes.json`: `{"fine": [{"id", "name"}], "coarse_names", "fine_to_coarse", "scene_names"}`, all
-  but `fine` optional, or `{"names": [...], "ignore": id}`, where `ignore` is the label of pixels nobody
-  knows;
+* `<root>/classes.json`: class names, see `labels.py`;
 * `<split>/boxes_coco.json`: boxes in COCO's form, category ids = fine label ids, crowds left out. Frames that
   it does not list have the boxes of their label map's connected components;
 * `<split>/scene.json`: `{NAME: [names of the scene classes present]}`.
@@ -23,18 +21,25 @@ Nothing is decoded before it is asked for.
 
 from __future__ import annotations
 
-import json
 import wave
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from robust_perception import units
+from robust_perception.labels import (
+    ClassTable,
+    CocoBoxes,
+    DatasetError,
+    boxes_of_label,
+    read_json,
+    shorten,
+)
 from robust_perception.vocabulary import (
     AUDIO_RATE,
     IMAGE_MODALITIES,
@@ -45,11 +50,21 @@ from robust_perception.vocabulary import (
     SensorFrame,
 )
 
-MINIMUM_COMPONENT_AREA = 30
-"""Connected components of fewer pixels give no box: at a label's border single pixels break off."""
+__all__ = [
+    "FIRST_STAMP_NS",
+    "FRAME_PERIOD_NS",
+    "DatasetError",
+    "FolderDataset",
+    "Sample",
+    "read_rgb",
+    "read_wav",
+]
 
 FRAME_PERIOD_NS = 1_000_000_000
-"""Frame i of a split carries the stamp (i + 1) * FRAME_PERIOD_NS: recorded folders have no clock."""
+"""Folders have no clock: frame i of a split carries the stamp FIRST_STAMP_NS + i * FRAME_PERIOD_NS."""
+
+FIRST_STAMP_NS = 60 * FRAME_PERIOD_NS
+"""Late enough that sound, which begins before its image, never has the stamp zero, which is no stamp."""
 
 _EXTENSIONS = {
     "rgb": (".jpg", ".jpeg", ".png"),
@@ -58,78 +73,6 @@ _EXTENSIONS = {
     "audio": (".wav",),
     "label": (".png",),
 }
-
-
-class DatasetError(ValueError):
-    """A data folder is not of its layout; names the file, what was expected and what came."""
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """Class names of a data set and the way from stored label values to class indices.
-
-    Attributes:
-        names: class index -> name; index 0 is the background.
-        label_to_class: uint8 (256,), stored label value -> class index, 255 = unlabelled or not a class.
-        label_count: number of label values that may be stored; 255 may be stored besides.
-        scene_names: names of the scene classes.
-    """
-
-    names: tuple[str, ...]
-    label_to_class: npt.NDArray[np.uint8]
-    label_count: int
-    scene_names: tuple[str, ...] = ()
-
-    @classmethod
-    def plain(cls, names: Sequence[str], ignore: int | None = None, scene: Sequence[str] = ()) -> ClassTable:
-        """Labels that are class indices already; `ignore` is a further value meaning "unlabelled"."""
-        table = np.full(256, UNLABELLED, dtype=np.uint8)
-        table[: len(names)] = np.arange(len(names))
-        count = len(names)
-        if ignore is not None:
-            table[ignore] = UNLABELLED
-            if ignore == len(names) - 1:
-                names = names[:-1]
-        return cls(tuple(names), table, count, tuple(scene))
-
-    @classmethod
-    def read(cls, path: Path, classes: str) -> ClassTable:
-        """Read `classes.json`; `classes` is "fine" or "coarse"."""
-        content = read_json(path)
-        if not isinstance(content, dict) or not ("fine" in content or "names" in content):
-            msg = f"{path}: expected an object with 'fine' or 'names', got {_shorten(content)}"
-            raise DatasetError(msg)
-        scene = [str(name) for name in content.get("scene_names", ())]
-        if "names" in content:
-            _need_fine(path, classes)
-            return cls.plain([str(n) for n in content["names"]], content.get("ignore"), scene)
-        try:
-            entries = sorted((int(entry["id"]), str(entry["name"])) for entry in content["fine"])
-        except (TypeError, KeyError, ValueError):
-            msg = f"{path}: expected 'fine' as a list of {{id, name}}, got {_shorten(content['fine'])}"
-            raise DatasetError(msg) from None
-        if [number for number, _ in entries] != list(range(len(entries))) or len(entries) > UNLABELLED:
-            ids = [number for number, _ in entries]
-            msg = f"{path}: expected ids 0..n-1 with n <= {UNLABELLED}, got {ids}"
-            raise DatasetError(msg)
-        fine = cls.plain([name for _, name in entries], scene=scene)
-        if "coarse_names" not in content:
-            _need_fine(path, classes)
-        return fine if classes == "fine" else fine._coarse(path, content)
-
-    def _coarse(self, path: Path, content: Mapping[str, Any]) -> ClassTable:
-        names = tuple(str(name) for name in content["coarse_names"])
-        mapping = content.get("fine_to_coarse")
-        fits = isinstance(mapping, list) and len(mapping) == self.label_count
-        if not fits or not all(isinstance(m, int) and 0 <= m < len(names) for m in mapping or ()):
-            msg = (
-                f"{path}: expected 'fine_to_coarse' with {self.label_count} indices below {len(names)}, "
-                f"got {_shorten(mapping)}"
-            )
-            raise DatasetError(msg)
-        table = np.full(256, UNLABELLED, dtype=np.uint8)
-        table[: self.label_count] = np.asarray(mapping, dtype=np.uint8)
-        return ClassTable(names, table, self.label_count, self.scene_names)
 
 
 @dataclass(frozen=True)
@@ -188,7 +131,7 @@ class FolderDataset(Sequence[Sample]):
         names = {name for m in self.modalities for name in self._files[m.value]}
         self.names: tuple[str, ...] = tuple(sorted(names))
         self._table = self._classes(classes, class_names)
-        self._boxes = _CocoBoxes.read(self.folder / "boxes_coco.json", self._table)
+        self._boxes = CocoBoxes.read(self.folder / "boxes_coco.json", self._table)
         self._scene = self._scene_labels()
 
     @property
@@ -223,7 +166,7 @@ class FolderDataset(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         name = self.names[position]
-        stamp = (position + 1) * FRAME_PERIOD_NS
+        stamp = FIRST_STAMP_NS + position * FRAME_PERIOD_NS
         frames = {m: self.frame(m, name, stamp) for m in self.modalities if name in self._files[m.value]}
         label = self._label(name)
         shapes = {m.value: f.data.shape[:2] for m, f in frames.items() if m in IMAGE_MODALITIES}
@@ -299,68 +242,10 @@ class FolderDataset(Sequence[Sample]):
         labels = {}
         for name, present in content.items() if isinstance(content, dict) else [("", content)]:
             if not isinstance(present, list) or not set(present) <= set(known):
-                msg = f"{path}: expected a list out of {list(known)} for {name!r}, got {_shorten(present)}"
+                msg = f"{path}: expected a list out of {list(known)} for {name!r}, got {shorten(present)}"
                 raise DatasetError(msg)
             labels[str(name)] = np.array([scene in present for scene in known], dtype=np.float32)
         return labels
-
-
-def boxes_of_label(
-    label: npt.NDArray[np.uint8], minimum_area: int = MINIMUM_COMPONENT_AREA
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Boxes around the 8-connected components of every foreground class.
-
-    Args:
-        label: uint8 (H, W), class index, 0 = background, 255 = unlabelled.
-        minimum_area: components of fewer pixels are left out.
-
-    Returns:
-        Boxes float32 (n, 4), xyxy in pixels, and their class indices int64 (n,); by class, then from top to
-        bottom.
-    """
-    boxes: list[tuple[int, int, int, int]] = []
-    class_ids: list[int] = []
-    for class_id in np.unique(label):
-        if class_id in (0, UNLABELLED):
-            continue
-        mask = (label == class_id).astype(np.uint8)
-        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        for x, y, width, height, area in stats[1:count].tolist():
-            if area >= minimum_area:
-                boxes.append((x, y, x + width, y + height))
-                class_ids.append(int(class_id))
-    return np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(class_ids, dtype=np.int64)
-
-
-class _CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]):
-    """Boxes and class indices by sample name, out of a file in COCO's form."""
-
-    @classmethod
-    def read(cls, path: Path, table: ClassTable) -> _CocoBoxes:
-        """Read the file; empty when there is none."""
-        boxes = cls()
-        if not path.is_file():
-            return boxes
-        content = read_json(path)
-        try:
-            names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-            rows: dict[str, list[tuple[list[float], int]]] = {name: [] for name in names.values()}
-            for annotation in content["annotations"]:
-                category = int(annotation["category_id"])
-                if not 0 <= category < table.label_count:
-                    msg = f"{path}: expected category ids below {table.label_count}, got {category}"
-                    raise DatasetError(msg)
-                x, y, width, height = (float(v) for v in annotation["bbox"])
-                class_id = int(table.label_to_class[category])
-                if class_id not in (0, UNLABELLED) and not annotation.get("iscrowd", 0):
-                    rows[names[annotation["image_id"]]].append(([x, y, x + width, y + height], class_id))
-        except (KeyError, TypeError) as error:
-            msg = f"{path}: expected COCO's images and annotations, got {error!r} while reading them"
-            raise DatasetError(msg) from None
-        for name, found in rows.items():
-            corners = np.array([row for row, _ in found], dtype=np.float32).reshape(-1, 4)
-            boxes[name] = corners, np.array([class_id for _, class_id in found], dtype=np.int64)
-        return boxes
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
@@ -385,15 +270,6 @@ def read_wav(path: Path) -> npt.NDArray[np.float32]:
         )
         raise DatasetError(msg)
     return units.audio_from_pcm16(np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False))
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; DatasetError when it is missing or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: expected a JSON file, got {error}"
-        raise DatasetError(msg) from None
 
 
 def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
@@ -423,14 +299,3 @@ def _check_grey(path: Path, image: Array, dtypes: tuple[type[np.generic], ...]) 
         names = " or ".join(np.dtype(d).name for d in dtypes)
         msg = f"{path}: expected a {names} picture with one channel, got {image.dtype} of shape {image.shape}"
         raise DatasetError(msg)
-
-
-def _need_fine(path: Path, classes: str) -> None:
-    if classes != "fine":
-        msg = f"{path}: expected 'coarse_names' and 'fine_to_coarse' for coarse classes, got neither"
-        raise DatasetError(msg)
-
-
-def _shorten(value: object, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from robust_perception.datasets import DatasetError, FolderDataset, boxes_of_label
+from robust_perception.datasets import DatasetError, FolderDataset
+from robust_perception.labels import boxes_of_label
 from robust_perception.vocabulary import UNLABELLED, Modality
 
 SIZE = (24, 32)
@@ -85,9 +86,9 @@ def test_sound_ends_at_the_images_stamp(folder: Path) -> None:
 
 
 def test_stamps_differ_between_samples_and_are_never_zero(folder: Path) -> None:
-    stamps = [s.frames[Modality.RGB].stamp_ns for s in FolderDataset(folder, "test")]
-    assert len(set(stamps)) == 2
-    assert min(stamps) > 0
+    samples = list(FolderDataset(folder, "test"))
+    assert len({s.frames[Modality.RGB].stamp_ns for s in samples}) == 2
+    assert min(f.stamp_ns for s in samples for f in s.frames.values()) > 0
 
 
 def test_missing_files_are_missing_frames(folder: Path) -> None:
@@ -128,6 +129,7 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
         "annotations": [
             {"id": 1, "image_id": 7, "category_id": 2, "bbox": [1.5, 2, 10, 20]},
             {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+            {"id": 3, "image_id": 7, "category_id": 0, "bbox": [0, 0, 9, 9]},
         ],
     }
     (folder / "test" / "boxes_coco.json").write_text(json.dumps(content))
@@ -138,6 +140,22 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
     np.testing.assert_array_equal(first.boxes, [[1.5, 2, 11.5, 22]])
     assert first.class_ids.tolist() == [1]
     assert len(second.boxes) == 2, "a frame the file does not list has the boxes of its label map"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"images": [], "annotations": [{"category_id": 9, "bbox": [0, 0, 1, 1]}]},
+            "category ids below 3, got 9",
+        ),
+        ({"images": []}, "COCO's images and annotations, got KeyError"),
+    ],
+)
+def test_wrong_coco_boxes_are_named(folder: Path, content: object, message: str) -> None:
+    (folder / "test" / "boxes_coco.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=message):
+        FolderDataset(folder, "test")
 
 
 def test_specks_have_no_box_and_diagonal_neighbours_are_one() -> None:

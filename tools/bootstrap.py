@@ -80,8 +80,8 @@ def run(command: list[str | Path], what: str) -> None:
         raise SetupError(f"{what} failed; the end of {log}:\n{tail}")
 
 
-def make_environment(venv: Path, distro: str | None) -> None:
-    """Create the virtual environment unless one of the same Python is there."""
+def make_environment(venv: Path, distro: str | None) -> bool:
+    """Create the virtual environment unless a usable one is there; returns whether it was created."""
     python = venv / "bin" / "python"
     if python.exists():
         version = subprocess.run(
@@ -91,15 +91,16 @@ def make_environment(venv: Path, distro: str | None) -> None:
             check=False,
         )
         if version.returncode == 0 and machine.supported(tuple(map(int, version.stdout.split()))):  # type: ignore[arg-type]
-            return
+            return False
         print(f"{venv} holds no Python that can be used; making it anew", flush=True)
         shutil.rmtree(venv)
     command: list[str | Path] = [sys.executable, "-m", "venv", venv]
     run([*command, "--system-site-packages"] if distro else command, "making the virtual environment")
+    return True
 
 
 def install_dependencies(venv: Path, purpose: str, distro: str | None) -> None:
-    """Install the package with the extras of `purpose`; exact versions, and no ROS wheels beside ROS from apt."""
+    """Install the package with the extras of `purpose`: exact versions, no ROS wheels beside ROS from apt."""
     pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
     pip += ["--progress-bar", "off", "-c", APT_CONSTRAINTS if distro else CONSTRAINTS]
     print(f"installing the packages for `make {purpose}` (the first time takes minutes) ...", flush=True)
@@ -161,11 +162,14 @@ def set_up(purpose: str, venv: Path) -> None:
         "source": digest(REPOSITORY / name for name in SOURCES if (REPOSITORY / name).exists()),
         "interfaces": digest([interfaces.INTERFACES, Path(interfaces.__file__)], world),
     }
+    if purpose == "demo" and stamp.get("test") == wanted["demo"]:  # testing needs all that the demo needs
+        stamp["demo"] = stamp["test"]
     if all(stamp.get(name) == value for name, value in wanted.items()):
         return
     check_machine(distro, venv)
     (CACHE / "setup.log").unlink(missing_ok=True)
-    make_environment(venv, distro)
+    if make_environment(venv, distro):
+        stamp = {}
     if stamp.get(purpose) != wanted[purpose]:
         install_dependencies(venv, purpose, distro)
     if distro:
@@ -173,7 +177,7 @@ def set_up(purpose: str, venv: Path) -> None:
         print(
             "On a robot: colcon build && . install/setup.sh && ros2 launch robust_perception fusion.launch.py"
         )
-    elif stamp.get("interfaces") != wanted["interfaces"]:
+    elif any(stamp.get(name) != wanted[name] for name in (purpose, "interfaces")):
         print(interfaces.ensure(venv / "bin" / "python"), flush=True)
     if stamp.get("source") != wanted["source"]:
         install_package(venv)

@@ -24,6 +24,7 @@ from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 INTERFACES = REPOSITORY / "config" / "interfaces"
+HASHES = REPOSITORY / "robust_perception" / "interface_hashes.json"
 CACHE = REPOSITORY / ".cache" / "interfaces"
 PACKAGES = ("audio_common_msgs", "vision_msgs")
 MARK = "generated_by_robust_perception.json"
@@ -116,7 +117,7 @@ def facts_of(python: Path) -> Facts:
 def key_of(facts: Facts) -> str:
     """Name of the cache entry: the same files, generators, Python and numpy give the same types."""
     digest = hashlib.sha256()
-    for file in sorted([*INTERFACES.glob("*/msg/*.msg"), INTERFACES / "hashes.json", Path(__file__)]):
+    for file in sorted([*INTERFACES.glob("*/msg/*.msg"), HASHES, Path(__file__)]):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     digest.update(json.dumps([facts.cache_tag, facts.platform, facts.numpy]).encode())
     return f"{facts.cache_tag}-{digest.hexdigest()[:16]}"
@@ -124,7 +125,7 @@ def key_of(facts: Facts) -> str:
 
 def check_hashes(prefix: Path) -> None:
     """Compare the generated types with the released ones; InterfacesError names every difference."""
-    expected: dict[str, str] = json.loads((INTERFACES / "hashes.json").read_text(encoding="utf-8"))
+    expected: dict[str, str] = json.loads((HASHES).read_text(encoding="utf-8"))
     wrong = []
     for name, hash_string in expected.items():
         package, _, message = name.split("/")

@@ -19,7 +19,8 @@ import numpy as np
 from robust_perception.engine.errors import ModelFileError, SelfCheckError
 from robust_perception.engine.manifest import MEND
 from robust_perception.engine.pipeline import Pipeline
-from robust_perception.vocabulary import Array, Pattern
+from robust_perception.preprocess import input_shape
+from robust_perception.vocabulary import Array, Modality, Pattern
 
 if TYPE_CHECKING:
     from robust_perception.engine.engine import Engine
@@ -85,9 +86,8 @@ def compare(
     Raises:
         SelfCheckError: the references lack an input or an output, or one has another shape.
     """
-    latents = {
-        m: pipeline.encode(m, _get(references, f"input/{m.value}")) for m in pipeline.manifest.modalities
-    }
+    inputs = {m: read_input(references, m, pipeline) for m in pipeline.manifest.modalities}
+    latents = {m: pipeline.encode(m, stored) for m, stored in inputs.items()}
     results = []
     for pattern in patterns:
         outputs = pipeline.fuse({m: latents[m] for m in pattern}, pattern)
@@ -123,6 +123,13 @@ def check_all(engine: Engine) -> tuple[CheckResult, ...]:
     return results
 
 
+def read_input(references: Mapping[str, Array], modality: Modality, pipeline: Pipeline) -> Array:
+    """The stored input of one modality, without batch axis; SelfCheckError when none has its shape."""
+    stored = _get(references, f"input/{modality.value}")
+    expected = input_shape(modality, pipeline.manifest.size)
+    return _unbatched(stored, expected, f"input/{modality.value}")
+
+
 def _get(references: Mapping[str, Array], key: str) -> Array:
     if key not in references:
         msg = f"references: expected {key!r}, got only {sorted(references)}: {MEND}"
@@ -131,12 +138,16 @@ def _get(references: Mapping[str, Array], key: str) -> Array:
 
 
 def _stored(references: Mapping[str, Array], pattern: Pattern, name: str, like: Array) -> Array:
-    stored = _get(references, f"output/{pattern.bits}/{name}")
-    # The exporter may or may not have kept the batch axis.
-    if stored.shape == (1, *like.shape):
+    key = f"output/{pattern.bits}/{name}"
+    return _unbatched(_get(references, key), like.shape, key)
+
+
+def _unbatched(stored: Array, shape: tuple[int, ...], key: str) -> Array:
+    # References may hold the tensors as the graphs have them, batch axis included.
+    if stored.shape == (1, *shape):
         stored = stored[0]
-    if stored.shape != like.shape:
-        msg = f"references: expected output/{pattern.bits}/{name} of shape {like.shape}, got {stored.shape}"
+    if stored.shape != shape:
+        msg = f"references: expected {key} of shape {shape}, got {stored.shape}: {MEND}"
         raise SelfCheckError(msg)
     return stored
 

@@ -11,7 +11,7 @@ MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 
 
-def _at_least(owner: str, name: str, value: int, least: int) -> None:
+def _at_least(owner: str, name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{owner}.{name}", f"a whole number of at least {least}", value)
 

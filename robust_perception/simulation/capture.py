@@ -22,7 +22,8 @@ class Capture:
     Attributes:
         frames: the four sensors, in canonical units.
         label: uint8 (H, W), class index, exact.
-        boxes: float32 (n, 4), [x1, y1, x2, y2] in pixels, x2 and y2 exclusive: bounds of what shows of each object.
+        boxes: float32 (n, 4), [x1, y1, x2, y2] in pixels, x2 and y2 exclusive: bounds of what shows of each
+            object.
         class_ids: int64 (n,), class index of each box, 1..K.
         scene: float32 (k,), 1 where the scene class of `classes.SCENE_NAMES` is present.
     """

@@ -23,9 +23,8 @@ def expose(light: Picture, exposure: Exposure, bank: NoiseBank, rng: np.random.G
     response = (np.arange(256) / 255.0) ** exposure.gamma
     gains = np.asarray(exposure.balance) * exposure.gain * 255.0
     table = np.clip(response[:, None] * gains, 0, 255).astype(np.float32).reshape(1, 256, 3)
-    counts = cv2.LUT(light, table)
+    counts = np.asarray(cv2.LUT(light, table), np.float32)
     if exposure.blur > 0:
-        counts = cv2.GaussianBlur(counts, (5, 5), exposure.blur)
-    counts = cv2.scaleAdd(np.ascontiguousarray(bank.coloured(rng)), exposure.noise, counts)
-    picture: Picture = cv2.convertScaleAbs(cv2.max(counts, 0.0))
-    return picture
+        counts = np.asarray(cv2.GaussianBlur(counts, (5, 5), exposure.blur), np.float32)
+    counts += bank.coloured(rng) * np.float32(exposure.noise)
+    return np.clip(counts, 0, 255).astype(np.uint8)

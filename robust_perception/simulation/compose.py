@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from robust_perception.simulation.scene import (
     Motion,
     Part,
     Scene,
+    Shape,
 )
 from robust_perception.simulation.textures import PHOTOGRAPHS
 
@@ -46,13 +48,15 @@ class _Draft:
     items: list[Item] = field(default_factory=list)
     emitters: list[Emitter] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
-    taken: list[tuple[float, float, float, float]] = field(default_factory=list)
+    taken: list[rooms.Spot] = field(default_factory=list)
     photographs: list[tuple[Item, ...]] = field(default_factory=list)
 
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
 
-    def sound(self, kind: str, low: float, high: float, at: tuple[float, float, float], item: int | None) -> None:
+    def sound(
+        self, kind: str, low: float, high: float, at: tuple[float, float, float], item: int | None
+    ) -> None:
         loudness = float(np.exp(self.rng.uniform(math.log(low), math.log(high))))
         self.emitters.append(Emitter(kind, int(self.rng.integers(2**31)), loudness, item, at))
 
@@ -62,7 +66,8 @@ def compose(seed: int) -> Scene:
     rng = np.random.default_rng([seed, 1])
     draft = _Draft(rng, air=273.15 + float(rng.uniform(15, 27)))
     room = Room(float(rng.uniform(1.8, 3.5)), float(rng.uniform(3.0, 6.3)), float(rng.uniform(2.4, 3.0)))
-    draft.items.append(rooms.shell(rng, room, draft.air))
+    walls, draft.taken = rooms.shell(rng, room, draft.air)
+    draft.items.append(walls)
     camera, surfaces = _furnish(draft, room)
     floor = Surface(camera.at[0], min(2.6, room.depth * 0.6), room.half_width * 0.7, 1.0, 0.0)
     _people(draft, room, camera)
@@ -106,10 +111,8 @@ def _furnish(draft: _Draft, room: Room) -> tuple[CameraView, list[Surface]]:
         height = float(rng.uniform(0.7, 1.5))
         pitch = float(rng.uniform(0.1, 0.35))
     if draft.chance(0.35):
-        board = Surface(
-            x + float(rng.uniform(-0.8, 0.8)), room.depth - 0.14, float(rng.uniform(0.35, 0.7)), 0.14,
-            float(rng.uniform(0.95, 1.5)),
-        )  # fmt: skip
+        middle, half_x, level = rng.uniform((-0.8, 0.35, 0.95), (0.8, 0.7, 1.5)).tolist()
+        board = Surface(x + middle, room.depth - 0.14, half_x, 0.14, level)
         surfaces.append(board)
         draft.items.append(rooms.shelf(rng, board, draft.air))
     sway = Motion(
@@ -143,14 +146,15 @@ def _people(draft: _Draft, room: Room, camera: CameraView) -> None:
         build, parts = person(rng, stance, skin, draft.air)
         motion, yaw = _swing(rng, 0.12, 0.15), float(rng.normal(0, 0.6))
         if stance == "walking":
-            motion = Motion((float(rng.uniform(0.3, 0.9)), 0.1, 0.0), 0.0, float(rng.uniform(4, 8)), rng.uniform(0, 6))
+            motion = Motion(
+                (float(rng.uniform(0.3, 0.9)), 0.1, 0.0), 0.0, float(rng.uniform(4, 8)), rng.uniform(0, 6)
+            )
             yaw = float(rng.choice([-1, 1])) * float(rng.uniform(0.9, 1.6))
         elif stance == "sitting":
             motion = Motion(yaw_amplitude=0.1, period=5.0)
-            seat = Part(
-                things.Shape.BOX, (0.22, 0.22, build.seat / 2 - 0.03), (0, 0.03, build.seat / 2 - 0.04),
-                (*rng.uniform(0.1, 0.9, 3).tolist(), 1.0), draft.air + 1.0,
-            )  # fmt: skip
+            paint = (*rng.uniform(0.1, 0.9, 3).tolist(), 1.0)
+            half = build.seat / 2 - 0.03
+            seat = Part(Shape.BOX, (0.22, 0.22, half), (0, 0.03, half - 0.01), paint, draft.air + 1.0)
             draft.items.append(Item(0, (seat,), (x, y, 0.0), yaw))
         draft.items.append(Item(class_id("person"), tuple(parts), (x, y, 0.0), yaw, motion, build.poses))
         draft.taken.append((x, y, 0.0, 0.35))
@@ -173,12 +177,15 @@ def _clock(draft: _Draft, room: Room, surfaces: list[Surface]) -> None:
     if draft.chance(0.35):
         radius = float(rng.uniform(0.13, 0.24))
         x, z = float(rng.uniform(-1.1, 1.1)), float(rng.uniform(1.3, 2.0))
+        if not _free(draft, x, room.depth, z, radius):
+            return
         parts = things.clock(rng, radius, False, draft.air)
         draft.items.append(Item(class_id(name), tuple(parts), (x, room.depth, z)))
         draft.taken.append((x, room.depth, z, radius * 1.3))
     else:
         radius = float(rng.uniform(0.06, 0.1))
-        placed = _put(draft, name, surfaces, radius, lambda: things.clock(rng, radius, True, draft.air), 0.5)
+        make = partial(things.clock, rng, radius, True, draft.air)
+        placed = _put(draft, name, surfaces, radius, make, 0.5)
         if not placed:
             return
     if ticking:
@@ -191,7 +198,10 @@ def _kettle(draft: _Draft, surfaces: list[Surface]) -> None:
     if not draft.chance(0.38):
         return
     boiling, radius = draft.chance(0.5), float(rng.uniform(0.07, 0.1))
-    if _put(draft, "kettle", surfaces, radius * 1.6, lambda: things.kettle(rng, radius, boiling, draft.air)) and boiling:
+    placed = _put(
+        draft, "kettle", surfaces, radius * 1.6, partial(things.kettle, rng, radius, boiling, draft.air)
+    )
+    if placed and boiling:
         draft.sound("boil", 0.05, 0.2, (0.0, 0.0, 0.2), len(draft.items) - 1)
         draft.present.add("boiling")
 
@@ -201,7 +211,7 @@ def _cups(draft: _Draft, surfaces: list[Surface]) -> None:
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.2, 0.35, 0.3, 0.15]))):
         hot, height = draft.chance(0.5), float(rng.uniform(0.085, 0.15))
         name = "cup_hot" if hot else "cup_cold"
-        _put(draft, name, surfaces, height * 0.8, lambda h=height, w=hot: things.cup(rng, h, w, draft.air))  # type: ignore[misc]
+        _put(draft, name, surfaces, height * 0.8, partial(things.cup, rng, height, hot, draft.air))
 
 
 def _balls_and_crates(draft: _Draft, floor: Surface, surfaces: list[Surface]) -> None:
@@ -210,18 +220,13 @@ def _balls_and_crates(draft: _Draft, floor: Surface, surfaces: list[Surface]) ->
         name, hues = ("ball_red", things.RED_HUES) if draft.chance(0.5) else ("ball_blue", things.BLUE_HUES)
         low = not surfaces or draft.chance(0.5)
         radius = float(rng.uniform(0.1, 0.24)) if low else float(rng.uniform(0.04, 0.085))
-        amplitude = 0.25 if low else 0.04
-        _put(
-            draft, name, [floor] if low else surfaces, radius * 1.1,
-            lambda h=hues, r=radius: things.ball(rng, h, r, draft.air), math.pi, amplitude,  # type: ignore[misc]
-        )  # fmt: skip
+        make = partial(things.ball, rng, hues, radius, draft.air)
+        _put(draft, name, [floor] if low else surfaces, radius * 1.1, make, math.pi, 0.25 if low else 0.04)
     for _ in range(int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))):
         low = not surfaces or draft.chance(0.65)
         half = float(rng.uniform(0.14, 0.28)) if low else float(rng.uniform(0.06, 0.11))
-        _put(
-            draft, "crate", [floor] if low else surfaces, half * 1.4,
-            lambda s=half: things.crate(rng, s, draft.air), math.pi,  # type: ignore[misc]
-        )  # fmt: skip
+        make = partial(things.crate, rng, half, draft.air)
+        _put(draft, "crate", [floor] if low else surfaces, half * 1.4, make)
 
 
 def _clutter(draft: _Draft, floor: Surface, surfaces: list[Surface]) -> None:
@@ -229,10 +234,8 @@ def _clutter(draft: _Draft, floor: Surface, surfaces: list[Surface]) -> None:
     for _ in range(int(rng.integers(0, 5))):
         low = not surfaces or draft.chance(0.35)
         size = float(rng.uniform(0.2, 0.5)) if low else float(rng.uniform(0.08, 0.16))
-        _put(
-            draft, "background", [floor] if low else surfaces, size * 0.7,
-            lambda s=size: rooms.clutter(rng, s, draft.air), math.pi,  # type: ignore[misc]
-        )  # fmt: skip
+        make = partial(rooms.clutter, rng, size, draft.air)
+        _put(draft, "background", [floor] if low else surfaces, size * 0.7, make)
 
 
 def _photographs(draft: _Draft, room: Room) -> None:
@@ -249,16 +252,22 @@ def _photographs(draft: _Draft, room: Room) -> None:
         draft.taken.append((x, room.depth, z, half))
         _, parts = person(rng, str(rng.choice(["standing", "walking"])), 300.0, 295.0)
         backdrop = Part(
-            things.Shape.BOX, (3.0, 0.1, 3.0), (0.0, 1.0, 1.0), (*rng.uniform(0.3, 1, 3).tolist(), 1.0), 290.0
+            Shape.BOX, (3.0, 0.1, 3.0), (0.0, 1.0, 1.0), (*rng.uniform(0.3, 1, 3).tolist(), 1.0), 290.0
         )
         shown = Item(0, tuple(parts), (0.0, 0.0, 0.0), float(rng.normal(0, 0.5)))
         draft.photographs.append((Item(0, (backdrop,), (0.0, 0.0, 0.0)), shown))
 
 
-def _light(rng: np.random.Generator, room: Room) -> tuple[tuple[Lamp, ...], tuple[float, float, float], Exposure]:
+def _light(
+    rng: np.random.Generator, room: Room
+) -> tuple[tuple[Lamp, ...], tuple[float, float, float], Exposure]:
     lamps = []
     for _ in range(int(rng.integers(1, 4))):
-        at = (float(rng.uniform(-1, 1)) * room.half_width, float(rng.uniform(-1, room.depth)), room.height - 0.1)
+        at = (
+            float(rng.uniform(-1, 1)) * room.half_width,
+            float(rng.uniform(-1, room.depth)),
+            room.height - 0.1,
+        )
         target = np.array([rng.uniform(-1, 1), rng.uniform(1, 3), rng.uniform(0, 1.2)])
         tint = rng.uniform(0.8, 1.0, 3) * rng.uniform(0.25, 0.6)
         lamps.append(Lamp(at, tuple((target - np.array(at)).tolist()), tuple(tint.tolist())))

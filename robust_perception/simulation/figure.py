@@ -52,12 +52,13 @@ class Build:
         return self.height * (0.3 if self.stance == "sitting" else 0.53)
 
     def limbs(self, t: float) -> list[tuple[Vec, Vec]]:
-        """Ends of trunk, neck, arms and legs at time `t`; shoulder-elbow, elbow-wrist, hip-knee, knee-foot."""
+        """Ends of trunk, neck, and of upper and lower arms and legs, at time `t`."""
         h = self.height
         swing = self.stride * math.sin(2 * math.pi * self.pace * t)
         hips = np.array([0.0, 0.0, self.seat])
-        chest = hips + [0.0, 0.0, 0.26 * h]
-        ends = [(hips + [0, 0, 0.04 * h], chest), (chest, chest + [0.0, 0.0, 0.07 * h])]
+        up = np.array([0.0, 0.0, h])
+        chest = hips + 0.26 * up
+        ends = [(hips + 0.04 * up, chest), (chest, chest + 0.07 * up)]
         for side, index in ((1.0, 0), (-1.0, 1)):
             shoulder = chest + np.array([side * 0.11 * h * self.girth, 0.0, 0.005 * h])
             raised = self.lift[index] * math.pi / 2 - side * 0.5 * swing
@@ -103,7 +104,9 @@ class Build:
         return np.array(centres + extra), np.array(turns + [np.eye(3)] * len(extra))
 
 
-def person(rng: np.random.Generator, stance: str, skin_kelvin: float, air_kelvin: float) -> tuple[Build, list[Part]]:
+def person(
+    rng: np.random.Generator, stance: str, skin_kelvin: float, air_kelvin: float
+) -> tuple[Build, list[Part]]:
     """Draw a person at random.
 
     Args:

@@ -18,7 +18,9 @@ os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
 try:
     import mujoco
 except ImportError as error:  # PyOpenGL fails here when libEGL is not there
-    _why = f"the simulator needs mujoco and EGL, got {type(error).__name__}: {error}; pip install mujoco; {MEND}"
+    _why = (
+        f"the simulator needs mujoco and EGL, got {type(error).__name__}: {error}; pip install mujoco; {MEND}"
+    )
     raise GraphicsError(_why) from error
 except AttributeError as error:  # PyOpenGL's platform module, with a libEGL too old or missing
     _why = f"the simulator needs EGL, got {type(error).__name__}: {error}; {MEND}"

@@ -1,9 +1,9 @@
 """Makes a data set with the simulator: every frame a scene of its own, in the layout `datasets.py` reads.
 
-    python -m robust_perception.simulation.make_dataset --out data/sim --seed 1 --train 2400 --val 300 --test 300
+    python -m robust_perception.simulation.make_dataset --out DIR --seed 1 --train 2400 --val 300 --test 300
 
-Frame i of a split is the scene of seed `seed * 1_000_000 + offset(split) + i` at a random time, so splits never
-share a scene and a longer data set begins with the shorter one.
+Frame i of a split is the scene of seed `seed * 1_000_000 + offset(split) + i` at a random time, so splits
+never share a scene and a longer data set begins with the shorter one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from robust_perception.simulation.capture import Capture
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
 from robust_perception.simulation.errors import SimulationError
 from robust_perception.simulation.rig import Rig
 from robust_perception.units import DEPTH_SCALE, THERMAL_SCALE
-from robust_perception.vocabulary import AUDIO_RATE, Array, Modality
+from robust_perception.vocabulary import AUDIO_RATE, Modality
 
 SPLIT_OFFSETS = {"train": 0, "val": 700_000, "test": 800_000}
 """Seeds of a split begin here; also the largest size of `train`."""
@@ -81,7 +82,7 @@ class SplitWriter:
 
     def write_frame(self, name: str, capture: Capture) -> None:
         """Write a capture's files; safe in any thread."""
-        frames = {m: frame.data for m, frame in capture.frames.items()}
+        frames: dict[Modality, npt.NDArray[Any]] = {m: frame.data for m, frame in capture.frames.items()}
         rgb = cv2.cvtColor(frames[Modality.RGB], cv2.COLOR_RGB2BGR)
         depth = np.nan_to_num(frames[Modality.DEPTH], nan=0.0) / DEPTH_SCALE
         thermal = frames[Modality.THERMAL] / THERMAL_SCALE
@@ -103,7 +104,7 @@ class SplitWriter:
         (self._folder / "boxes_coco.json").write_text(json.dumps(boxes), encoding="utf-8")
         (self._folder / "scene.json").write_text(json.dumps(self._scenes, indent=1), encoding="utf-8")
 
-    def _write(self, name: str, image: Array) -> None:
+    def _write(self, name: str, image: npt.NDArray[Any]) -> None:
         path = self._folder / name
         if not cv2.imwrite(str(path), image, _ENCODING[path.suffix]):
             msg = f"{path}: expected to write a picture, could not; is the disk full?"
@@ -111,7 +112,7 @@ class SplitWriter:
 
 
 def make_split(rig: Rig, folder: Path, first_seed: int, count: int) -> None:
-    """Write one split of `count` frames, from the scenes of seeds `first_seed` onwards; says how far it is."""
+    """Write a split of `count` frames, the scenes of seeds `first_seed` onwards; tells its progress."""
     writer = SplitWriter(folder)
     began = told = time.monotonic()
     pending: deque[Future[None]] = deque()
@@ -130,7 +131,10 @@ def make_split(rig: Rig, folder: Path, first_seed: int, count: int) -> None:
                 told = now
                 left = (now - began) / (i + 1) * (count - i - 1)
                 rate = (i + 1) / (now - began)
-                print(f"{folder.name}: {i + 1}/{count} frames, {rate:.0f} a second, {left:.0f} s left", flush=True)
+                print(
+                    f"{folder.name}: {i + 1}/{count} frames, {rate:.0f} a second, {left:.0f} s left",
+                    flush=True,
+                )
     writer.finish()
 
 

@@ -1,8 +1,7 @@
-"""Noise of sensors: crops out of a bank that is drawn once, so that a frame costs a view and not a million
-random numbers.
+"""Noise of sensors: crops out of a bank that is drawn once.
 
-The bank is the same in every process; which crop a frame gets comes from the frame's own generator, so a
-frame is a function of scene seed and time alone.
+So a frame costs a view and not half a million random numbers. The bank is the same in every process; which
+crop a frame gets comes from the frame's own generator, so a frame is a function of scene seed and time alone.
 """
 
 from __future__ import annotations

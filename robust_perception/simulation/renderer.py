@@ -48,7 +48,7 @@ class Renderer:
         self._camera.fixedcamid = 0
 
     def colour(self, size: tuple[int, int] | None = None) -> Picture:
-        """Draw the posed world: uint8 (H, W, 3), R G B; `size` (rows, columns) may be smaller than the rig's."""
+        """Draw the posed world: uint8 (H, W, 3), R G B; `size` (rows, columns) is at most the rig's."""
         height, width = size or self._size
         self._refresh()
         rect = mujoco.MjrRect(0, 0, width, height)

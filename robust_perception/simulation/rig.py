@@ -24,11 +24,11 @@ from robust_perception.simulation.compose import compose
 from robust_perception.simulation.errors import SceneError
 from robust_perception.simulation.noise import NoiseBank
 from robust_perception.simulation.renderer import Renderer
-from robust_perception.simulation.scene import CameraView, Exposure, Lamp, Scene, Vec
+from robust_perception.simulation.scene import CameraView, Exposure, Item, Lamp, Scene, Vec
 from robust_perception.simulation.sound import Samples, Soundscape
-from robust_perception.simulation.textures import PHOTOGRAPH_SIZE
+from robust_perception.simulation.textures import PHOTOGRAPH_SIZE, PHOTOGRAPHS
 from robust_perception.simulation.world import World
-from robust_perception.vocabulary import AUDIO_RATE, Modality, SensorFrame
+from robust_perception.vocabulary import AUDIO_RATE, Array, Modality, SensorFrame
 
 __all__ = ["CLASS_NAMES", "SCENE_NAMES", "Rig"]
 
@@ -56,7 +56,7 @@ class Rig:
         self._world = World(*size)
         self._renderer = Renderer(self._world, *size)
         self._bank = NoiseBank(*size)
-        self._photographs: list[int] = [self._world.texture_id(f"photograph{i}") for i in range(2)]
+        self._photographs = [self._world.texture_id(f"photograph{i}") for i in range(PHOTOGRAPHS)]
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
@@ -73,7 +73,9 @@ class Rig:
         parts = [(item_index, part) for item_index, item in enumerate(items) for part in item.parts]
         # One entry more than there are parts, so that index -1 (nothing drawn) finds background and air.
         self._item_of_part = np.array([i for i, _ in parts] + [-1], dtype=np.int32)
-        self._kelvin_of_part = np.array([p.kelvin for _, p in parts] + [scene.ambient_kelvin], dtype=np.float32)
+        self._kelvin_of_part = np.array(
+            [p.kelvin for _, p in parts] + [scene.ambient_kelvin], dtype=np.float32
+        )
         self._class_of_item = np.array([item.class_id for item in items] + [0], dtype=np.uint8)
         stains = np.array([p.rgba[3] < 1 for _, p in parts] + [False])
         self._item_of_part[stains] = -1
@@ -94,7 +96,7 @@ class Rig:
             stamp_ns: stamp of the pictures; None = the rig's own time.
 
         Returns:
-            Frames, whose pictures carry the stamp and whose sound carries that of its first sample; and truth.
+            The truth, and frames whose pictures carry the stamp and whose sound that of its first sample.
         """
         scene, now = self.scene, round(self.time * 1e9)
         stamp = now if stamp_ns is None else stamp_ns
@@ -107,7 +109,7 @@ class Rig:
         end = round(self.time * AUDIO_RATE)
         count = round(sound_s * AUDIO_RATE)
         sound = self.listen(end - count, count)
-        data = {
+        data: dict[Modality, Array] = {
             Modality.RGB: colour.expose(light, scene.exposure, self._bank, rng),
             Modality.DEPTH: depth.measure(distance, self._bank, rng),
             Modality.THERMAL: heat,
@@ -149,9 +151,10 @@ class Rig:
         if emitter.item is None:
             return np.asarray(emitter.at)
         item = self.scene.items[emitter.item]
-        return item.position(self.time) + item.rotation(self.time) @ np.asarray(emitter.at)
+        place: Vec = item.position(self.time) + item.rotation(self.time) @ np.asarray(emitter.at)
+        return place
 
-    def _develop(self, texture: int, shown: tuple) -> None:  # type: ignore[type-arg]
+    def _develop(self, texture: int, shown: tuple[Item, ...]) -> None:
         studio = Scene(
             items=shown,
             camera=_PORTRAIT,

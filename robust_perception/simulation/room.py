@@ -34,8 +34,12 @@ class Surface:
     z: float
 
 
-def shell(rng: np.random.Generator, room: Room, air: float) -> Item:
-    """Floor, walls and ceiling, and sometimes a window and a radiator."""
+Spot = tuple[float, float, float, float]
+"""Centre and radius of what is taken, metres."""
+
+
+def shell(rng: np.random.Generator, room: Room, air: float) -> tuple[Item, list[Spot]]:
+    """Floor, walls and ceiling, sometimes a window and a radiator; and the spots that these two take."""
     wall = tuple(rng.uniform(0.45, 1.0) * rng.uniform(0.75, 1.0, 3))
     floor = tuple(rng.uniform(0.25, 0.9) * rng.uniform(0.7, 1.0, 3))
     wall_pattern = str(rng.choice(["matte", *FLAT_PATTERNS]))
@@ -56,19 +60,24 @@ def shell(rng: np.random.Generator, room: Room, air: float) -> Item:
         at = (side * (w + 0.05), mid, h / 2)
         drift = walls + float(rng.normal(0, 0.4))
         parts.append(Part(Shape.BOX, (h / 2, long, 0.05), at, _rgba(wall), drift, sideways, wall_pattern))
+    taken: list[Spot] = []
     if rng.random() < 0.4:
-        side = float(rng.uniform(-0.6, 0.6)) * w
+        middle = float(rng.uniform(-0.6, 0.6)) * w
+        taken.append((middle, d, 1.65, 0.6))
         glass = air + float(rng.uniform(-8, 6))
         pane = (0.75, 0.85, 0.95, 1.0)
-        parts.append(Part(Shape.BOX, (0.6, 0.03, 0.45), (side, d, 1.65), (0.9, 0.9, 0.9, 1), walls))
-        parts.append(Part(Shape.BOX, (0.54, 0.035, 0.39), (side, d, 1.65), pane, glass, material="lit"))
+        parts.append(Part(Shape.BOX, (0.6, 0.03, 0.45), (middle, d, 1.65), (0.9, 0.9, 0.9, 1), walls))
+        parts.append(Part(Shape.BOX, (0.54, 0.035, 0.39), (middle, d, 1.65), pane, glass, material="lit"))
     if rng.random() < 0.3:
         x = float(rng.uniform(-0.7, 0.7)) * w
+        taken.append((x, d, 0.42, 0.4))
         hot = 273.15 + float(rng.uniform(32, 55))
         for k in range(7):
             rib = (x + (k - 3) * 0.11, d - 0.08, 0.42)
-            parts.append(Part(Shape.BOX, (0.045, 0.05, 0.3), rib, (0.9, 0.9, 0.87, 1), hot - abs(k - 3) * 0.5))
-    return Item(0, tuple(parts), (0.0, 0.0, 0.0))
+            parts.append(
+                Part(Shape.BOX, (0.045, 0.05, 0.3), rib, (0.9, 0.9, 0.87, 1), hot - abs(k - 3) * 0.5)
+            )
+    return Item(0, tuple(parts), (0.0, 0.0, 0.0)), taken
 
 
 def table(rng: np.random.Generator, top: Surface, air: float) -> Item:
@@ -89,7 +98,12 @@ def shelf(rng: np.random.Generator, top: Surface, air: float) -> Item:
     """A board on the back wall whose upper face is `top`."""
     colour = _rgba(tuple(rng.uniform(0.3, 0.95) * rng.uniform(0.6, 1.0, 3)))
     board = Part(
-        Shape.BOX, (top.half_x, top.half_y, 0.015), (top.x, top.y, top.z - 0.015), colour, air, material="planks15"
+        Shape.BOX,
+        (top.half_x, top.half_y, 0.015),
+        (top.x, top.y, top.z - 0.015),
+        colour,
+        air,
+        material="planks15",
     )
     return Item(0, (board,), (0.0, 0.0, 0.0))
 
@@ -101,7 +115,8 @@ def clutter(rng: np.random.Generator, size: float, air: float) -> list[Part]:
     warmth = air + float(rng.normal(0, 0.7))
     kind = rng.integers(6)
     if kind == 0:
-        parts, level = [], 0.0
+        parts = []
+        level = 0.0
         for _ in range(int(rng.integers(1, 4))):
             thick = size * float(rng.uniform(0.08, 0.16))
             cover = _rgba(tuple(rng.uniform(0.1, 1.0, 3)))
@@ -110,12 +125,21 @@ def clutter(rng: np.random.Generator, size: float, air: float) -> list[Part]:
             level += 2 * thick
     elif kind == 1:
         parts = [
-            Part(Shape.CYLINDER, (size * 0.25, size * 0.5, 0), (0, 0, size * 0.5), colour, warmth, material="glossy"),
+            Part(
+                Shape.CYLINDER,
+                (size * 0.25, size * 0.5, 0),
+                (0, 0, size * 0.5),
+                colour,
+                warmth,
+                material="glossy",
+            ),
             Part(Shape.CYLINDER, (size * 0.09, size * 0.25, 0), (0, 0, size * 1.2), other, warmth),
         ]
     elif kind == 2:
         parts = [
-            Part(Shape.ELLIPSOID, (size * 0.35, size * 0.35, size * 0.55), (0, 0, size * 0.5), colour, warmth),
+            Part(
+                Shape.ELLIPSOID, (size * 0.35, size * 0.35, size * 0.55), (0, 0, size * 0.5), colour, warmth
+            ),
             Part(Shape.CYLINDER, (size * 0.2, size * 0.2, 0), (0, 0, size * 1.05), colour, warmth),
         ]
     elif kind == 3:
@@ -126,7 +150,11 @@ def clutter(rng: np.random.Generator, size: float, air: float) -> list[Part]:
             parts.append(bar(np.array([0, 0, 0.5 * size]), tip, size * 0.07, green, air - 0.7))
     elif kind == 4:
         half3 = tuple(size * float(v) for v in rng.uniform((0.3, 0.15, 0.4), (0.7, 0.35, 0.9)))
-        parts = [Part(Shape.BOX, (half3[0], half3[1], half3[2]), (0, 0, half3[2]), colour, warmth, material="cloth")]
+        parts = [
+            Part(
+                Shape.BOX, (half3[0], half3[1], half3[2]), (0, 0, half3[2]), colour, warmth, material="cloth"
+            )
+        ]
     else:
         hot = 273.15 + float(rng.uniform(45, 75))
         glow = (1.0, 0.95, 0.8, 1.0)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -157,7 +158,7 @@ def _boil(seed: int) -> Source:
     rng = np.random.default_rng(seed)
     low, high = float(rng.uniform(1200, 2000)), float(rng.uniform(5000, 7500))
     hiss = _shaped(rng, lambda f: ((f > low) & (f < high)) + 0.15 * (f < 600))
-    bubble = 1 + 0.4 * _shaped(rng, lambda f: (f > 4) & (f < 25))
+    bubble = 1 + 0.4 * _shaped(rng, lambda f: 1.0 * ((f > 4) & (f < 25)))
     loop = (0.35 * hiss * np.clip(bubble, 0.1, None)).astype(np.float32)
     if rng.random() < 0.5:
         cycles = round(float(rng.uniform(1900, 3300)) * _LOOP / AUDIO_RATE)
@@ -171,7 +172,7 @@ def _boil(seed: int) -> Source:
 def _room(quiet: float, seed: int) -> Source:
     rng = np.random.default_rng([seed, 3])
     slope = float(rng.uniform(0.3, 1.1))
-    loop = quiet * _shaped(rng, lambda f: 1 / np.maximum(f, 40) ** slope)
+    loop = quiet * _shaped(rng, lambda f: np.maximum(f, 40) ** -slope)
     if rng.random() < 0.4:
         turn = 2 * np.pi * np.arange(_LOOP) / AUDIO_RATE
         mains = 50.0 if rng.random() < 0.5 else 60.0
@@ -185,11 +186,11 @@ def _room(quiet: float, seed: int) -> Source:
     return _looped(loop.astype(np.float32))
 
 
-def _shaped(rng: np.random.Generator, amplitude: Callable[[Vec], Vec]) -> Vec:
+def _shaped(rng: np.random.Generator, amplitude: Callable[[Vec], npt.NDArray[np.floating[Any]]]) -> Vec:
     """Noise of this spectrum and deviation 1 that joins its own end: `_LOOP` samples."""
     frequencies = np.fft.rfftfreq(_LOOP, 1 / AUDIO_RATE)
     phases = rng.uniform(0, 2 * np.pi, frequencies.size)
-    wave = np.fft.irfft(amplitude(frequencies) * np.exp(1j * phases), _LOOP)
+    wave = np.fft.irfft(amplitude(np.asarray(frequencies, np.float64)) * np.exp(1j * phases), _LOOP)
     return np.asarray(wave / wave.std())
 
 

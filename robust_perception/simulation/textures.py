@@ -22,7 +22,7 @@ PHOTOGRAPH_SIZE = (128, 96)
 
 @dataclass(frozen=True)
 class Material:
-    """A surface: its texture (None = plain), whether it wraps a solid (cube) or lies flat, repeats a metre."""
+    """A surface: its texture (None = plain), whether it wraps a solid or lies flat, repeats a metre."""
 
     texture: str | None = None
     wraps: bool = False

@@ -9,6 +9,8 @@ for the fixed pattern a microbolometer shows between two shutter events.
 
 from __future__ import annotations
 
+from typing import cast
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +45,11 @@ def measure(
     Returns:
         float32 (H, W), kelvin.
     """
-    arrived = np.float32(ambient) + (surface - np.float32(ambient)) * np.exp(distance * np.float32(-LOSS_PER_METRE))
+    arrived = np.float32(ambient) + (surface - np.float32(ambient)) * np.exp(
+        distance * np.float32(-LOSS_PER_METRE)
+    )
     kelvin = cv2.GaussianBlur(arrived, (5, 5), 0.9)
     kelvin += bank.smooth(scene_rng) * np.float32(0.3)
     kelvin += scene_rng.normal(0, 0.05, kelvin.shape[1]).astype(np.float32)
     kelvin += bank.white(frame_rng) * np.float32(NETD)
-    return kelvin.astype(np.float32, copy=False)
+    return cast(Floats, kelvin)

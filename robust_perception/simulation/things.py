@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -68,11 +69,11 @@ def cup(rng: np.random.Generator, height: float, hot: bool, air: float) -> list[
     ]
     grip = [(radius * 0.9, 0.8), (radius * 1.6, 0.75), (radius * 1.65, 0.35), (radius * 0.9, 0.25)]
     points = [np.array([x, 0.0, z * height]) for x, z in grip]
-    return parts + [bar(a, b, height * 0.07, colour, handle) for a, b in zip(points, points[1:], strict=False)]
+    return parts + [bar(a, b, height * 0.07, colour, handle) for a, b in pairwise(points)]
 
 
 def clock(rng: np.random.Generator, radius: float, standing: bool, air: float) -> list[Part]:
-    """A round clock that faces -y, on its foot or to hang on a wall; how it looks says nothing of its sound."""
+    """A round clock that faces -y, on feet or to hang on a wall; its looks say nothing of its sound."""
     rim = _hsv(rng.random(), rng.uniform(0.1, 0.9), rng.uniform(0.15, 0.9))
     warmth = air + float(rng.normal(0.3, 0.4))
     facing = turn_x(math.pi / 2)
@@ -80,7 +81,7 @@ def clock(rng: np.random.Generator, radius: float, standing: bool, air: float) -
     centre = np.array([0.0, -thick, radius * 1.08 if standing else 0.0])
     white = (0.95, 0.94, 0.88, 1.0)
     black = (0.05, 0.05, 0.05, 1.0)
-    front = centre + [0.0, -thick, 0.0]
+    front = centre + np.array([0.0, -thick, 0.0])
     parts = [
         Part(Shape.CYLINDER, (radius, thick, 0.0), _at(centre), rim, warmth, facing),
         Part(Shape.CYLINDER, (radius * 0.86, 0.002, 0.0), _at(front), white, warmth, facing),
@@ -97,7 +98,9 @@ def clock(rng: np.random.Generator, radius: float, standing: bool, air: float) -
     ):
         way = np.array([math.sin(angle), 0.0, math.cos(angle)])
         size = (radius * width, 0.004, radius * length / 2)
-        parts.append(Part(Shape.BOX, size, _at(front + way * radius * length / 2), black, warmth, turn_y(angle)))
+        parts.append(
+            Part(Shape.BOX, size, _at(front + way * radius * length / 2), black, warmth, turn_y(angle))
+        )
     if standing:
         for side in (-1, 1):
             foot = (side * radius * 0.55, -thick, radius * 0.12)
@@ -121,7 +124,7 @@ def kettle(rng: np.random.Generator, radius: float, boiling: bool, air: float) -
         Part(Shape.CYLINDER, (radius * 0.8, tall * 0.2, 0.0), (0, 0, tall * 0.2), colour, body),
         Part(Shape.SPHERE, (radius * 0.16, 0.0, 0.0), (0, 0, tall * 1.92), dark, grip),
         bar(spout[0], spout[1], radius * 0.16, colour, air + 0.85 * (body - air)),
-        *[bar(a, b, radius * 0.09, dark, grip) for a, b in zip(points, points[1:], strict=False)],
+        *[bar(a, b, radius * 0.09, dark, grip) for a, b in pairwise(points)],
         shadow(radius * 1.1, air),
     ]
 

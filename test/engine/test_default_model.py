@@ -10,7 +10,7 @@ from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.models import find_model
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
-from robust_perception.engine.selfcheck import check_all, read_references
+from robust_perception.engine.selfcheck import check_all, read_input, read_references
 from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, SensorFrame
 
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
@@ -32,7 +32,7 @@ def pipeline() -> Pipeline:
 def inputs(pipeline: Pipeline) -> dict[Modality, np.ndarray]:
     references = read_references(find_model("default"), pipeline)
     assert references is not None, "the shipped model carries its references"
-    return {m: references[f"input/{m}"] for m in Modality}
+    return {m: read_input(references, m, pipeline) for m in Modality}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_switching_every_frame_changes_nothing(pipeline: Pipeline, latents: dict
 def test_frames_of_another_size_are_answered_at_that_size(
     engine: Engine, inputs: dict[Modality, np.ndarray]
 ) -> None:
-    image = inputs[Modality.RGB].reshape(*engine.manifest.size, 3).repeat(2, axis=0).repeat(2, axis=1)
+    image = inputs[Modality.RGB].repeat(2, axis=0).repeat(2, axis=1)
     frame = SensorFrame(Modality.RGB, image, 1)
     perception = engine.infer(FrameSet(Pattern.parse("rgb"), {Modality.RGB: frame}, Modality.RGB))
     assert perception.label_map.shape == image.shape[:2]

@@ -323,6 +323,14 @@ def test_a_wrong_input_names_graph_and_tensor(folder: Path) -> None:
         backend.run("encoder_radar", {})
 
 
+def test_sessions_have_the_asked_threads_and_do_not_spin(folder: Path) -> None:
+    backend = OnnxRuntimeBackend(folder, Manifest.load(folder), 2)
+    for session in backend._sessions.values():
+        options = session.get_session_options()
+        assert options.intra_op_num_threads == 2
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_a_wrong_thread_count_is_refused(folder: Path, threads: int) -> None:
     with pytest.raises(BackendError, match=f"threads: expected a positive number or none, got {threads}"):

@@ -46,9 +46,11 @@ def test_equals_suppression_by_its_definition(seed: int, count: int, classes: in
 
 
 def test_equal_scores_keep_the_graphs_order() -> None:
-    boxes = np.array([[40, 0, 50, 10], [0, 0, 10, 10], [20, 0, 30, 10]], np.float32)
-    found = detections(boxes, np.full((3, 1), 0.5, np.float32), 0.5, 0.5, 10)
-    np.testing.assert_array_equal(found.boxes, boxes)
+    left = 20.0 * np.random.default_rng(0).permutation(300)
+    boxes = np.stack([left, 0 * left, left + 10, 0 * left + 10], axis=1).astype(np.float32)
+    third = np.arange(300) % 3 == 0
+    found = detections(boxes, np.where(third, 0.6, 0.5).astype(np.float32)[:, None], 0.5, 0.5, 300)
+    np.testing.assert_array_equal(found.boxes, np.concatenate([boxes[third], boxes[~third]]))
 
 
 def test_classes_never_suppress_each_other() -> None:

@@ -107,6 +107,15 @@ def test_a_looping_bag_under_its_own_clock_loses_nothing(bench):
     assert (bench.status(RGB).refused, bench.status(RGB).losses) == (0, 0)
 
 
+def test_header_age_runs_on_in_steady_time_over_a_loop(bench):
+    bench.send(RGB, stamp=bench.now - 100)
+    bench.wait(50)
+    bench.now -= 60_000
+    assert bench.status(RGB).header_age_ns == 150 * MS
+    bench.wait(351)
+    assert bench.status(RGB).reason is Reason.LATE
+
+
 def test_a_looping_bag_under_wall_time_is_followed_after_three_frames(make_bench):
     bench = make_bench(check_header_age=False)
     for loop in range(4):
@@ -146,6 +155,15 @@ def test_frozen_content_with_live_stamps(bench):
     bench.wait(33)
     bench.send(RGB)
     assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def test_content_may_stay_the_same_for_exactly_the_limit(bench):
+    for _ in range(11):
+        bench.send(RGB, content=7)
+        assert bench.status(RGB).reason is None
+        bench.wait(100)
+    bench.send(RGB, content=7)
+    assert bench.status(RGB).reason is Reason.FROZEN
 
 
 def test_a_lone_frame_is_not_frozen_content(make_bench):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -208,7 +209,7 @@ def test_concurrent_use_keeps_sets_whole():
     assert not failures
     final = taken[-1] if last is None else {m: f.stamp_ns for m, f in last.frames.items()}
     assert final == dict.fromkeys(MODALITIES, count * 1_000)
-    for before, after in zip(taken, taken[1:], strict=False):
+    for before, after in itertools.pairwise(taken):
         assert before != after
         assert all(after[m] >= stamp for m, stamp in before.items())
     assert {sync.status(0, count * 1_000)[m].frames for m in MODALITIES} == {count}

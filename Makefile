@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up what they need first.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help demo test test-slow check doctor clean
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo:  ## lose and regain every sensor on the live graph; leaves demo_out/report.html
+	@$(PYTHON) tools/bootstrap.py demo
+	$(BIN)/robust-perception demo $(ARGS)
+
+test:  ## ruff, mypy and the fast tests
+	@$(PYTHON) tools/bootstrap.py test
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow:  ## training, build and soak tests
+	@$(PYTHON) tools/bootstrap.py test
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+doctor:  ## what this machine has and lacks
+	@$(PYTHON) tools/bootstrap.py demo
+	$(BIN)/robust-perception doctor
+
+clean:  ## remove the environment, the caches and what was built
+	rm -rf .venv .cache build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

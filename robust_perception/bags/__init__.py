@@ -1,0 +1,1 @@
+"""Bags: recorded messages as raw CDR bytes, MCAP or sqlite3, with or without ROS on the machine."""

@@ -1,0 +1,171 @@
+"""A data folder as a bag, so that recorded frames go through the live graph.
+
+| sensor  | topic             | message                                                                  |
+|---------|-------------------|--------------------------------------------------------------------------|
+| rgb     | `/rgb/image`      | sensor_msgs/Image rgb8                                                   |
+| depth   | `/depth/image`    | sensor_msgs/Image 16UC1, millimetres, 0 = invalid                        |
+| thermal | `/thermal/image`  | sensor_msgs/Image 16UC1, kelvin * 64; mono8 for a picture of no temperatures |
+| audio   | `/audio`          | audio_common_msgs/AudioDataStamped, S16LE; stamp = its first sample      |
+| audio   | `/audio_info`     | audio_common_msgs/AudioInfo, once, latched                               |
+
+Values are those of the files, not converted and back, so that a frame that went over the bag is bit-identical
+to the same frame read from the folder. Frame i is stamped `start_ns + i / rate`, and every message of it is
+received at that time.
+"""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from robust_perception.bags import types
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.writer import BagWriter
+from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, read_rgb
+from robust_perception.vocabulary import AUDIO_RATE, MODALITIES, Array, Modality
+
+SECOND_NS = 1_000_000_000
+
+TOPICS: dict[Modality, str] = {
+    Modality.RGB: "/rgb/image",
+    Modality.DEPTH: "/depth/image",
+    Modality.THERMAL: "/thermal/image",
+    Modality.AUDIO: "/audio",
+}
+AUDIO_INFO_TOPIC = "/audio_info"
+
+
+def write_dataset(
+    dataset: FolderDataset,
+    out: Path,
+    *,
+    rate: float = 2.0,
+    modalities: Collection[Modality] = MODALITIES,
+    limit: int | None = None,
+    storage: str = "mcap",
+    start_ns: int = FIRST_STAMP_NS,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write one split as a bag.
+
+    Args:
+        dataset: the split.
+        out: the bag's folder; it must not exist.
+        rate: frames a second.
+        modalities: sensors to write, of those that the split has.
+        limit: only the first frames.
+        storage: "mcap" or "sqlite3".
+        start_ns: stamp of the first frame.
+        progress: called with frames done and frames in all, after each.
+
+    Returns:
+        Number of messages of sensors.
+
+    Raises:
+        BagError: the rate is not positive, none of the sensors is in the split, or the bag cannot be written.
+        DatasetError: a file cannot be decoded.
+    """
+    chosen = [m for m in dataset.modalities if m in modalities]
+    if not chosen:
+        got = ", ".join(m.value for m in modalities)
+        there = ", ".join(m.value for m in dataset.modalities)
+        msg = f"{dataset.folder}: expected sensors out of {there}, got {got or 'none'}"
+        raise BagError(msg)
+    if not 0 < rate <= 1000:
+        msg = f"expected a rate above 0 and up to 1000 frames a second, got {rate:g}"
+        raise BagError(msg)
+    names = dataset.names[:limit]
+    written = 0
+    with BagWriter(out, storage) as bag:
+        if Modality.AUDIO in chosen:
+            bag.add_topic(AUDIO_INFO_TOPIC, types.AUDIO_INFO, latched=True)
+            bag.write(AUDIO_INFO_TOPIC, types.AUDIO_INFO, audio_info(), start_ns)
+        for index, name in enumerate(names):
+            stamp = start_ns + round(index * SECOND_NS / rate)
+            for modality in chosen:
+                path = dataset.path(modality, name)
+                if path is not None:
+                    msgtype, data = _message(modality, path, stamp)
+                    bag.write(TOPICS[modality], msgtype, data, stamp)
+                    written += 1
+            if progress is not None:
+                progress(index + 1, len(names))
+    return written
+
+
+def image(pixels: Array, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
+    """CDR bytes of a sensor_msgs/Image; the array's type and shape are those of the encoding."""
+    contiguous = np.ascontiguousarray(pixels)
+    height, width = contiguous.shape[:2]
+    message = types.message_class(types.IMAGE)(
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=contiguous.nbytes // height,
+        data=contiguous.reshape(-1).view(np.uint8),
+    )
+    return types.serialize(message, types.IMAGE)
+
+
+def audio(pcm: bytes, stamp_ns: int, frame_id: str) -> bytes:
+    """CDR bytes of an AudioDataStamped: 16-bit little-endian samples, the first of them at `stamp_ns`."""
+    data = types.message_class("audio_common_msgs/msg/AudioData")(data=np.frombuffer(pcm, dtype=np.uint8))
+    message = types.message_class(types.AUDIO)(header=header(stamp_ns, frame_id), audio=data)
+    return types.serialize(message, types.AUDIO)
+
+
+def audio_info() -> bytes:
+    """CDR bytes of the AudioInfo of a data folder's sound: 16 kHz, mono, S16LE."""
+    message = types.message_class(types.AUDIO_INFO)(
+        channels=1,
+        sample_rate=AUDIO_RATE,
+        sample_format="S16LE",
+        bitrate=AUDIO_RATE * 16,
+        coding_format="wave",
+    )
+    return types.serialize(message, types.AUDIO_INFO)
+
+
+def header(stamp_ns: int, frame_id: str) -> Any:
+    """A std_msgs/Header."""
+    stamp = types.message_class("builtin_interfaces/msg/Time")(*divmod(stamp_ns, SECOND_NS))
+    return types.message_class("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
+
+
+def _message(modality: Modality, path: Path, stamp_ns: int) -> tuple[str, bytes]:
+    frame_id = f"{modality.value}_optical_frame"
+    if modality is Modality.AUDIO:
+        pcm = _read_pcm(path)
+        first_ns = stamp_ns - (len(pcm) // 2) * SECOND_NS // AUDIO_RATE
+        return types.AUDIO, audio(pcm, first_ns, "audio_frame")
+    if modality is Modality.RGB:
+        return types.IMAGE, image(read_rgb(path), "rgb8", stamp_ns, frame_id)
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
+    if stored is None or stored.ndim != 2 or stored.dtype.name not in allowed:
+        got = "no picture" if stored is None else f"{stored.dtype} {stored.shape}"
+        msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, got {got}"
+        raise BagError(msg)
+    encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
+    return types.IMAGE, image(stored, encoding, stamp_ns, frame_id)
+
+
+def _read_pcm(path: Path) -> bytes:
+    try:
+        with wave.open(str(path), "rb") as file:
+            got = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+            pcm = file.readframes(file.getnframes())
+    except (wave.Error, EOFError, OSError) as error:
+        msg = f"{path}: expected a wav file, got one that cannot be read ({error})"
+        raise BagError(msg) from None
+    if got != (1, 2, AUDIO_RATE) or not pcm:
+        msg = f"{path}: expected mono, 2 bytes a sample, {AUDIO_RATE} Hz, got {got} and {len(pcm)} bytes"
+        raise BagError(msg)
+    return pcm

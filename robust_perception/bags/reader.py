@@ -1,0 +1,179 @@
+"""Reads bags of this project and of `ros2 bag`: ordered raw messages, nothing decoded.
+
+A bag is a folder with `metadata.yaml`, or a single `.mcap` or `.db3` file. A folder whose recorder was
+killed has no metadata; when it holds one storage file, that file is read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.rosbag2 import Reader, ReaderError
+
+from robust_perception.bags.errors import BagError
+
+_EXTENSIONS = (".mcap", ".db3")
+_DAMAGE = (ReaderError, OSError, struct.error, ValueError, KeyError, TypeError, AssertionError, EOFError)
+"""What the storage libraries raise on damaged files."""
+
+
+class RawMessage(NamedTuple):
+    """A recorded message: topic, type (`package/msg/Name`), CDR bytes, time of reception in ns."""
+
+    topic: str
+    msgtype: str
+    data: bytes
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag.
+
+    Attributes:
+        name: beginning with `/`.
+        msgtype: `package/msg/Name`.
+        count: number of messages.
+        latched: its publisher was TRANSIENT_LOCAL.
+        definition: text of the type's definition as the bag carries it; empty when it carries none.
+        type_hash: the type's hash (RIHS01), empty in old bags.
+    """
+
+    name: str
+    msgtype: str
+    count: int
+    latched: bool
+    definition: str
+    type_hash: str
+
+
+class BagReader:
+    """An opened bag; use it as a context manager.
+
+    Args:
+        path: folder or storage file.
+
+    Raises:
+        BagError: missing, not a bag, truncated, or without messages.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self._reader = Reader(_storage(self.path))
+            self._reader.open()
+        except BagError:
+            raise
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from None
+        if self._reader.message_count == 0:
+            self._reader.close()
+            msg = f"{self.path}: expected a bag with messages, got an empty one; record again"
+            raise BagError(msg)
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The topics, by name."""
+        found: dict[str, Topic] = {}
+        for connection in self._reader.connections:
+            ext = connection.ext
+            profiles = ext.offered_qos_profiles if isinstance(ext, ConnectionExtRosbag2) else ()
+            latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in profiles)
+            before = found.get(connection.topic)
+            found[connection.topic] = Topic(
+                name=connection.topic,
+                msgtype=connection.msgtype,
+                count=connection.msgcount + (before.count if before else 0),
+                latched=latched or (before is not None and before.latched),
+                definition=connection.msgdef.data,
+                type_hash=connection.digest,
+            )
+        return tuple(found[name] for name in sorted(found))
+
+    @property
+    def message_count(self) -> int:
+        """Messages on all topics."""
+        return int(self._reader.message_count)
+
+    @property
+    def start_ns(self) -> int:
+        """Stamp of the first message."""
+        return int(self._reader.start_time)
+
+    @property
+    def end_ns(self) -> int:
+        """Stamp of the last message."""
+        return int(self._reader.end_time) - 1  # the library counts to one past it
+
+    def messages(self, topics: Collection[str] = ()) -> Iterator[RawMessage]:
+        """The messages by time of reception.
+
+        Args:
+            topics: only these; empty = all.
+
+        Raises:
+            BagError: a topic that is not there (at the call), or a damaged file (on the way).
+        """
+        there = {connection.topic for connection in self._reader.connections}
+        missing = sorted(set(topics) - there)
+        if missing:
+            msg = f"{self.path}: expected topics out of {sorted(there)}, got {missing}"
+            raise BagError(msg)
+        wanted = [c for c in self._reader.connections if not topics or c.topic in topics]
+        return self._read(wanted)
+
+    def _read(self, connections: list[Connection]) -> Iterator[RawMessage]:
+        done = 0
+        try:
+            for connection, stamp, data in self._reader.messages(connections):
+                yield RawMessage(connection.topic, connection.msgtype, bytes(data), stamp)
+                done += 1
+        except _DAMAGE as error:
+            raise _damaged(self.path, error, f" after {done} messages") from None
+
+    def close(self) -> None:
+        """Close the files."""
+        self._reader.close()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _storage(path: Path) -> Path:
+    if not path.exists():
+        msg = f"{path}: expected a bag (a folder with metadata.yaml, an .mcap or a .db3 file), got nothing"
+        raise BagError(msg)
+    if path.is_file():
+        if path.suffix not in _EXTENSIONS:
+            msg = f"{path}: expected a bag (a folder, or an .mcap or .db3 file), got a file {path.suffix!r}"
+            raise BagError(msg)
+        return path
+    if (path / "metadata.yaml").is_file():
+        return path
+    files = sorted(p for p in path.iterdir() if p.suffix in _EXTENSIONS)
+    if len(files) != 1:
+        msg = (
+            f"{path}: expected metadata.yaml or a single .mcap or .db3 file, got {len(files)} storage files "
+            "and no metadata; `ros2 bag reindex` writes it"
+        )
+        raise BagError(msg)
+    return files[0]
+
+
+def _damaged(path: Path, error: BaseException, where: str = "") -> BagError:
+    got = f"a damaged or truncated one{where}: {error}"
+    return BagError(f"{path}: expected a whole bag, got {got}; copy or record it again")

@@ -1,0 +1,77 @@
+"""`robust-perception COMMAND`: finds the command, which does the rest.
+
+A command is imported only when it is called, so that help is instant and a machine that only runs needs no
+torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from robust_perception import environment
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main` it is, the extra it needs beyond the base, one line of help."""
+
+    module: str
+    extra: str | None
+    help: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "robust_perception.demo", "ros,sim,demo", "lose and regain every sensor on the live graph"
+    ),
+    "train": Command("robust_perception.train", "train", "train a model on a data folder"),
+    "evaluate": Command("robust_perception.evaluate", "evaluate", "measure a model under every pattern"),
+    "export": Command("robust_perception.export", "train", "turn a checkpoint into a model folder"),
+    "bag": Command("robust_perception.bag", None, "write, read and convert bags"),
+    "doctor": Command("robust_perception.doctor", None, "what this machine has and lacks, with the mend"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The outer command line; what follows the command is the command's own."""
+    listing = "\n".join(f"  {name:<10}{command.help}" for name, command in COMMANDS.items())
+    outer = argparse.ArgumentParser(
+        prog="robust-perception",
+        description="Perception from RGB, depth, thermal and sound that goes on when sensors drop out.",
+        epilog=f"commands:\n{listing}\n\n`robust-perception COMMAND --help` says what each takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    outer.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    outer.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the command")
+    return outer
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 good, 1 failed, 2 wrong usage)."""
+    options = parser().parse_args(argv)
+    command = COMMANDS[options.command]
+    if options.command == "demo":
+        environment.prepare()
+    try:
+        run: Callable[[Sequence[str]], int] = importlib.import_module(command.module).main
+        sys.argv[0] = f"robust-perception {options.command}"
+        return run(options.arguments)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == environment.NAME:
+            raise
+        extra = f"[{command.extra}]" if command.extra else ""
+        print(
+            f"robust-perception {options.command} needs {error.name!r}, which is not installed; install: "
+            f"pip install 'robust_perception{extra}' (in the source tree: pip install '.{extra}')",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Ground truth of a data folder: class names, boxes, and the way from stored label values to class indices.
+
+`classes.json` is `{"fine": [{"id", "name"}], "coarse_names", "fine_to_coarse", "scene_names"}`, all but
+`fine` optional, or `{"names": [...], "ignore": id}`, where `ignore` is the label of pixels nobody knows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from robust_perception.vocabulary import UNLABELLED
+
+MINIMUM_COMPONENT_AREA = 30
+"""Connected components of fewer pixels give no box: at a label's border single pixels break off."""
+
+
+class DatasetError(ValueError):
+    """A data folder is not of its layout; names the file, what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Class names of a data set and the way from stored label values to class indices.
+
+    Attributes:
+        names: class index -> name; index 0 is the background.
+        label_to_class: uint8 (256,), stored label value -> class index, 255 = unlabelled or not a class.
+        label_count: number of label values that may be stored; 255 may be stored besides.
+        scene_names: names of the scene classes.
+    """
+
+    names: tuple[str, ...]
+    label_to_class: npt.NDArray[np.uint8]
+    label_count: int
+    scene_names: tuple[str, ...] = ()
+
+    @classmethod
+    def plain(cls, names: Sequence[str], ignore: int | None = None, scene: Sequence[str] = ()) -> ClassTable:
+        """Labels that are class indices already; `ignore` is a further value meaning "unlabelled"."""
+        table = np.full(256, UNLABELLED, dtype=np.uint8)
+        table[: len(names)] = np.arange(len(names))
+        count = len(names)
+        if ignore is not None:
+            table[ignore] = UNLABELLED
+            if ignore == len(names) - 1:
+                names = names[:-1]
+        return cls(tuple(names), table, count, tuple(scene))
+
+    @classmethod
+    def read(cls, path: Path, classes: str) -> ClassTable:
+        """Read `classes.json`; `classes` is "fine" or "coarse"."""
+        content = read_json(path)
+        if not isinstance(content, dict) or not ("fine" in content or "names" in content):
+            msg = f"{path}: expected an object with 'fine' or 'names', got {shorten(content)}"
+            raise DatasetError(msg)
+        scene = [str(name) for name in content.get("scene_names", ())]
+        if "names" in content:
+            _need_fine(path, classes)
+            return cls.plain([str(n) for n in content["names"]], content.get("ignore"), scene)
+        try:
+            entries = sorted((int(entry["id"]), str(entry["name"])) for entry in content["fine"])
+        except (TypeError, KeyError, ValueError):
+            msg = f"{path}: expected 'fine' as a list of {{id, name}}, got {shorten(content['fine'])}"
+            raise DatasetError(msg) from None
+        if [number for number, _ in entries] != list(range(len(entries))) or len(entries) > UNLABELLED:
+            ids = [number for number, _ in entries]
+            msg = f"{path}: expected ids 0..n-1 with n <= {UNLABELLED}, got {ids}"
+            raise DatasetError(msg)
+        fine = cls.plain([name for _, name in entries], scene=scene)
+        if "coarse_names" not in content:
+            _need_fine(path, classes)
+        return fine if classes == "fine" else fine._coarse(path, content)
+
+    def _coarse(self, path: Path, content: Mapping[str, Any]) -> ClassTable:
+        names = tuple(str(name) for name in content["coarse_names"])
+        mapping = content.get("fine_to_coarse")
+        fits = isinstance(mapping, list) and len(mapping) == self.label_count
+        if not fits or not all(isinstance(m, int) and 0 <= m < len(names) for m in mapping or ()):
+            msg = (
+                f"{path}: expected 'fine_to_coarse' with {self.label_count} indices below {len(names)}, "
+                f"got {shorten(mapping)}"
+            )
+            raise DatasetError(msg)
+        table = np.full(256, UNLABELLED, dtype=np.uint8)
+        table[: self.label_count] = np.asarray(mapping, dtype=np.uint8)
+        return ClassTable(names, table, self.label_count, self.scene_names)
+
+
+def boxes_of_label(
+    label: npt.NDArray[np.uint8], minimum_area: int = MINIMUM_COMPONENT_AREA
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Boxes around the 8-connected components of every foreground class.
+
+    Args:
+        label: uint8 (H, W), class index, 0 = background, 255 = unlabelled.
+        minimum_area: components of fewer pixels are left out.
+
+    Returns:
+        Boxes float32 (n, 4), xyxy in pixels, and their class indices int64 (n,); by class, then from top to
+        bottom.
+    """
+    boxes: list[tuple[int, int, int, int]] = []
+    class_ids: list[int] = []
+    for class_id in np.unique(label):
+        if class_id in (0, UNLABELLED):
+            continue
+        mask = (label == class_id).astype(np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        for x, y, width, height, area in stats[1:count].tolist():
+            if area >= minimum_area:
+                boxes.append((x, y, x + width, y + height))
+                class_ids.append(int(class_id))
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(class_ids, dtype=np.int64)
+
+
+class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]):
+    """Boxes and class indices by sample name, out of a file in COCO's form."""
+
+    @classmethod
+    def read(cls, path: Path, table: ClassTable) -> CocoBoxes:
+        """Read the file; empty when there is none."""
+        boxes = cls()
+        if not path.is_file():
+            return boxes
+        content = read_json(path)
+        try:
+            names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+            rows: dict[str, list[tuple[list[float], int]]] = {name: [] for name in names.values()}
+            for annotation in content["annotations"]:
+                category = int(annotation["category_id"])
+                if not 0 <= category < table.label_count:
+                    msg = f"{path}: expected category ids below {table.label_count}, got {category}"
+                    raise DatasetError(msg)
+                x, y, width, height = (float(v) for v in annotation["bbox"])
+                class_id = int(table.label_to_class[category])
+                if class_id not in (0, UNLABELLED) and not annotation.get("iscrowd", 0):
+                    rows[names[annotation["image_id"]]].append(([x, y, x + width, y + height], class_id))
+        except (KeyError, TypeError) as error:
+            msg = f"{path}: expected COCO's images and annotations, got {error!r} while reading them"
+            raise DatasetError(msg) from None
+        for name, found in rows.items():
+            corners = np.array([row for row, _ in found], dtype=np.float32).reshape(-1, 4)
+            boxes[name] = corners, np.array([class_id for _, class_id in found], dtype=np.int64)
+        return boxes
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; DatasetError when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: expected a JSON file, got {error}"
+        raise DatasetError(msg) from None
+
+
+def _need_fine(path: Path, classes: str) -> None:
+    if classes != "fine":
+        msg = f"{path}: expected 'coarse_names' and 'fine_to_coarse' for coarse classes, got neither"
+        raise DatasetError(msg)
+
+
+def shorten(value: object, limit: int = 120) -> str:
+    """A value as text of at most `limit` characters, for a message."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

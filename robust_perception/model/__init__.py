@@ -1,0 +1,1 @@
+"""The network in torch, one idea a file."""

@@ -1,0 +1,43 @@
+"""A light top-down pyramid decoder (after Lin et al. 2017, feature pyramid networks).
+
+    d5 = y5;   d_l = conv3x3( y_l + up2(d_{l+1}) )   for l = 4, 3, 2
+
+`up2` takes the nearest pixel, cut to the finer level's size, which is exact under SAME padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from robust_perception.model.encoders import LEVELS, group_norm
+
+
+class PyramidDecoder(nn.Module):
+    """Carries what the coarse levels know down to the fine ones.
+
+    Args:
+        width: C, channels of every level.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU())
+            for _ in LEVELS
+        )
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Fused p2..p5, each (B, C, h, w), fine to coarse -> decoded, same shapes and order."""
+        decoded: list[Tensor] = []
+        coarser: Tensor | None = None
+        for level, conv in zip(reversed(levels), self.convs, strict=True):
+            x = level
+            if coarser is not None:
+                height, width = level.shape[-2:]
+                x = x + F.interpolate(coarser, scale_factor=2.0, mode="nearest")[..., :height, :width]
+            coarser = conv(x)
+            decoded.append(coarser)
+        return decoded[::-1]

@@ -1,0 +1,110 @@
+"""One encoder a sensor: raw measurement in, latents out, so that a lost sensor costs nothing.
+
+Input normalisation is part of the encoder and is exported with it:
+
+    rgb      (v - 127) / 128                                          3 channels
+    depth    z' = (z - mean) / std where valid, else 0;  valid        2 channels
+    thermal  T' = (T - mean) / std;  clip(T' / 8, -1, 1)              2 channels: fine, and a range for hot things
+    audio    log-mel (spectrogram.py)
+
+An image encoder is EfficientNet-Lite0 and one 1x1 neck a level to the common width C. Audio has no pixels: its
+encoder is a small convolutional network over the spectrogram, pooled to one vector.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from robust_perception.model.efficientnet import CHANNELS, EfficientNetLite0
+from robust_perception.model.spectrogram import LogMel
+from robust_perception.vocabulary import Modality
+
+LEVELS = ("p2", "p3", "p4", "p5")
+GROUPS = 8
+COARSE_RANGE = 8.0
+
+INPUT_CHANNELS = {Modality.RGB: 3, Modality.DEPTH: 2, Modality.THERMAL: 2}
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation that does not mix the patterns of a batch."""
+    return nn.GroupNorm(GROUPS, channels)
+
+
+class ImageEncoder(nn.Module):
+    """Encoder of rgb, depth or thermal.
+
+    Args:
+        modality: which.
+        width: C, channels of each latent.
+        mean: of the valid training values in metres or kelvin; not used for rgb.
+        std: likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, modality: Modality, width: int, mean: float = 0.0, std: float = 1.0) -> None:
+        super().__init__()
+        self.modality = modality
+        self.backbone = EfficientNetLite0(INPUT_CHANNELS[modality])
+        self.necks = nn.ModuleDict(
+            {level: nn.Sequential(nn.Conv2d(CHANNELS[level], width, 1), group_norm(width)) for level in LEVELS}
+        )
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Raw input -> (B, 2 or 3, H, W), as the table at the head of this file says."""
+        if self.modality is Modality.RGB:
+            return (x.permute(0, 3, 1, 2).float() - 127.0) / 128.0
+        if self.modality is Modality.DEPTH:
+            valid = x == x  # NaN differs from itself; isnan is not in every runtime
+            scaled = torch.where(valid, (x - self.mean) / self.std, torch.zeros_like(x))
+            return torch.stack([scaled, valid.float()], dim=1)
+        scaled = (x - self.mean) / self.std
+        return torch.stack([scaled, (scaled / COARSE_RANGE).clamp(-1.0, 1.0)], dim=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Raw input to latents.
+
+        Args:
+            x: rgb uint8 (B, H, W, 3) | depth float32 (B, H, W), metres, NaN = invalid |
+                thermal float32 (B, H, W), kelvin.
+
+        Returns:
+            p2, p3, p4, p5: float32 (B, C, H/s, W/s) at strides s = 4, 8, 16, 32.
+        """
+        levels = self.backbone(self.normalise(x))
+        return tuple(self.necks[level](levels[level]) for level in LEVELS)
+
+
+class AudioEncoder(nn.Module):
+    """Encoder of one second of sound.
+
+    Args:
+        width: D, length of the vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.log_mel = LogMel()
+        layers: list[nn.Module] = []
+        channels = 1
+        for wider in (16, 32, 64, width):
+            layers += [
+                nn.Conv2d(channels, wider, 3, stride=2, padding=1, bias=False),
+                group_norm(wider),
+                nn.ReLU(),
+            ]
+            channels = wider
+        self.layers = nn.Sequential(*layers)
+        self.project = nn.Linear(2 * width, width)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """float32 (B, 16000) in [-1, 1] -> float32 (B, D)."""
+        h = self.layers(self.log_mel(sound)[:, None]).flatten(2)
+        # The mean tells of lasting sounds, the maximum of single ticks.
+        return F.relu(self.project(torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1)))

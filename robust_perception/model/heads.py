@@ -1,0 +1,124 @@
+"""Heads: segmentation, anchor-free detection (after FCOS, Tian et al. 2019) and scene.
+
+Segmentation. The decoded levels, upsampled to stride 4 and summed, a 3x3 convolution, class logits, bilinear
+upsampling to the input's size.
+
+Detection. At each cell (i, j) of strides s = 8, 16, 32, whose centre is u = (j + 1/2) s, v = (i + 1/2) s:
+
+    t      = s exp(r)                        distances to the left, top, right, bottom edge, pixels
+    box    = [u - t_l, v - t_t, u + t_r, v + t_b]
+    score  = sqrt( sigmoid(class logit) sigmoid(centre-ness logit) )
+
+Scene. Independent probabilities from the sound's vector and the pooled fused evidence of every level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from robust_perception.model.encoders import group_norm
+
+DETECTION_STRIDES = (8, 16, 32)
+RARE = 0.01
+"""Initial probability of an object in a cell: without it the first steps drown in the background's loss."""
+LARGEST_LOG_DISTANCE = 5.0
+
+
+class Detections(NamedTuple):
+    """Raw detection output over all N cells, strides 8, 16, 32 in turn, row by row.
+
+    Attributes:
+        class_logits: float32 (B, N, K).
+        log_distances: float32 (B, N, 4), ln of distance / stride to left, top, right, bottom.
+        centre_logits: float32 (B, N).
+        boxes: float32 (B, N, 4), xyxy, pixels.
+    """
+
+    class_logits: Tensor
+    log_distances: Tensor
+    centre_logits: Tensor
+    boxes: Tensor
+
+
+def cell_centres(height: int, width: int, stride: int) -> Tensor:
+    """Centres (u, v) of a level's cells in pixels, float32 (h w, 2)."""
+    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return (torch.stack([u, v], dim=-1).reshape(-1, 2).float() + 0.5) * stride
+
+
+class SegmentationHead(nn.Module):
+    """Class logits of every pixel."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU()
+        )
+        self.classify = nn.Conv2d(width, classes, 1)
+
+    def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Decoded p2..p5 -> float32 (B, classes, H, W)."""
+        finest = levels[0]
+        total = finest
+        for level in levels[1:]:
+            total = total + F.interpolate(level, size=finest.shape[-2:], mode="bilinear", align_corners=False)
+        logits = self.classify(self.conv(total))
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class DetectionHead(nn.Module):
+    """Objects at strides 8, 16 and 32; one tower serves all levels."""
+
+    def __init__(self, width: int, foreground: int) -> None:
+        super().__init__()
+        self.foreground = foreground
+        self.tower = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU(),
+        )  # fmt: skip
+        self.predict = nn.Conv2d(width, foreground + 5, 3, padding=1)
+        nn.init.normal_(self.predict.weight, std=0.01)
+        nn.init.zeros_(self.predict.bias)
+        nn.init.constant_(self.predict.bias[:foreground], -math.log((1.0 - RARE) / RARE))
+        self.scales = nn.Parameter(torch.ones(len(DETECTION_STRIDES)))
+
+    def forward(self, levels: Sequence[Tensor]) -> Detections:
+        """Decoded p3, p4, p5 -> detections."""
+        classes, distances, centres, boxes = [], [], [], []
+        for index, (level, stride) in enumerate(zip(levels, DETECTION_STRIDES, strict=True)):
+            height, width = level.shape[-2:]
+            out = self.predict(self.tower(level)).permute(0, 2, 3, 1)
+            out = out.reshape(level.shape[0], height * width, self.foreground + 5)
+            log_distance = (out[..., self.foreground : self.foreground + 4] * self.scales[index]).clamp(
+                max=LARGEST_LOG_DISTANCE
+            )
+            cells = cell_centres(height, width, stride).to(level.device)
+            distance = log_distance.exp() * stride
+            boxes.append(torch.cat([cells - distance[..., :2], cells + distance[..., 2:]], dim=-1))
+            classes.append(out[..., : self.foreground])
+            centres.append(out[..., -1])
+            distances.append(log_distance)
+        return Detections(
+            torch.cat(classes, 1), torch.cat(distances, 1), torch.cat(centres, 1), torch.cat(boxes, 1)
+        )
+
+
+class SceneHead(nn.Module):
+    """Which sounds and events there are."""
+
+    def __init__(self, width: int, audio_width: int, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * width + audio_width, width), nn.ReLU(), nn.Linear(width, classes)
+        )
+
+    def forward(self, levels: Sequence[Tensor], audio: Tensor | None) -> Tensor:
+        """Decoded p2..p5 and the sound's vector (B, D) -> logits (B, S)."""
+        pooled = [levels[-1].mean(dim=(2, 3)), levels[1].mean(dim=(2, 3))]
+        return self.layers(torch.cat(pooled + ([audio] if audio is not None else []), dim=1))

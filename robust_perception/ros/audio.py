@@ -1,0 +1,163 @@
+"""Chunks of sound as they come over the wire to a rolling last second at 16 kHz, mono.
+
+A chunk's stamp is the time of its first sample. A chunk of n samples at rate r that is stamped t is followed
+by one stamped t + n / r; when that is off by more than `GAP_TOLERANCE_NS`, samples are missing (or the clock
+was set). A short hole is filled with silence, so that what is around it keeps its time; anything else starts
+the second over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from robust_perception.ros.errors import DataError, EncodingError
+from robust_perception.ros.resample import Resampler
+from robust_perception.units import audio_from_pcm16
+from robust_perception.vocabulary import AUDIO_RATE
+
+SECOND_NS = 1_000_000_000
+
+GAP_TOLERANCE_NS = 30_000_000
+"""How far a stamp may be from where the previous chunk ended; capture drivers jitter by a few milliseconds."""
+
+WINDOW = AUDIO_RATE
+"""Samples kept: one second."""
+
+SAMPLE_TYPES = {
+    "S16LE": "<i2",
+    "S16BE": ">i2",
+    "S32LE": "<i4",
+    "S32BE": ">i4",
+    "F32LE": "<f4",
+    "F32BE": ">f4",
+    "F32": "<f4",
+}
+"""Sample formats understood, in the words of GStreamer and ALSA without underscores, and numpy's."""
+
+PLAIN_CODINGS = ("", "wave", "wav", "raw", "pcm")
+"""Codings that are plain samples; compressed sound is not decoded here."""
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """How to read the bytes of a chunk.
+
+    Raises:
+        EncodingError: a value that cannot be, or is not understood.
+    """
+
+    sample_rate: int
+    """Samples a second of one channel, Hz."""
+    channels: int = 1
+    """Interleaved channels; they are averaged."""
+    sample_format: str = "S16LE"
+    """A key of `SAMPLE_TYPES`, in any case."""
+    coding_format: str = ""
+    """One of `PLAIN_CODINGS`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample_format", self.sample_format.upper().replace("_", ""))
+        if not 1000 <= self.sample_rate <= 384_000:
+            msg = f"expected a sample rate of 1000 to 384000 Hz, got {self.sample_rate}"
+            raise EncodingError(msg)
+        if not 1 <= self.channels <= 64:
+            msg = f"expected 1 to 64 channels, got {self.channels}"
+            raise EncodingError(msg)
+        if self.sample_format not in SAMPLE_TYPES:
+            msg = f"expected a sample format out of {', '.join(SAMPLE_TYPES)}, got {self.sample_format!r}"
+            raise EncodingError(msg)
+        if self.coding_format.lower() not in PLAIN_CODINGS:
+            msg = f"expected plain samples (coding format wave or raw), got {self.coding_format!r}"
+            raise EncodingError(msg)
+
+    def __str__(self) -> str:
+        return f"{self.sample_format} {self.sample_rate} Hz x{self.channels}"
+
+    def decode(self, data: bytes | memoryview) -> npt.NDArray[np.float32]:
+        """Bytes of whole sample frames to mono float32 (n,) in [-1, 1].
+
+        Raises:
+            DataError: no sample, a part of one, or a value that is no number.
+        """
+        dtype = np.dtype(SAMPLE_TYPES[self.sample_format])
+        frame_bytes = dtype.itemsize * self.channels
+        if len(data) == 0 or len(data) % frame_bytes:
+            msg = f"expected a positive multiple of {frame_bytes} bytes ({self}), got {len(data)}"
+            raise DataError(msg)
+        raw = np.frombuffer(data, dtype).reshape(-1, self.channels)
+        native = raw.astype(dtype.newbyteorder("="), copy=False)
+        if dtype.kind == "f":
+            samples = native.astype(np.float32, copy=False)
+            if not np.isfinite(samples).all():
+                msg = f"expected finite samples, got {int((~np.isfinite(samples)).sum())} NaN or infinite of {samples.size}"
+                raise DataError(msg)
+            samples = np.clip(samples, -1.0, 1.0)
+        elif dtype.itemsize == 2:
+            samples = audio_from_pcm16(native)
+        else:
+            samples = (native / 2147483648.0).astype(np.float32)
+        mono: npt.NDArray[np.float32] = samples[:, 0] if self.channels == 1 else samples.mean(axis=1)
+        return mono
+
+
+class AudioStream:
+    """The last second of one microphone.
+
+    Attributes:
+        gaps: holes found since the start.
+    """
+
+    def __init__(self, format_: AudioFormat) -> None:
+        self.format = format_
+        self.gaps = 0
+        self._resampler = None if format_.sample_rate == AUDIO_RATE else Resampler(format_.sample_rate)
+        self._forget()
+
+    def push(self, data: bytes | memoryview, stamp_ns: int) -> tuple[npt.NDArray[np.float32], int]:
+        """Take in a chunk.
+
+        Args:
+            data: whole sample frames in the stream's format.
+            stamp_ns: time of the chunk's first sample.
+
+        Returns:
+            The last second or, early on, what there is: float32 (n,) 16 kHz, and the time of its first sample.
+
+        Raises:
+            DataError: the bytes are not whole samples; the stream goes on as if nothing had come.
+        """
+        chunk = self.format.decode(data)
+        self._bridge(stamp_ns)
+        self._append(chunk)
+        duration_ns = chunk.size * SECOND_NS // self.format.sample_rate
+        self._expected_ns = stamp_ns + duration_ns
+        lag = 0 if self._resampler is None else self._resampler.half_width * SECOND_NS // self.format.sample_rate
+        end_ns = self._expected_ns - lag
+        return self._window, end_ns - self._window.size * SECOND_NS // AUDIO_RATE
+
+    def _bridge(self, stamp_ns: int) -> None:
+        if self._expected_ns is None:
+            return
+        hole_ns = stamp_ns - self._expected_ns
+        if abs(hole_ns) <= GAP_TOLERANCE_NS:
+            return
+        self.gaps += 1
+        if 0 < hole_ns < SECOND_NS:
+            self._append(np.zeros(hole_ns * self.format.sample_rate // SECOND_NS, dtype=np.float32))
+        else:
+            self._forget()
+
+    def _append(self, samples: npt.NDArray[np.float32]) -> None:
+        if self._resampler is not None:
+            samples = self._resampler.push(samples)
+        # A new array each time: frames made of earlier windows are still in use elsewhere.
+        self._window = np.concatenate((self._window, samples))[-WINDOW:]
+
+    def _forget(self) -> None:
+        self._window = np.zeros(0, dtype=np.float32)
+        self._expected_ns: int | None = None
+        if self._resampler is not None:
+            self._resampler.reset()

@@ -1,0 +1,115 @@
+"""Quality of service of every topic, and words for why a publisher is not heard.
+
+Inputs take what a sensor gives and hold one message: best effort, depth 1 (REP-2003); each can be overridden
+by the standard parameters `qos_overrides.<topic>.subscription.reliability` and its siblings. Outputs are
+reliable, so that both kinds of subscriber match. What describes classes is latched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.utilities import get_rmw_implementation_identifier
+
+from robust_perception.environment import PROFILE_VARIABLES
+
+SENSOR = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""Images: the newest is wanted, an older one is not."""
+
+SOUND = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=20,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""Chunks of sound belong together: a late one still completes the last second."""
+
+OUTPUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
+"""What the node says about the present."""
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""What stays true: a late subscriber gets it too."""
+
+
+def overridable() -> QoSOverridingOptions:
+    """Options that let parameters override history, depth, reliability and durability of one endpoint."""
+    kinds = (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
+    return QoSOverridingOptions(kinds)
+
+
+def publishers_that_do_not_match(node: Any, topic: str, wanted: QoSProfile) -> list[str]:
+    """For every publisher of the topic that cannot reach a subscription, one sentence naming both sides.
+
+    Args:
+        node: the node that subscribes.
+        topic: resolved name of the topic.
+        wanted: profile of the subscription.
+    """
+    sentences = []
+    for info in node.get_publishers_info_by_topic(topic):
+        verdict, why = qos_check_compatible(info.qos_profile, wanted)
+        if verdict == QoSCompatibility.ERROR:
+            sentences.append(
+                f"{_name(info)} publishes {topic} {_words(info.qos_profile)}, this node asks for {_words(wanted)} "
+                f"({why.strip().rstrip(';')}); set qos_overrides.{topic}.subscription.reliability or .durability"
+            )
+    return sentences
+
+
+def publishers_that_match(node: Any, topic: str, wanted: QoSProfile) -> list[str]:
+    """Names and profiles of the publishers whose messages should arrive."""
+    return [
+        f"{_name(info)} ({_words(info.qos_profile)})"
+        for info in node.get_publishers_info_by_topic(topic)
+        if qos_check_compatible(info.qos_profile, wanted)[0] != QoSCompatibility.ERROR
+    ]
+
+
+def transport_hint(environ: Mapping[str, str] = os.environ) -> str:
+    """Why messages of a matched publisher may not arrive with this middleware, and the mend; may be empty."""
+    if "fastrtps" not in get_rmw_implementation_identifier():
+        return ""
+    new, old = PROFILE_VARIABLES
+    here = next((environ[variable] for variable in PROFILE_VARIABLES if environ.get(variable)), None)
+    state = f"this process uses {here}" if here else "this process uses none"
+    return (
+        "either it sends nothing, or its messages are larger than the 512 KiB of shared memory Fast DDS has "
+        "without a profile, and a best-effort image is lost then: start its process with the variable "
+        f"{new} ({old} before ROS 2 Kilted) naming config/fastdds.xml of this package ({state})"
+    )
+
+
+def _name(info: Any) -> str:
+    namespace = info.node_namespace.rstrip("/")
+    return f"{namespace}/{info.node_name}"
+
+
+def _words(profile: QoSProfile) -> str:
+    return f"{profile.reliability.name}, {profile.durability.name}"

@@ -1,0 +1,83 @@
+"""Sound of any rate to 16 kHz as it comes in, chunk by chunk, with no seam between chunks.
+
+Band-limited interpolation. With input rate r, output rate q = 16000, q/r = L/M in lowest terms, output sample
+k lies at input position p = k M / L, and
+
+    y[k] = sum_j x[j] h(p - j),   h(t) = c sinc(c t) w(t / a),   c = min(1, q / r) * 0.95
+
+w is a Kaiser window (beta 8, side lobes below -80 dB) and a = ZEROS / c its half width in input samples. p has
+only L different fractions, so h is a table of L rows. y[k] needs a input samples after p: output lags input
+by a / r (about 1 ms), and its time is still exactly p / r.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from robust_perception.vocabulary import AUDIO_RATE
+
+ZEROS = 16
+"""Zero crossings of the kernel on each side."""
+
+ROLL_OFF = 0.95
+"""Cut-off as a part of the lower Nyquist frequency; the rest is the transition band."""
+
+BETA = 8.0
+"""Shape of the Kaiser window."""
+
+
+class Resampler:
+    """Makes 16 kHz of one stream; one instance per stream, fed in order.
+
+    Args:
+        rate: samples a second of the input.
+
+    Attributes:
+        half_width: input samples an output sample needs on each side.
+    """
+
+    def __init__(self, rate: int) -> None:
+        divisor = math.gcd(rate, AUDIO_RATE)
+        self._up, self._down = AUDIO_RATE // divisor, rate // divisor
+        cutoff = min(1.0, AUDIO_RATE / rate) * ROLL_OFF
+        self.half_width = math.ceil(ZEROS / cutoff)
+        taps = np.arange(-self.half_width + 1, self.half_width + 1)
+        fractions = np.arange(self._up)[:, np.newaxis] / self._up
+        distance = fractions - taps  # of output position to input sample
+        inside = np.clip(1.0 - (distance / self.half_width) ** 2, 0.0, None)
+        window = np.i0(BETA * np.sqrt(inside)) / np.i0(BETA)
+        table = cutoff * np.sinc(cutoff * distance) * window
+        # Rows sum to one, so that a constant stays that constant whatever the phase.
+        self._table = (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over, as if silence had gone before."""
+        self._pending = np.zeros(self.half_width - 1, dtype=np.float32)
+        self._first = -(self.half_width - 1)  # input index of _pending[0]
+        self._next = 0  # index of the next output sample
+
+    def push(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Feed samples (n,), get those output samples that are now certain (m,)."""
+        pending = np.concatenate((self._pending, samples))
+        end = self._first + pending.size
+        # Output k needs inputs floor(p) - half_width + 1 .. floor(p) + half_width, all below `end`.
+        last_floor = end - 1 - self.half_width
+        stop = max(self._next, ((last_floor + 1) * self._up - 1) // self._down + 1)
+        positions = np.arange(self._next, stop, dtype=np.int64) * self._down
+        floors, phases = positions // self._up, positions % self._up
+        starts = floors - self.half_width + 1 - self._first
+        if starts.size:
+            windows = np.lib.stride_tricks.sliding_window_view(pending, 2 * self.half_width)[starts]
+            output = np.einsum("ij,ij->i", windows, self._table[phases])
+        else:
+            output = np.zeros(0, dtype=np.float32)
+        self._next = stop
+        needed = (stop * self._down) // self._up - self.half_width + 1
+        drop = max(0, min(needed - self._first, pending.size))
+        self._pending = pending[drop:]
+        self._first += drop
+        return output.astype(np.float32, copy=False)
