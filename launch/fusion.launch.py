@@ -54,7 +54,7 @@ def arguments():
         "use_sim_time",
         default_value="false",
         choices=TRUTH,
-        description="take time from /clock; set by itself for a bag that brings a clock",
+        description="take time from /clock",
     )
     yield DeclareLaunchArgument(
         "log_level",
@@ -92,24 +92,24 @@ def nodes(context):
     for name in ("model", "backend"):
         if said[name]:
             values[name] = said[name]
+    remappings = [pair for sensor in TOPICS for pair in _remappings(sensor, said[f"{sensor}_topic"])]
     started = [
         Node(
             executable="fusion_node",
             name="fusion",
             parameters=[said["params_file"] or str(share / "config" / "fusion.yaml"), values],
-            remappings=[(topic, said[f"{sensor}_topic"]) for sensor, topic in TOPICS.items()],
+            remappings=remappings,
             **common,
         )
     ]
     faults = {"faults": _fault_script(said["faults"], share)} if said["faults"] else {}
-    outputs = [(topic, said[f"{sensor}_topic"]) for sensor, topic in TOPICS.items()]
     if said["source"] == "simulation":
         started.append(
             Node(
                 executable="simulation_node",
                 name="simulation",
                 parameters=[sim_time | faults],
-                remappings=outputs,
+                remappings=remappings,
                 **common,
             )
         )
@@ -126,6 +126,21 @@ def nodes(context):
             "faults:= is applied by the simulation or the bag player: say source:=simulation or bag"
         )
     return started
+
+
+def _remappings(sensor, said):
+    """What goes with a sensor's topic by custom goes with it here: `<topic>/compressed`, `camera_info` beside it."""
+    own = TOPICS[sensor]
+    if said == own:
+        return
+    topic = said.removesuffix("/compressed")
+    yield own, topic
+    beside = topic.rpartition("/")[0]
+    if sensor == "audio":
+        yield "audio_info", f"{beside}/audio_info" if beside else "audio_info"
+    else:
+        yield f"{own}/compressed", f"{topic}/compressed"
+        yield f"{sensor}/camera_info", f"{beside}/camera_info" if beside else "camera_info"
 
 
 def _fault_script(name, share):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_perception.model.encoders import LEVELS, group_norm
+from robust_perception.model.encoders import LEVELS, ChannelNorm
 
 
 class PyramidDecoder(nn.Module):
@@ -25,7 +25,7 @@ class PyramidDecoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU())
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), ChannelNorm(width), nn.ReLU())
             for _ in LEVELS
         )
 

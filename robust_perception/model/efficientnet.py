@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name every reader of torch code knows
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_perception.model.errors import WeightsError

@@ -14,7 +14,7 @@ encoder is a small convolutional network over the spectrogram, pooled to one vec
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_perception.model.efficientnet import CHANNELS, EfficientNetLite0
@@ -28,9 +28,25 @@ COARSE_RANGE = 8.0
 INPUT_CHANNELS = {Modality.RGB: 3, Modality.DEPTH: 2, Modality.THERMAL: 2}
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation that does not mix the patterns of a batch."""
-    return nn.GroupNorm(GROUPS, channels)
+class ChannelNorm(nn.Module):
+    """Layer normalisation of each pixel over its channels.
+
+    It mixes neither the patterns of a batch nor a crop's share of background, so that what is trained on
+    crops serves whole frames.
+
+        y = (x - mean_c x) / sqrt(var_c x + 1e-5) * weight + bias
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        centred = x - x.mean(dim=1, keepdim=True)
+        scale = torch.rsqrt((centred * centred).mean(dim=1, keepdim=True) + 1e-5)
+        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class ImageEncoder(nn.Module):
@@ -51,7 +67,10 @@ class ImageEncoder(nn.Module):
         self.modality = modality
         self.backbone = EfficientNetLite0(INPUT_CHANNELS[modality])
         self.necks = nn.ModuleDict(
-            {level: nn.Sequential(nn.Conv2d(CHANNELS[level], width, 1), group_norm(width)) for level in LEVELS}
+            {
+                level: nn.Sequential(nn.Conv2d(CHANNELS[level], width, 1), ChannelNorm(width))
+                for level in LEVELS
+            }
         )
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
@@ -96,7 +115,7 @@ class AudioEncoder(nn.Module):
         for wider in (16, 32, 64, width):
             layers += [
                 nn.Conv2d(channels, wider, 3, stride=2, padding=1, bias=False),
-                group_norm(wider),
+                nn.GroupNorm(GROUPS, wider),
                 nn.ReLU(),
             ]
             channels = wider

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from robust_perception.model.encoders import group_norm
+from robust_perception.model.encoders import ChannelNorm
 from robust_perception.vocabulary import MODALITIES, Modality
 
 GATE_OF_ABSENT = -1e4
@@ -48,7 +48,7 @@ class LevelFusion(nn.Module):
         self.prior = nn.Embedding(1 << len(MODALITIES), width)
         self.gate_prior = nn.Embedding(1 << len(MODALITIES), width * len(self.modalities))
         self.sound = nn.Linear(audio_width, width) if audio_width else None
-        self.smooth = nn.Sequential(group_norm(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+        self.smooth = nn.Sequential(ChannelNorm(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
         nn.init.zeros_(self.prior.weight)
         nn.init.zeros_(self.gate_prior.weight)
         for gate in self.gates.values():

@@ -9,7 +9,7 @@ Detection. At each cell (i, j) of strides s = 8, 16, 32, whose centre is u = (j 
     box    = [u - t_l, v - t_t, u + t_r, v + t_b]
     score  = sqrt( sigmoid(class logit) sigmoid(centre-ness logit) )
 
-Scene. Independent probabilities from the sound's vector and the pooled fused evidence of every level.
+Scene. Independent probabilities from the sound's vector and the evidence of p3 and p5, averaged over pixels.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_perception.model.encoders import group_norm
+from robust_perception.model.encoders import ChannelNorm
 
 DETECTION_STRIDES = (8, 16, 32)
 RARE = 0.01
@@ -58,7 +58,7 @@ class SegmentationHead(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU()
+            nn.Conv2d(width, width, 3, padding=1, bias=False), ChannelNorm(width), nn.ReLU()
         )
         self.classify = nn.Conv2d(width, classes, 1)
 
@@ -79,8 +79,8 @@ class DetectionHead(nn.Module):
         super().__init__()
         self.foreground = foreground
         self.tower = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False), group_norm(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), ChannelNorm(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), ChannelNorm(width), nn.ReLU(),
         )  # fmt: skip
         self.predict = nn.Conv2d(width, foreground + 5, 3, padding=1)
         nn.init.normal_(self.predict.weight, std=0.01)

@@ -1,7 +1,7 @@
 """The network: encoders, fusion, decoder, heads, put together.
 
-    raw input of sensor m -> encoder m -> latents of m        only for sensors that are there
-    latents, pattern      -> fusion -> decoder -> heads       always
+raw input of sensor m -> encoder m -> latents of m        only for sensors that are there
+latents, pattern      -> fusion -> decoder -> heads       always
 """
 
 from __future__ import annotations

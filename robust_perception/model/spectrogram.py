@@ -16,7 +16,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robust_perception.vocabulary import AUDIO_RATE

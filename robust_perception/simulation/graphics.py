@@ -17,13 +17,12 @@ os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
 
 try:
     import mujoco
-except ImportError as error:  # PyOpenGL fails here when libEGL is not there
+except (ImportError, AttributeError, RuntimeError) as error:
+    # Without libEGL PyOpenGL fails with either of the first two; MuJoCo raises the third for a platform it lacks.
     _why = (
-        f"the simulator needs mujoco and EGL, got {type(error).__name__}: {error}; pip install mujoco; {MEND}"
+        f"the simulator needs mujoco and EGL, got {type(error).__name__} with "
+        f"MUJOCO_GL={os.environ['MUJOCO_GL']}: {error}; unset MUJOCO_GL, or {MEND}"
     )
-    raise GraphicsError(_why) from error
-except AttributeError as error:  # PyOpenGL's platform module, with a libEGL too old or missing
-    _why = f"the simulator needs EGL, got {type(error).__name__}: {error}; {MEND}"
     raise GraphicsError(_why) from error
 
 __all__ = ["mujoco", "open_context"]

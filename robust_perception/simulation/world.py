@@ -16,7 +16,7 @@ from robust_perception.simulation.graphics import mujoco
 from robust_perception.simulation.scene import Scene, Shape, Vec
 from robust_perception.simulation.textures import MATERIALS, draw
 
-PARTS = 320
+PARTS = 200
 """Most parts a scene may have."""
 LAMPS = 3
 """Most lights a scene may have."""

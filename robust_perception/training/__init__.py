@@ -1,0 +1,1 @@
+"""Training: data to batches, losses, the loop, checkpoints."""

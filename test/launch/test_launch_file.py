@@ -1,0 +1,138 @@
+"""What the launch file starts for what is said on the command line, read through the stand-ins."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import stand_in
+
+from robust_perception.environment import PROFILE_VARIABLES
+
+
+def test_every_argument_says_what_it_is(launch_file: Path) -> None:
+    declared = [
+        e for e in stand_in.describe(launch_file).entities if isinstance(e, stand_in.DeclareLaunchArgument)
+    ]
+    names = {argument.name for argument in declared}
+    assert {"namespace", "params_file", "model", "use_sim_time", "backend", "log_level", "source", "bag"} <
+    names for sensor in ("rgb", "depth", "thermal", "audio"):
+        assert {f"{sensor}_topic", f"{sensor}_enabled"} < names
+    for argument in declared:
+        assert len(argument.description) > 10, argument.name
+        assert argument.choices is None or argument.default_value in argument.choices, argument.name
+
+
+def test_live_starts_only_the_fusion_node(launch_file: Path) -> None:
+    (fusion,) = stand_in.nodes(launch_file, {})
+    assert (fusion.executable, fusion.name) == ("fusion_node", "fusion")
+    assert Path(fusion.parameters[0]).name == "fusion.yaml"
+
+
+def test_profile_is_set_when_unset_and_left_alone_when_set(
+    launch_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.describe(launch_file)
+    assert all(Path(os.environ[variable]).name == "fastdds.xml" for variable in PROFILE_VARIABLES)
+    monkeypatch.setenv(PROFILE_VARIABLES[0], "/mine.xml")
+    monkeypatch.delenv(PROFILE_VARIABLES[1])
+    stand_in.describe(launch_file)
+    assert os.environ[PROFILE_VARIABLES[0]] == "/mine.xml"
+    assert PROFILE_VARIABLES[1] not in os.environ
+
+
+def test_sensor_topic_takes_its_companions_along(launch_file: Path) -> None:
+    said = {"source": "simulation", "rgb_topic": "/camera/color/image_raw", "thermal_enabled": "false"}
+    fusion, simulation = stand_in.nodes(launch_file, said)
+    assert dict(fusion.remappings) == {
+        "rgb/image": "/camera/color/image_raw",
+        "rgb/image/compressed": "/camera/color/image_raw/compressed",
+        "rgb/camera_info": "/camera/color/camera_info",
+    }
+    assert simulation.remappings == fusion.remappings
+    assert fusion.parameters[1]["thermal.enabled"] is False
+    assert "rgb.enabled" not in fusion.parameters[1], "an argument left alone overrides no parameter file"
+
+
+def test_fault_script_by_name_goes_to_the_source(launch_file: Path, repository: Path) -> None:
+    script = next((repository / "config" / "faults").glob("*.yaml"))
+    _, source = stand_in.nodes(launch_file, {"source": "simulation", "faults": script.stem})
+    assert Path(source.parameters[0]["faults"]) == script
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"source": "bag"}, "needs a bag"),
+        ({"faults": "demo"}, "say source:="),
+        ({"source": "simulation", "faults": "no_such_script"}, "no file and no script"),
+    ],
+)
+def test_contradiction_is_refused_with_words(launch_file: Path, said: dict[str, str], words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        stand_in.nodes(launch_file, said)
+
+
+@pytest.mark.ros
+def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
+    """The nodes that launch would start, as processes over DDS: an output arrives, and SIGINT ends them cleanly."""
+    if importlib.util.find_spec("rclpy") is None:
+        pytest.skip("rclpy is not installed")
+    prefix = Path(sys.prefix)
+    if not (prefix / "lib" / "robust_perception" / "fusion_node").is_file():
+        pytest.skip("the package is not installed in this environment; `make test` installs it")
+    os.environ["ROS_DOMAIN_ID"] = "11"
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    described = stand_in.nodes(launch_file, {"source": "simulation", "namespace": "robot"})
+    logs = [tmp_path / f"{node.name}.log" for node in described]
+    processes = []
+    try:
+        for node, log in zip(described, logs, strict=True):
+            with log.open("w") as out:
+                command = node.command(prefix, tmp_path)
+                processes.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path))
+        received = _first_detections("/robot/fusion/detections", deadline_s=60.0, processes=processes)
+        output = "\n".join(log.read_text()[-2000:] for log in logs)
+        assert received is not None, output
+        assert received.header.stamp.sec > 0
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        codes = [_end(process) for process in processes]
+    assert codes == [0, 0], "\n".join(log.read_text()[-2000:] for log in logs)
+
+
+def _first_detections(topic, deadline_s, processes):
+    import rclpy
+    from vision_msgs.msg import Detection2DArray
+
+    received = []
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("launch_test", context=context)
+    executor = rclpy.executors.SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    node.create_subscription(Detection2DArray, topic, received.append, 10)
+    deadline = time.monotonic() + deadline_s
+    try:
+        while not received and time.monotonic() < deadline and all(p.poll() is None for p in processes):
+            executor.spin_once(timeout_sec=0.5)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    return received[0] if received else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

@@ -1,0 +1,40 @@
+"""A machine that cannot draw off-screen is told what to install. Subprocesses: MuJoCo chooses at import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+RUN = """
+{prelude}
+from robust_perception.simulation.errors import GraphicsError
+try:
+    from robust_perception.simulation.rig import Rig
+    Rig(0)
+except GraphicsError as error:
+    print(error)
+"""
+NO_EGL = """
+import ctypes, ctypes.util
+real = ctypes.CDLL
+def without(name=None, *rest, **more):
+    if name and "EGL" in str(name):
+        raise OSError(f"{name}: cannot open shared object file")
+    return real(name, *rest, **more)
+ctypes.CDLL = without
+ctypes.util.find_library = lambda name: None
+"""
+
+
+@pytest.mark.parametrize(("prelude", "platform"), [(NO_EGL, "egl"), ("", "bogus")])
+def test_the_mend_is_named(prelude: str, platform: str) -> None:
+    environment = {**os.environ, "MUJOCO_GL": platform}
+    environment.pop("PYOPENGL_PLATFORM", None)
+    command = [sys.executable, "-c", RUN.format(prelude=prelude)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "apt install libegl1" in done.stdout
+    assert f"MUJOCO_GL={platform}" in done.stdout
