@@ -129,7 +129,7 @@ def nodes(context):
 
 
 def _remappings(sensor, said):
-    """What goes with a sensor's topic by custom goes with it here: `<topic>/compressed`, `camera_info` beside it."""
+    """A sensor's topic takes along what lies beside it by custom: `<topic>/compressed` and `camera_info`."""
     own = TOPICS[sensor]
     if said == own:
         return

@@ -18,7 +18,7 @@ os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
 try:
     import mujoco
 except (ImportError, AttributeError, RuntimeError) as error:
-    # Without libEGL PyOpenGL fails with either of the first two; MuJoCo raises the third for a platform it lacks.
+    # Without libEGL PyOpenGL raises either of the first two; MuJoCo the third, for a platform it lacks.
     _why = (
         f"the simulator needs mujoco and EGL, got {type(error).__name__} with "
         f"MUJOCO_GL={os.environ['MUJOCO_GL']}: {error}; unset MUJOCO_GL, or {MEND}"

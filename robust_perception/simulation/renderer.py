@@ -11,11 +11,13 @@ Distance: MuJoCo's depth buffer is reversed, d = 0 far and 1 near, so with the c
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from robust_perception.simulation.errors import GraphicsError
 from robust_perception.simulation.graphics import mujoco, open_context
 from robust_perception.simulation.world import FAR, NEAR, World
 
@@ -37,6 +39,7 @@ class Renderer:
     def __init__(self, world: World, height: int, width: int) -> None:
         self._world = world
         self._size = (height, width)
+        self._thread = threading.get_ident()
         self._gl = open_context(width, height)
         self._context = mujoco.MjrContext(world.model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
@@ -82,7 +85,7 @@ class Renderer:
         model = self._world.model
         start = int(model.tex_adr[texture_id])
         model.tex_data[start : start + picture.size] = picture.reshape(-1)
-        self._gl.make_current()
+        self._make_current()
         mujoco.mjr_uploadTexture(model, self._context, texture_id)
 
     def close(self) -> None:
@@ -101,8 +104,20 @@ class Renderer:
     ) -> None:
         self.close()
 
-    def _refresh(self) -> None:
+    def _make_current(self) -> None:
+        # EGL would answer EGL_BAD_ACCESS, which says nothing to anybody.
+        if self._gl is None:
+            msg = "expected an open rig to draw with, got one that was closed; make another"
+            raise GraphicsError(msg)
+        if threading.get_ident() != self._thread:
+            msg = (
+                "expected to draw in the thread that made the rig, got another; make and use it in one thread"
+            )
+            raise GraphicsError(msg)
         self._gl.make_current()
+
+    def _refresh(self) -> None:
+        self._make_current()
         mujoco.mjv_updateScene(
             self._world.model,
             self._world.data,

@@ -37,7 +37,7 @@ _STUDIO = (Lamp((1.0, -2.0, 2.5), (-0.4, 1.0, -0.8), (0.5, 0.5, 0.48)),)
 
 
 class Rig:
-    """A seeded scene, and what four sensors make of it.
+    """A seeded scene, and what four sensors make of it; to be used in the thread that made it.
 
     Args:
         seed: of the scene, >= 0.

@@ -76,7 +76,7 @@ class Node:
     output: str = "log"
 
     def command(self, prefix: Path, scratch: Path) -> list[str]:
-        """The command line launch_ros builds: executable, arguments, name, namespace, parameter files, remappings."""
+        """The command line launch_ros builds, in its order."""
         words = [str(prefix / "lib" / self.package / self.executable), *self.arguments, "--ros-args"]
         words += ["-r", f"__node:={self.name}"]
         if self.namespace:

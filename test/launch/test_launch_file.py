@@ -21,8 +21,9 @@ def test_every_argument_says_what_it_is(launch_file: Path) -> None:
         e for e in stand_in.describe(launch_file).entities if isinstance(e, stand_in.DeclareLaunchArgument)
     ]
     names = {argument.name for argument in declared}
-    assert {"namespace", "params_file", "model", "use_sim_time", "backend", "log_level", "source", "bag"} <
-    names for sensor in ("rgb", "depth", "thermal", "audio"):
+    assert {"namespace", "params_file", "model", "use_sim_time", "backend"} < names
+    assert {"log_level", "source", "bag", "faults"} < names
+    for sensor in ("rgb", "depth", "thermal", "audio"):
         assert {f"{sensor}_topic", f"{sensor}_enabled"} < names
     for argument in declared:
         assert len(argument.description) > 10, argument.name
@@ -81,7 +82,7 @@ def test_contradiction_is_refused_with_words(launch_file: Path, said: dict[str, 
 
 @pytest.mark.ros
 def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
-    """The nodes that launch would start, as processes over DDS: an output arrives, and SIGINT ends them cleanly."""
+    """The nodes launch would start, as processes over DDS: outputs arrive and SIGINT ends them cleanly."""
     if importlib.util.find_spec("rclpy") is None:
         pytest.skip("rclpy is not installed")
     prefix = Path(sys.prefix)
@@ -96,7 +97,8 @@ def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
         for node, log in zip(described, logs, strict=True):
             with log.open("w") as out:
                 command = node.command(prefix, tmp_path)
-                processes.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path))
+                process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
+                processes.append(process)
         received = _first_detections("/robot/fusion/detections", deadline_s=60.0, processes=processes)
         output = "\n".join(log.read_text()[-2000:] for log in logs)
         assert received is not None, output

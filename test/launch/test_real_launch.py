@@ -1,4 +1,4 @@
-"""The launch file under the real launch, where it is installed (a robot); elsewhere test_launch_file.py stands in."""
+"""The launch file under the real launch, where that is installed; elsewhere test_launch_file.py stands in."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ pytest.importorskip("launch_ros", reason="launch_ros is not among the Python whe
 
 @pytest.mark.ros
 @pytest.mark.parametrize("source", ["live", "simulation"])
-def test_real_launch_starts_the_nodes(source: str, launch_file: Path, monkeypatch: pytest.MonkeyPatch) ->
-None:
+def test_real_launch_starts_the_nodes(
+    source: str, launch_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from launch import LaunchDescription, LaunchService
     from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler
     from launch.event_handlers import OnProcessStart

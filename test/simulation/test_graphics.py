@@ -18,14 +18,13 @@ except GraphicsError as error:
     print(error)
 """
 NO_EGL = """
-import ctypes, ctypes.util
-real = ctypes.CDLL
-def without(name=None, *rest, **more):
-    if name and "EGL" in str(name):
+import ctypes
+load = ctypes.CDLL.__init__
+def without_egl(self, name=None, *rest, **more):
+    if "EGL" in str(name):
         raise OSError(f"{name}: cannot open shared object file")
-    return real(name, *rest, **more)
-ctypes.CDLL = without
-ctypes.util.find_library = lambda name: None
+    load(self, name, *rest, **more)
+ctypes.CDLL.__init__ = without_egl
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from robust_perception.simulation import things
 from robust_perception.simulation.capture import MINIMUM_VISIBLE_PIXELS, Capture, boxes_of_items
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES, class_id
 from robust_perception.simulation.compose import compose
-from robust_perception.simulation.errors import SceneError
+from robust_perception.simulation.errors import GraphicsError, SceneError
 from robust_perception.simulation.scene import (
     CameraView,
     Emitter,
@@ -257,6 +258,25 @@ def test_too_many_parts_are_refused_by_number(rig: Any) -> None:
         rig.enter(stage(*crowd))
     rig.reset(0)
     assert rig.capture().label.shape == (240, 320)
+
+
+def test_the_stain_under_a_thing_is_floor(rig: Any) -> None:
+    stain = things.shadow(0.5, 293.0)
+    rig.enter(stage(Item(class_id("crate"), (stain,), (0.0, 2.0, 0.5))))
+    capture = rig.capture()
+    assert (capture.label == 0).all()
+    assert capture.boxes.shape == (0, 4)
+
+
+def test_the_wrong_thread_and_a_closed_rig_are_told(rig: Any) -> None:
+    from robust_perception.simulation.rig import Rig
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(GraphicsError, match="thread that made the rig"):
+        pool.submit(rig.capture).result()
+    closed = Rig(1)
+    closed.close()
+    with pytest.raises(GraphicsError, match="closed"):
+        closed.capture()
 
 
 def test_another_size(rig: Any) -> None:

@@ -1,0 +1,134 @@
+"""`robust-perception` and its doctor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from robust_perception import cli, doctor, environment
+
+
+def test_help_names_every_command_and_loads_none() -> None:
+    code = (
+        "import sys; from robust_perception import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'rclpy', 'numpy', 'cv2', 'onnxruntime'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, command in cli.COMMANDS.items():
+        assert name in done.stdout
+        assert command.help in done.stdout
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "robust_perception.cli", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"usage: robust-perception {command}" in done.stdout
+
+
+def test_missing_extra_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [
+        n for n in sys.modules if n.startswith(("robust_perception.train", "robust_perception.model"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(
+        cli.COMMANDS,
+        "train",
+        cli.Command("robust_perception.model.network", "train", "needs torch on import"),
+    )
+    assert cli.main(["train"]) == 1
+    said = capsys.readouterr().err
+    assert "needs 'torch'" in said
+    assert "robust_perception[train]" in said
+
+
+def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["fly"])
+    assert stopped.value.code == 2
+    assert "demo" in capsys.readouterr().err
+
+
+def test_shipped_profile_holds_images_and_keeps_udp(repository: Path) -> None:
+    names = {"d": "http://www.eprosima.com"}
+    root = ElementTree.parse(repository / "config" / "fastdds.xml").getroot()
+    kinds = {
+        t.findtext("d:type", namespaces=names): t for t in root.iterfind(".//d:transport_descriptor", names)
+    }
+    assert set(kinds) == {"SHM", "UDPv4"}
+    assert int(kinds["SHM"].findtext("d:segment_size", namespaces=names) or 0) == 32 << 20
+    (participant,) = root.iterfind(".//d:participant", names)
+    assert participant.get("is_default_profile") == "true"
+    assert participant.findtext(".//d:useBuiltinTransports", namespaces=names) == "false"
+
+
+def test_doctor_prints_every_subject_and_agrees_with_its_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = doctor.main(["--json"])
+    report = json.loads(capsys.readouterr().out)
+    subjects = {finding["subject"] for finding in report["findings"]}
+    assert {
+        "Python",
+        "ROS",
+        "shared memory",
+        "backend onnxruntime",
+        "backend tensorrt",
+        "model default",
+    } < subjects
+    faults = [finding for finding in report["findings"] if finding["state"] == "fault"]
+    assert report["works"] is (code == 0) is (not faults)
+    assert all(finding["mend"] for finding in report["findings"] if finding["state"] in ("fault", "warning"))
+
+
+def test_doctor_finds_a_missing_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--model", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "fault" in printed
+    assert str(tmp_path) in printed
+    assert "->" in printed
+
+
+def test_doctor_finds_a_broken_profile(tmp_path: Path) -> None:
+    broken = tmp_path / "profile.xml"
+    broken.write_text("<dds>")
+    finding = doctor.profile({environment.PROFILE_VARIABLES[0]: str(broken)})
+    assert finding.state == "fault"
+    assert str(broken) in finding.found
+    assert doctor.profile({}).state == "warning"
+
+
+def test_doctor_without_ros_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "ros_world", lambda: "none")
+    (finding,) = doctor.ros()
+    assert finding.state == "fault"
+    assert "robust_perception[ros]" in finding.mend
+
+
+def test_doctor_finds_a_foreign_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("audio_common_msgs")
+    file = tmp_path / "share" / "audio_common_msgs" / "msg" / "AudioInfo.json"
+    file.parent.mkdir(parents=True)
+    entry = {"type_name": "audio_common_msgs/msg/AudioInfo", "hash_string": "RIHS01_00"}
+    file.write_text(json.dumps({"type_hashes": [entry]}))
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    findings = {finding.subject: finding for finding in doctor.interfaces()}
+    assert findings["interface types audio_common_msgs"].state == "fault"
+    assert "AudioInfo" in findings["interface types audio_common_msgs"].found
