@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command: 0 when it did what it was asked, 1 when bag or data do not allow it, 2 on wrong usage."""
+    """Run the command: 0 when it did as asked, 1 when bag or data do not allow it, 2 on wrong usage."""
     arguments = build_parser().parse_args(argv)
     try:
         if arguments.command == "info":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -34,6 +35,14 @@ SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_NEEDED = 4 * 32 << 20
 """Bytes: the segments of fusion, source, recorder and one viewer under config/fastdds.xml."""
 
+LIBRARIES = {
+    "numpy": "numpy",
+    "cv2": "opencv-python-headless",
+    "yaml": "PyYAML",
+    "rosbags": "rosbags",
+}
+"""Module -> the package that brings it where no system package does."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -50,6 +59,17 @@ def python() -> Iterator[Finding]:
     found = f"{platform.python_version()} at {sys.prefix}"
     good = sys.version_info >= (3, 10)
     yield Finding("Python", "ok" if good else "fault", found, "" if good else "use Python 3.10 or newer")
+
+
+def libraries() -> Iterator[Finding]:
+    """The libraries every part needs, really imported: an installed OpenCV may still lack a system library."""
+    for module, package in LIBRARIES.items():
+        try:
+            loaded = importlib.import_module(module)
+        except ImportError as error:
+            yield Finding(f"library {module}", "fault", str(error), f"pip install {package}")
+        else:
+            yield Finding(f"library {module}", "ok", str(getattr(loaded, "__version__", "importable")))
 
 
 def ros() -> Iterator[Finding]:
@@ -218,7 +238,16 @@ def model(name: str) -> Iterator[Finding]:
 def examine(model_name: str = "default") -> list[Finding]:
     """Look at everything, in the order in which it is needed."""
     parts: tuple[Callable[[], Iterator[Finding]], ...]
-    parts = (python, ros, shared_memory, interfaces, backends, simulation, lambda: model(model_name))
+    parts = (
+        python,
+        libraries,
+        ros,
+        shared_memory,
+        interfaces,
+        backends,
+        simulation,
+        lambda: model(model_name),
+    )
     return [finding for part in parts for finding in part()]
 
 

@@ -32,6 +32,7 @@ CONSTRAINTS = REPOSITORY / "tools" / "constraints.txt"
 APT_CONSTRAINTS = REPOSITORY / "tools" / "constraints-apt.txt"
 SETUPTOOLS = "setuptools==79.0.1"  # ROS needs one below 80, torch one from 77 on
 TORCH = "torch==2.13.0"
+CPU_TORCH = f"{TORCH}+cpu"  # the same version without the GPU libraries, of some gigabytes
 EXTRAS = {
     "demo": ("sim", "demo", "evaluate"),
     "test": ("sim", "demo", "evaluate", "train", "dev"),
@@ -106,14 +107,23 @@ def install_dependencies(venv: Path, purpose: str, distro: str | None) -> None:
     print(f"installing the packages for `make {purpose}` (the first time takes minutes) ...", flush=True)
     run([*pip, SETUPTOOLS, "wheel"], "installing setuptools")
     if "train" in EXTRAS[purpose]:
-        index = machine.cpu_torch_index()
-        if index:
-            run([*pip, "--no-deps", "--index-url", index, TORCH], "installing torch for the CPU")
-        else:
-            print("torch's index of CPU builds does not answer: pip takes torch from the usual index,")
-            print("where the Linux build may bring GPU libraries of some gigabytes", flush=True)
+        install_cpu_torch(pip)
     extras = ",".join([*EXTRAS[purpose], *([] if distro else ["ros"])])
     run([*pip, "--no-build-isolation", f"{source_copy()}[{extras}]"], "installing the dependencies")
+
+
+def install_cpu_torch(pip: list[str | Path]) -> None:
+    """Install torch without GPU libraries from where pip is set to look or from torch's own index."""
+    index = machine.cpu_torch_index()
+    where: list[str | Path] = ["--extra-index-url", index] if index else []
+    try:
+        run([*pip, "--no-deps", *where, CPU_TORCH], "installing torch for the CPU")
+    except SetupError:
+        print(f"{CPU_TORCH} is not to be had here ({'' if index else 'its index does not answer; '}see")
+        print(
+            f"{CACHE / 'setup.log'}): the usual index's build brings GPU libraries of some gigabytes",
+            flush=True,
+        )
 
 
 def install_package(venv: Path) -> None:

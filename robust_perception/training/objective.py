@@ -1,8 +1,8 @@
 """The losses put together: what one pass over a batch is worth.
 
-    L = w_full L(outputs under everything the sample has) + w_drop L(outputs under a random pattern)
-        + w_dist KL(full || random)
-    L(outputs) = sum of the weighted losses of `losses`
+L = w_full L(outputs under everything the sample has) + w_drop L(outputs under a random pattern)
+    + w_dist KL(full || random)
+L(outputs) = sum of the weighted losses of `losses`
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
     prefix = Path(sys.prefix)
     if not (prefix / "lib" / "robust_perception" / "fusion_node").is_file():
         pytest.skip("the package is not installed in this environment; `make test` installs it")
-    os.environ["ROS_DOMAIN_ID"] = "11"
+    os.environ["ROS_DOMAIN_ID"] = "61"
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     described = stand_in.nodes(launch_file, {"source": "simulation", "namespace": "robot"})
     logs = [tmp_path / f"{node.name}.log" for node in described]

@@ -20,7 +20,7 @@ def test_real_launch_starts_the_nodes(
     from launch.events import Shutdown
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-    monkeypatch.setenv("ROS_DOMAIN_ID", "12")
+    monkeypatch.setenv("ROS_DOMAIN_ID", "62")
     expected = {"live": 1, "simulation": 2}[source]
     started: list[str] = []
 

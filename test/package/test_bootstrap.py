@@ -119,19 +119,33 @@ def test_ros_from_apt_gets_no_wheels(
     assert "interface types" not in printed
 
 
-def test_torch_comes_from_the_index_of_cpu_builds_where_that_answers(
+def test_torch_comes_without_gpu_libraries(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cpu_torch_index", lambda: machine.CPU_TORCH)
     bootstrap.set_up("test", tmp_path / "env")
-    (torch,) = [command for command in recorder.commands if bootstrap.TORCH in command]
-    assert f"--index-url {machine.CPU_TORCH}" in torch
+    (torch,) = [command for command in recorder.commands if bootstrap.CPU_TORCH in command]
+    assert f"--extra-index-url {machine.CPU_TORCH}" in torch
     assert "--no-deps" in torch
+
+
+def test_torch_is_still_installed_where_no_cpu_build_is_to_be_had(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(command: list[str | Path], what: str) -> None:
+        if bootstrap.CPU_TORCH in command:
+            raise bootstrap.SetupError("no matching distribution")
+        recorder(command, what)
+
+    monkeypatch.setattr(bootstrap, "run", refuse)
+    bootstrap.set_up("test", tmp_path / "env")
+    assert any("[" in command and "train" in command for command in recorder.commands)
+    assert "index does not answer" in capsys.readouterr().out
 
 
 def test_failing_command_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "CACHE", tmp_path)
-    with pytest.raises(bootstrap.SetupError, match="trying failed(.|\n)*no such thing"):
+    with pytest.raises(bootstrap.SetupError, match=r"trying failed(.|\n)*no such thing"):
         bootstrap.run([sys.executable, "-c", "raise SystemExit('no such thing')"], "trying")
 
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tiny_model import make_model
 
 from robust_perception import cli, doctor, environment
 
@@ -113,6 +115,47 @@ def test_doctor_finds_a_broken_profile(tmp_path: Path) -> None:
     assert finding.state == "fault"
     assert str(broken) in finding.found
     assert doctor.profile({}).state == "warning"
+
+
+@pytest.mark.parametrize(
+    ("module", "subject", "mend"),
+    [
+        ("cv2", "library cv2", "pip install opencv-python-headless"),
+        ("onnxruntime", "backend onnxruntime", "pip install onnxruntime"),
+        ("rclpy", "ROS", "robust_perception[ros]"),
+        ("vision_msgs", "interface types vision_msgs", "vision-msgs"),
+        ("mujoco", "simulation", "robust_perception[sim]"),
+    ],
+)
+def test_doctor_finds_what_cannot_be_imported(
+    module: str, subject: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    findings = {finding.subject: finding for finding in doctor.examine()}
+    assert findings[subject].state == ("warning" if module == "mujoco" else "fault")
+    assert mend in findings[subject].mend
+
+
+def test_doctor_finds_too_little_shared_memory_and_no_egl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    (memory,) = doctor.shared_memory()
+    assert (memory.state, "64 MiB free" in memory.found, "shm-size" in memory.mend) == ("warning", True, True)
+    pytest.importorskip("mujoco")
+    monkeypatch.setattr(doctor, "egl_devices", lambda: 0)
+    (graphics,) = doctor.simulation()
+    assert (graphics.state, "libegl1" in graphics.mend) == ("warning", True)
+
+
+def test_doctor_names_the_damaged_file_of_a_model(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (finding,) = doctor.model(str(folder))
+    assert finding.state == "ok", finding.found
+    damaged = folder / "fusion.onnx"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    (finding,) = doctor.model(str(folder))
+    assert finding.state == "fault"
+    assert "fusion.onnx" in finding.found
+    assert finding.mend
 
 
 def test_doctor_without_ros_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_descriptions_have_the_released_hashes(table: dict[str, str]) -> None:
 @pytest.mark.ros
 def test_endpoints_announce_the_released_hashes(table: dict[str, str]) -> None:
     pytest.importorskip("rclpy")
-    environ = os.environ | {"ROS_DOMAIN_ID": "13", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environ = os.environ | {"ROS_DOMAIN_ID": "63", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     done = subprocess.run(
         [sys.executable, "-c", ON_THE_WIRE],
         input=json.dumps(list(table)),

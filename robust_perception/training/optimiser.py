@@ -1,0 +1,69 @@
+"""AdamW, its learning rate over time, and the running average of the weights.
+
+    rate(k) = peak * k / warm                                        k < warm steps
+    rate(k) = peak * (1 + cos(pi (k - warm) / (steps - warm))) / 2   afterwards
+    average <- d average + (1 - d) weights,   d = min(decay, (1 + k) / (10 + k))
+
+Weight decay acts on matrices and kernels; norms, biases and tables of patterns are left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from robust_perception.model.network import Network
+from robust_perception.training.config import OptimiserConfig
+
+
+def build(network: Network, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW with four groups: {ImageNet backbones, the rest} x {decayed, not}; `scale` is each one's factor."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        decays = parameter.ndim > 1 and "prior" not in name
+        groups.setdefault((".backbone." in name, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if decays else 0.0,
+                "scale": config.backbone_scale if backbone else 1.0,
+            }
+            for (backbone, decays), parameters in sorted(groups.items())
+        ],
+        lr=config.learning_rate,
+    )
+
+
+def rate(step: int, steps: int, config: OptimiserConfig) -> float:
+    """Learning rate of step `step` (from 0) out of `steps`, before the groups' factors."""
+    warm = round(config.warmup * steps)
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+class WeightAverage:
+    """Running average of a network's weights and statistics.
+
+    Args:
+        network: whose; it starts there.
+        decay: 0 = always the newest weights.
+    """
+
+    def __init__(self, network: Network, decay: float) -> None:
+        self.decay = decay
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: Network, step: int) -> None:
+        """Take in the weights after step `step`, counted from 0."""
+        keep = min(self.decay, (1 + step) / (10 + step))
+        for mine, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(new, 1.0 - keep)
+            else:
+                mine.copy_(new)
