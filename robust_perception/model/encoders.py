@@ -4,11 +4,11 @@ Input normalisation is part of the encoder and is exported with it:
 
     rgb      (v - 127) / 128                                          3 channels
     depth    z' = (z - mean) / std where valid, else 0;  valid        2 channels
-    thermal  T' = (T - mean) / std;  clip(T' / 8, -1, 1)              2 channels: fine, and a range for hot things
+    thermal  T' = (T - mean) / std;  clip(T' / 8, -1, 1)              2 channels: fine, and wide for hot things
     audio    log-mel (spectrogram.py)
 
-An image encoder is EfficientNet-Lite0 and one 1x1 neck a level to the common width C. Audio has no pixels: its
-encoder is a small convolutional network over the spectrogram, pooled to one vector.
+An image encoder is EfficientNet-Lite0 and one 1x1 neck a level to the common width C. Audio has no pixels:
+its encoder is a small convolutional network over the spectrogram, pooled to one vector.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ImageEncoder(nn.Module):
             return (x.permute(0, 3, 1, 2).float() - 127.0) / 128.0
         if self.modality is Modality.DEPTH:
             valid = x == x  # NaN differs from itself; isnan is not in every runtime
-            scaled = torch.where(valid, (x - self.mean) / self.std, torch.zeros_like(x))
+            scaled = torch.where(valid, (x - self.mean) / self.std, 0.0)
             return torch.stack([scaled, valid.float()], dim=1)
         scaled = (x - self.mean) / self.std
         return torch.stack([scaled, (scaled / COARSE_RANGE).clamp(-1.0, 1.0)], dim=1)

@@ -51,8 +51,9 @@ class LevelFusion(nn.Module):
         self.smooth = nn.Sequential(ChannelNorm(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
         nn.init.zeros_(self.prior.weight)
         nn.init.zeros_(self.gate_prior.weight)
-        for gate in self.gates.values():
-            nn.init.zeros_(gate.weight)  # starts as the plain mean over the sensors present
+        for name, weight in self.gates.named_parameters():
+            if name.endswith("weight"):
+                nn.init.zeros_(weight)  # starts as the plain mean over the sensors present
 
     def forward(self, latents: Mapping[Modality, Tensor], audio: Tensor | None, pattern: Tensor) -> Tensor:
         """Fuse.
@@ -70,9 +71,9 @@ class LevelFusion(nn.Module):
         seen, gates, any_present = [], [], None
         for index, modality in enumerate(self.modalities):
             present = is_present(pattern, modality)[:, None, None, None]
-            x = torch.where(present, latents[modality], torch.zeros_like(latents[modality]))
+            x = torch.where(present, latents[modality], 0.0)
             gate = self.gates[modality.value](x) + gate_prior[:, index]
-            gates.append(torch.where(present, gate, torch.full_like(gate, GATE_OF_ABSENT)))
+            gates.append(torch.where(present, gate, GATE_OF_ABSENT))
             seen.append(x)
             any_present = present if any_present is None else any_present | present
         weights = torch.softmax(torch.stack(gates), dim=0)
@@ -81,4 +82,5 @@ class LevelFusion(nn.Module):
         if audio is not None and self.sound is not None:
             token = token + self.sound(audio)
         fused = fused + token[:, :, None, None]
-        return fused + self.smooth(fused)
+        smoothed: Tensor = fused + self.smooth(fused)
+        return smoothed

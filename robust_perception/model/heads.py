@@ -84,8 +84,9 @@ class DetectionHead(nn.Module):
         )  # fmt: skip
         self.predict = nn.Conv2d(width, foreground + 5, 3, padding=1)
         nn.init.normal_(self.predict.weight, std=0.01)
-        nn.init.zeros_(self.predict.bias)
-        nn.init.constant_(self.predict.bias[:foreground], -math.log((1.0 - RARE) / RARE))
+        bias = torch.zeros(foreground + 5)
+        bias[:foreground] = -math.log((1.0 - RARE) / RARE)
+        self.predict.bias = nn.Parameter(bias)
         self.scales = nn.Parameter(torch.ones(len(DETECTION_STRIDES)))
 
     def forward(self, levels: Sequence[Tensor]) -> Detections:
@@ -121,4 +122,5 @@ class SceneHead(nn.Module):
     def forward(self, levels: Sequence[Tensor], audio: Tensor | None) -> Tensor:
         """Decoded p2..p5 and the sound's vector (B, D) -> logits (B, S)."""
         pooled = [levels[-1].mean(dim=(2, 3)), levels[1].mean(dim=(2, 3))]
-        return self.layers(torch.cat(pooled + ([audio] if audio is not None else []), dim=1))
+        logits: Tensor = self.layers(torch.cat(pooled + ([audio] if audio is not None else []), dim=1))
+        return logits

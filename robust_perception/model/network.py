@@ -124,7 +124,7 @@ class FusionNetwork(nn.Module):
         if Modality.AUDIO in latents:
             vector = latents[Modality.AUDIO][0]
             present = is_present(pattern, Modality.AUDIO)[:, None]
-            audio = torch.where(present, vector, torch.zeros_like(vector))
+            audio = torch.where(present, vector, 0.0)
         fused = [
             fusion({m: latents[m][i] for m in self.config.image_modalities}, audio, pattern)
             for i, fusion in enumerate(self.levels)
@@ -172,4 +172,6 @@ class Network(nn.Module):
     def load_imagenet(self) -> None:
         """Start every image encoder from ImageNet weights."""
         for modality in self.config.image_modalities:
-            self.encoders[modality.value].backbone.load_imagenet()
+            encoder = self.encoders[modality.value]
+            assert isinstance(encoder, ImageEncoder)
+            encoder.backbone.load_imagenet()

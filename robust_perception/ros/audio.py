@@ -21,7 +21,7 @@ from robust_perception.vocabulary import AUDIO_RATE
 SECOND_NS = 1_000_000_000
 
 GAP_TOLERANCE_NS = 30_000_000
-"""How far a stamp may be from where the previous chunk ended; capture drivers jitter by a few milliseconds."""
+"""How far a stamp may be from where the previous chunk ended; capture drivers jitter by a few ms."""
 
 WINDOW = AUDIO_RATE
 """Samples kept: one second."""
@@ -91,8 +91,9 @@ class AudioFormat:
         native = raw.astype(dtype.newbyteorder("="), copy=False)
         if dtype.kind == "f":
             samples = native.astype(np.float32, copy=False)
-            if not np.isfinite(samples).all():
-                msg = f"expected finite samples, got {int((~np.isfinite(samples)).sum())} NaN or infinite of {samples.size}"
+            broken = samples.size - int(np.isfinite(samples).sum())
+            if broken:
+                msg = f"expected finite samples, got {broken} NaN or infinite of {samples.size}"
                 raise DataError(msg)
             samples = np.clip(samples, -1.0, 1.0)
         elif dtype.itemsize == 2:
@@ -114,7 +115,8 @@ class AudioStream:
         self.format = format_
         self.gaps = 0
         self._resampler = None if format_.sample_rate == AUDIO_RATE else Resampler(format_.sample_rate)
-        self._forget()
+        self._window = np.zeros(0, dtype=np.float32)
+        self._expected_ns: int | None = None
 
     def push(self, data: bytes | memoryview, stamp_ns: int) -> tuple[npt.NDArray[np.float32], int]:
         """Take in a chunk.
@@ -124,7 +126,8 @@ class AudioStream:
             stamp_ns: time of the chunk's first sample.
 
         Returns:
-            The last second or, early on, what there is: float32 (n,) 16 kHz, and the time of its first sample.
+            The last second or, early on, what there is, float32 (n,) at 16 kHz; and the time of its first
+            sample.
 
         Raises:
             DataError: the bytes are not whole samples; the stream goes on as if nothing had come.
@@ -134,7 +137,11 @@ class AudioStream:
         self._append(chunk)
         duration_ns = chunk.size * SECOND_NS // self.format.sample_rate
         self._expected_ns = stamp_ns + duration_ns
-        lag = 0 if self._resampler is None else self._resampler.half_width * SECOND_NS // self.format.sample_rate
+        lag = (
+            0
+            if self._resampler is None
+            else self._resampler.half_width * SECOND_NS // self.format.sample_rate
+        )
         end_ns = self._expected_ns - lag
         return self._window, end_ns - self._window.size * SECOND_NS // AUDIO_RATE
 
@@ -158,6 +165,6 @@ class AudioStream:
 
     def _forget(self) -> None:
         self._window = np.zeros(0, dtype=np.float32)
-        self._expected_ns: int | None = None
+        self._expected_ns = None
         if self._resampler is not None:
             self._resampler.reset()

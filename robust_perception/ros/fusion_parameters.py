@@ -23,7 +23,12 @@ def _of_sensor(modality: Modality) -> list[Parameter]:
     return [
         Parameter(f"{name}.enabled", True, "Whether the sensor takes part."),
         Parameter(
-            f"{name}.timeout", timeout, "Oldest a message may be, by stamp and by arrival, s.", "configured", 0.01, 60.0
+            f"{name}.timeout",
+            timeout,
+            "Oldest a message may be, by stamp and by arrival, s.",
+            "configured",
+            0.01,
+            60.0,
         ),
         Parameter(
             f"{name}.frozen_after",
@@ -34,7 +39,12 @@ def _of_sensor(modality: Modality) -> list[Parameter]:
             3600.0,
         ),
         Parameter(
-            f"{name}.recover_frames", 2, "Good messages in a row that bring a lost sensor back.", "configured", 1, 100
+            f"{name}.recover_frames",
+            2,
+            "Good messages in a row that bring a lost sensor back.",
+            "configured",
+            1,
+            100,
         ),
         Parameter(
             f"{name}.future_tolerance",
@@ -55,17 +65,26 @@ def _of_sensor(modality: Modality) -> list[Parameter]:
 
 def _transport(modality: Modality) -> Parameter:
     name = modality.value
-    meaning = f"raw takes sensor_msgs/Image from {name}/image, compressed CompressedImage from {name}/image/compressed."
+    meaning = f"raw takes Image from {name}/image, compressed CompressedImage from {name}/image/compressed."
     return Parameter(f"{name}.transport", "raw", meaning, "configured", choices=("raw", "compressed"))
 
 
 FUSION: tuple[Parameter, ...] = (
     Parameter("model", "default", "Model folder, or the name of an installed model.", "configured"),
     Parameter("backend", "auto", "What runs the model.", "configured", choices=CHOICES),
-    Parameter("threads", 0, "Threads of one operator; 0 = the cores this process may use.", "configured", 0, 256),
+    Parameter(
+        "threads", 0, "Threads of one operator; 0 = the cores this process may use.", "configured", 0, 256
+    ),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
     Parameter("rate", 15.0, "Most outputs a second, Hz.", "live", 0.1, 1000.0),
-    Parameter("gather", 0.02, "How long the first new frame waits for frames about to come, s.", "configured", 0.0, 1.0),
+    Parameter(
+        "gather",
+        0.02,
+        "How long the first new frame waits for frames about to come, s.",
+        "configured",
+        0.0,
+        1.0,
+    ),
     Parameter(
         "required_any",
         [""],
@@ -73,17 +92,32 @@ FUSION: tuple[Parameter, ...] = (
         "configured",
         choices=_NAMES,
     ),
-    Parameter("min_modalities", 1, "Fewest sensors alive that give output.", "configured", 1, len(MODALITIES)),
     Parameter(
-        "score_threshold", -1.0, "Least score of a detection; -1 = the model's own for each pattern.", "live", -1.0, 1.0
+        "min_modalities", 1, "Fewest sensors alive that give output.", "configured", 1, len(MODALITIES)
+    ),
+    Parameter(
+        "score_threshold",
+        -1.0,
+        "Least score of a detection; -1 = the model's own for each pattern.",
+        "live",
+        -1.0,
+        1.0,
     ),
     *(row for modality in MODALITIES for row in _of_sensor(modality)),
     *(_transport(modality) for modality in IMAGE_MODALITIES),
     Parameter("depth.scale", DEPTH_SCALE, "Metres per count of 16-bit depth.", "live", 1e-9, 10.0),
-    Parameter("thermal.encoding_scale", THERMAL_SCALE, "Kelvin per count of 16-bit thermal.", "live", 1e-9, 100.0),
-    Parameter("thermal.offset", THERMAL_OFFSET, "Kelvin of count 0 of 16-bit thermal.", "live", -1000.0, 1000.0),
-    Parameter("audio.sample_rate", 0, "Samples a second, Hz; 0 = as AudioInfo says.", "configured", 0, 384_000),
-    Parameter("audio.channels", 1, "Interleaved channels; used when audio.sample_rate is set.", "configured", 1, 64),
+    Parameter(
+        "thermal.encoding_scale", THERMAL_SCALE, "Kelvin per count of 16-bit thermal.", "live", 1e-9, 100.0
+    ),
+    Parameter(
+        "thermal.offset", THERMAL_OFFSET, "Kelvin of count 0 of 16-bit thermal.", "live", -1000.0, 1000.0
+    ),
+    Parameter(
+        "audio.sample_rate", 0, "Samples a second, Hz; 0 = as AudioInfo says.", "configured", 0, 384_000
+    ),
+    Parameter(
+        "audio.channels", 1, "Interleaved channels; used when audio.sample_rate is set.", "configured", 1, 64
+    ),
     Parameter(
         "audio.sample_format",
         "S16LE",
@@ -118,7 +152,9 @@ def synchronizer_config(table: ParameterTable, modalities: tuple[Modality, ...])
     if not set(required) <= set(modalities):
         raise ParameterError("required_any", f"sensors of the model ({known})", table["required_any"])
     if table["min_modalities"] > len(modalities):
-        raise ParameterError("min_modalities", f"at most {len(modalities)} ({known})", table["min_modalities"])
+        raise ParameterError(
+            "min_modalities", f"at most {len(modalities)} ({known})", table["min_modalities"]
+        )
     return SynchronizerConfig(
         sensors,
         gather_ns=_nanoseconds(table["gather"]),

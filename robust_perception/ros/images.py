@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 
 from robust_perception.ros.errors import DataError, EncodingError
@@ -66,8 +67,8 @@ def to_array(message: Image, encoding: str | None = None) -> Array:
     row = message.width * bytes_per_pixel
     if message.width == 0 or message.height == 0 or message.step < row:
         msg = (
-            f"expected a positive size and a step of at least {row} bytes, got {message.width}x{message.height} "
-            f"with step {message.step}"
+            f"expected a positive size and a step of at least {row} bytes, "
+            f"got {message.width}x{message.height} with step {message.step}"
         )
         raise DataError(msg)
     expected = message.step * message.height
@@ -97,7 +98,7 @@ else:
         data: Any = np.frombuffer(message.data, np.uint8, message.step * message.height)
         if message.step != row:
             data = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :row])
-        plain = SimpleNamespace(
+        plain: Any = SimpleNamespace(
             height=message.height,
             width=message.width,
             encoding=message.encoding,
@@ -136,7 +137,8 @@ def decompress(message: CompressedImage) -> Array:
             msg = f"expected compressedDepth png, got {message.format!r}"
             raise EncodingError(msg)
     if data.size <= COMPRESSED_DEPTH_HEADER.size:
-        msg = f"expected a compressedDepth header of {COMPRESSED_DEPTH_HEADER.size} bytes and an image, got {data.size}"
+        header = COMPRESSED_DEPTH_HEADER.size
+        msg = f"expected a compressedDepth header of {header} bytes and an image, got {data.size}"
         raise DataError(msg)
     _, a, b = COMPRESSED_DEPTH_HEADER.unpack_from(data[: COMPRESSED_DEPTH_HEADER.size].tobytes())
     values = _decode(data[COMPRESSED_DEPTH_HEADER.size :], message.format)
@@ -154,14 +156,16 @@ def from_array(array: Array, encoding: str) -> Image:
     height, width = contiguous.shape[:2]
     step = width * BYTES_PER_PIXEL[encoding]
     if contiguous.nbytes != step * height:
-        msg = f"expected {step * height} bytes for {width}x{height} {encoding}, got {array.dtype} {array.shape}"
+        msg = (
+            f"expected {step * height} bytes for {width}x{height} {encoding}, got {array.dtype} {array.shape}"
+        )
         raise DataError(msg)
     message = Image(height=height, width=width, encoding=encoding, step=step, is_bigendian=0)
     message.data = contiguous.tobytes()  # an array here would be checked element by element: 100 times slower
     return message
 
 
-def _decode(data: Array, format_: str) -> Array:
+def _decode(data: npt.NDArray[np.uint8], format_: str) -> Array:
     # imdecode raises on an empty buffer and returns None on one it cannot read.
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:

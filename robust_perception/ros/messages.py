@@ -127,7 +127,7 @@ class ImageDecoder:
             else:
                 depth = units.depth_from_metres(pixels)
             if np.isnan(depth).all():
-                msg = f"expected distances in metres, got {columns}x{rows} without one valid pixel (all 0 or NaN)"
+                msg = f"expected distances in metres, got {columns}x{rows} with none (all 0 or NaN)"
                 raise DataError(msg)
             return depth
         if not radiometric:
@@ -207,13 +207,17 @@ class AudioDecoder:
         stamp_ns = stamp_to_ns(message.header.stamp)
         if stamp_ns <= 0:
             # Presence names it; without a time it must not move the stream.
-            return SensorFrame(Modality.AUDIO, np.zeros(1, np.float32), stamp_ns, str(message.header.frame_id))
+            return SensorFrame(
+                Modality.AUDIO, np.zeros(1, np.float32), stamp_ns, str(message.header.frame_id)
+            )
         try:
             samples, first_ns = self._stream.push(memoryview(message.audio.data), stamp_ns)
         except DataError as error:
             raise MessageError(Modality.AUDIO, Reason.BAD_DATA, str(error)) from None
         if self._stream.gaps > gaps:
-            self._on_gap("samples are missing between two chunks (stamp + samples / rate is not the next stamp)")
+            self._on_gap(
+                "samples are missing between two chunks (stamp + samples / rate is not the next stamp)"
+            )
         return SensorFrame(Modality.AUDIO, samples, first_ns, str(message.header.frame_id))
 
 
@@ -250,5 +254,9 @@ def audio_message(frame: SensorFrame) -> AudioDataStamped:
 def audio_info() -> AudioInfo:
     """The format of `audio_message`."""
     return AudioInfo(
-        channels=1, sample_rate=AUDIO_RATE, sample_format="S16LE", bitrate=AUDIO_RATE * 16, coding_format="wave"
+        channels=1,
+        sample_rate=AUDIO_RATE,
+        sample_format="S16LE",
+        bitrate=AUDIO_RATE * 16,
+        coding_format="wave",
     )

@@ -80,5 +80,8 @@ def label_info(class_names: Sequence[str], threshold: float, stamped: Header) ->
 def vision_info(model: str, version: str, location: str, stamped: Header) -> VisionInfo:
     """Which model speaks and where its manifest lies."""
     return VisionInfo(
-        header=stamped, method=f"robust_perception {model} {version}", database_location=location, database_version=0
+        header=stamped,
+        method=f"robust_perception {model} {version}",
+        database_location=location,
+        database_version=0,
     )

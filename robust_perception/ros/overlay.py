@@ -1,4 +1,4 @@
-"""A picture to look at: what the reference sensor saw, the label map over it, boxes, and a bar of the sensors."""
+"""A picture to look at: what the reference sensor saw, label map and boxes over it, a bar of the sensors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def draw(perception: Perception, class_names: Sequence[str]) -> npt.NDArray[np.u
         colour = tuple(int(v) for v in colours[class_id])
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
         name = f"{class_names[class_id]} {score:.2f}"
-        cv2.putText(picture, name, (x1 + 2, max(y1 - 3, 9)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, _INK, 1, cv2.LINE_AA)
+        cv2.putText(
+            picture, name, (x1 + 2, max(y1 - 3, 9)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, _INK, 1, cv2.LINE_AA
+        )
     return np.vstack([picture, _bar(perception, width)])
 
 

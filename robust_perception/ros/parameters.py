@@ -1,4 +1,4 @@
-"""Parameters of a node as a table: one row gives the descriptor, the check, the reason of a refusal, the docs.
+"""Parameters of a node as a table: a row gives the descriptor, the check, the reason of a refusal, the docs.
 
 When a parameter may change:
     live          at any time; the node acts on the new value
@@ -168,13 +168,15 @@ class ParameterTable:
         return value
 
     def _warn_of_unknown(self, node: Any) -> None:
-        # rclpy keeps what the command line and the params file gave and says nothing about names nobody declares.
+        # rclpy keeps what command line and params file gave and says nothing about names nobody declares.
         given: Iterable[str] = getattr(node, "_parameter_overrides", {})
         for name in given:
             if name not in self._rows and not name.startswith(_FOREIGN):
                 near = difflib.get_close_matches(name, self._rows, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                node.get_logger().warning(f"parameter {name} is not known to this node and has no effect{hint}")
+                node.get_logger().warning(
+                    f"parameter {name} is not known to this node and has no effect{hint}"
+                )
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
         known = [parameter for parameter in parameters if parameter.name in self._rows]
@@ -198,7 +200,12 @@ class ParameterTable:
 
 def to_markdown(title: str, rows: Sequence[Parameter]) -> str:
     """The table as Markdown."""
-    lines = [f"## {title}", "", "| name | type | default | allowed | changes | meaning |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"## {title}",
+        "",
+        "| name | type | default | allowed | changes | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         default = ", ".join(row.default) or "none" if isinstance(row.default, list) else str(row.default)
         default = default.lower() if isinstance(row.default, bool) else default or "''"

@@ -77,8 +77,9 @@ def publishers_that_do_not_match(node: Any, topic: str, wanted: QoSProfile) -> l
         verdict, why = qos_check_compatible(info.qos_profile, wanted)
         if verdict == QoSCompatibility.ERROR:
             sentences.append(
-                f"{_name(info)} publishes {topic} {_words(info.qos_profile)}, this node asks for {_words(wanted)} "
-                f"({why.strip().rstrip(';')}); set qos_overrides.{topic}.subscription.reliability or .durability"
+                f"{_name(info)} publishes {topic} {_words(info.qos_profile)}, this node asks for "
+                f"{_words(wanted)} ({why.strip().rstrip(';')}); set "
+                f"qos_overrides.{topic}.subscription.reliability or .durability"
             )
     return sentences
 

@@ -5,7 +5,7 @@ k lies at input position p = k M / L, and
 
     y[k] = sum_j x[j] h(p - j),   h(t) = c sinc(c t) w(t / a),   c = min(1, q / r) * 0.95
 
-w is a Kaiser window (beta 8, side lobes below -80 dB) and a = ZEROS / c its half width in input samples. p has
+w is a Kaiser window (beta 8, side lobes below -80 dB), a = ZEROS / c its half width in input samples. p has
 only L different fractions, so h is a table of L rows. y[k] needs a input samples after p: output lags input
 by a / r (about 1 ms), and its time is still exactly p / r.
 """

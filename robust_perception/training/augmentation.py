@@ -1,8 +1,8 @@
 """One training crop out of one sample: the same geometry for every sensor, changes of its own for each.
 
-Geometry is one affine map from crop to frame: zoom z, mirror, a place that contains an object's centre or lies
-anywhere inside the frame. Colour, temperature and label are sampled as their kinds allow: rgb and thermal
-linearly, depth and label at the nearest pixel, so that no distance and no class is invented at an edge.
+Geometry is one affine map from crop to frame: zoom z, mirror, a place that contains an object's centre or
+lies anywhere inside the frame. Colour, temperature and label are sampled as their kinds allow: rgb and
+thermal linearly, depth and label at the nearest pixel, so that no distance and no class is invented at an edge.
 Where a crop leaves the frame, depth is NaN, the label 255, and rgb and thermal repeat the border.
 """
 
@@ -179,7 +179,8 @@ def _change_rgb(image: Image, config: AugmentationConfig, generator: np.random.G
         pixels = pixels * generator.uniform(0.08, 0.5)
     if chance < config.blank + config.darkness:
         pixels = pixels + generator.normal(0.0, generator.uniform(1.0, 8.0), pixels.shape)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    changed: Image = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return changed
 
 
 def _change_depth(image: Image, config: AugmentationConfig, generator: np.random.Generator) -> Image:

@@ -200,7 +200,13 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """When and on how much the run is validated: every `every` epochs from epoch `first` on, `limit` samples (0 = all)."""
+    """When and on how much the run is validated.
+
+    Attributes:
+        every: epochs from one validation to the next.
+        first: epoch of the first one; the last epoch always has one.
+        limit: samples, evenly spread over the split; 0 = all.
+    """
 
     every: int = 4
     first: int = 1

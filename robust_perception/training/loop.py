@@ -5,9 +5,9 @@
         validate the average under every pattern, keep it when its mean is the best so far
         save everything
 
-The validated and exported weights are the running average's. Chance depends on (seed, epoch, sample) alone and
-everything else is in the checkpoint, so that a run which is killed and goes on ends with the weights of one
-which was not.
+The validated and exported weights are the running average's. Chance depends on (seed, epoch, sample) alone
+and everything else is in the checkpoint, so that a run which is killed and goes on ends with the weights of
+one which was not.
 """
 
 from __future__ import annotations

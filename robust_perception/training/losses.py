@@ -3,7 +3,8 @@
 Segmentation, over pixels with label y != 255 and probabilities p:
 
     CE   = mean( -ln p[y] )
-    Dice = 1 - mean over foreground classes c in the batch of  (2 sum p_c [y=c] + 1) / (sum p_c + sum [y=c] + 1)
+    Dice = 1 - mean over foreground classes c in the batch of
+               (2 sum p_c [y=c] + 1) / (sum p_c + sum [y=c] + 1)
 
 Detection, over cells, P = number of cells that answer for a box (at least 1), q = class probability:
 
@@ -11,7 +12,9 @@ Detection, over cells, P = number of cells that answer for a box (at least 1), q
     GIoU   = 1/sum(w) sum over answering cells  w (1 - IoU + (hull - union) / hull),   w = centre-ness
     centre = 1/P sum over answering cells  BCE(centre-ness)
 
-(Lin et al. 2017; Rezatofighi et al. 2019; Tian et al. 2019.) Scene: mean binary cross-entropy over known labels.
+(Lin et al. 2017; Rezatofighi et al. 2019; Tian et al. 2019.)
+
+Scene: mean binary cross-entropy over known labels.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ def giou(boxes: Tensor, truth: Tensor) -> Tensor:
 
 
 def detection(found: Detections, targets: Targets) -> dict[str, Tensor]:
-    """`detection_class`, `detection_box`, `detection_centre` of a batch; boxes and centres 0 without objects."""
+    """`detection_class`, `detection_box`, `detection_centre` of a batch; the last two 0 without objects."""
     answers = targets.classes > 0
     zero = found.boxes.sum() * 0.0
     box, centre = zero, zero

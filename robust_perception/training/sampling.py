@@ -15,7 +15,7 @@ from robust_perception.vocabulary import Modality, Pattern
 
 
 def random_pattern(available: Iterable[Modality], generator: np.random.Generator) -> Pattern:
-    """A non-empty subset of `available`, each as likely as the other; ValueError when nothing is available."""
+    """A non-empty subset of `available`, all equally likely; ValueError when nothing is available."""
     sensors = tuple(available)
     chosen = int(generator.integers(1, 1 << len(sensors))) if sensors else 0
     return Pattern.of(m for i, m in enumerate(sensors) if chosen >> i & 1)

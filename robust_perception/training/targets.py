@@ -2,8 +2,8 @@
 
 Cell (u, v) of stride s answers for the smallest box of those
 
-* that contain it within 1.5 s of the box's centre (a box too small to hold any such cell takes the cell nearest
-  to its centre: it would have no answer otherwise), and
+* that contain it within 1.5 s of the box's centre (a box too small to hold any such cell takes the cell
+  nearest to its centre: it would have no answer otherwise), and
 * whose largest distance max(l, t, r, b) from the cell lies in the stride's range:
   s = 8: up to 48, s = 16: up to 96, s = 32: above 96 pixels; ranges fit pictures of 240 rows.
 
@@ -52,7 +52,10 @@ class Cells(NamedTuple):
 
 def all_cells(size: tuple[int, int]) -> Cells:
     """Cells of a picture of `size` (H, W)."""
-    centres, stride, low, high = [], [], [], []
+    centres: list[Tensor] = []
+    stride: list[Tensor] = []
+    low: list[Tensor] = []
+    high: list[Tensor] = []
     for step, (least, largest) in zip(DETECTION_STRIDES, RANGES, strict=True):
         points = cell_centres(-(-size[0] // step), -(-size[1] // step), step)
         centres.append(points)
