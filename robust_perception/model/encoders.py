@@ -4,7 +4,7 @@ Input normalisation is part of the encoder and is exported with it:
 
     rgb      (v - 127) / 128                                          3 channels
     depth    z' = (z - mean) / std where valid, else 0;  valid        2 channels
-    thermal  T' = (T - mean) / std;  clip(T' / 8, -1, 1)              2 channels: fine, and wide for hot things
+    thermal  T' = (T - mean) / std;  clip(T' / 8, -1, 1)              2 channels: fine, and coarse
     audio    log-mel (spectrogram.py)
 
 An image encoder is EfficientNet-Lite0 and one 1x1 neck a level to the common width C. Audio has no pixels:

@@ -115,7 +115,7 @@ class AudioStream:
         self.format = format_
         self.gaps = 0
         self._resampler = None if format_.sample_rate == AUDIO_RATE else Resampler(format_.sample_rate)
-        self._window = np.zeros(0, dtype=np.float32)
+        self._window = np.zeros(WINDOW, dtype=np.float32)
         self._expected_ns: int | None = None
 
     def push(self, data: bytes | memoryview, stamp_ns: int) -> tuple[npt.NDArray[np.float32], int]:
@@ -126,8 +126,8 @@ class AudioStream:
             stamp_ns: time of the chunk's first sample.
 
         Returns:
-            The last second or, early on, what there is, float32 (n,) at 16 kHz; and the time of its first
-            sample.
+            The last second, float32 (16000,) at 16 kHz with silence before the first chunk; and the time of
+            its first sample.
 
         Raises:
             DataError: the bytes are not whole samples; the stream goes on as if nothing had come.
@@ -137,12 +137,8 @@ class AudioStream:
         self._append(chunk)
         duration_ns = chunk.size * SECOND_NS // self.format.sample_rate
         self._expected_ns = stamp_ns + duration_ns
-        lag = (
-            0
-            if self._resampler is None
-            else self._resampler.half_width * SECOND_NS // self.format.sample_rate
-        )
-        end_ns = self._expected_ns - lag
+        lag = 0.0 if self._resampler is None else self._resampler.lag
+        end_ns = self._expected_ns - round(lag * SECOND_NS / self.format.sample_rate)
         return self._window, end_ns - self._window.size * SECOND_NS // AUDIO_RATE
 
     def _bridge(self, stamp_ns: int) -> None:
@@ -164,7 +160,8 @@ class AudioStream:
         self._window = np.concatenate((self._window, samples))[-WINDOW:]
 
     def _forget(self) -> None:
-        self._window = np.zeros(0, dtype=np.float32)
+        # A whole second from the start, so that its first sample's time moves on with every chunk.
+        self._window = np.zeros(WINDOW, dtype=np.float32)
         self._expected_ns = None
         if self._resampler is not None:
             self._resampler.reset()

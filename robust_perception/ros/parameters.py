@@ -159,13 +159,19 @@ class ParameterTable:
         try:
             value = node.declare_parameter(row.name, row.default, row.descriptor()).value
         except InvalidParameterTypeException as error:
-            raise ParameterError(row.name, f"a {row.kind}", str(error)) from None
+            raise ParameterError(row.name, f"a {row.kind}", self._given(node, row.name, error)) from None
         except InvalidParameterValueException as error:
-            raise ParameterError(row.name, row.allowed, str(error)) from None
+            raise ParameterError(row.name, row.allowed, self._given(node, row.name, error)) from None
         if isinstance(row.default, list):
             value = list(value)
         row.check(value)
         return value
+
+    @staticmethod
+    def _given(node: Any, name: str, error: Exception) -> object:
+        """What command line or params file say; rclpy keeps it private, hence the fallback."""
+        given = getattr(node, "_parameter_overrides", {}).get(name)
+        return str(error) if given is None else given.value
 
     def _warn_of_unknown(self, node: Any) -> None:
         # rclpy keeps what command line and params file gave and says nothing about names nobody declares.

@@ -8,7 +8,8 @@ reliable, so that both kinds of subscriber match. What describes classes is latc
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rclpy.qos import (
@@ -23,7 +24,12 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.utilities import get_rmw_implementation_identifier
 
-from robust_perception.environment import PROFILE_VARIABLES
+from robust_perception.environment import PROFILE_VARIABLES, share_folder
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 SENSOR = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -64,6 +70,36 @@ def overridable() -> QoSOverridingOptions:
     return QoSOverridingOptions(kinds)
 
 
+def subscribe(
+    node: Any,
+    kind: Any,
+    topic: str,
+    take: Callable[[Any], None],
+    profile: QoSProfile,
+    incompatible: Callable[[Any], None],
+    lost: Callable[[Any], None],
+) -> Any:
+    """Subscribe with a profile that parameters may override, and be told what goes wrong below.
+
+    Args:
+        node: the node that subscribes.
+        kind: type of the messages.
+        topic: its name.
+        take: takes every message.
+        profile: what is asked for unless a parameter says otherwise.
+        incompatible: told of a publisher that cannot reach the subscription.
+        lost: told of messages that were lost on the way; never called where the middleware cannot say.
+    """
+    options = overridable()
+    events = SubscriptionEventCallbacks(incompatible_qos=incompatible, message_lost=lost)
+    try:
+        return node.create_subscription(
+            kind, topic, take, profile, event_callbacks=events, qos_overriding_options=options
+        )
+    except UnsupportedEventTypeError:
+        return node.create_subscription(kind, topic, take, profile, qos_overriding_options=options)
+
+
 def publishers_that_do_not_match(node: Any, topic: str, wanted: QoSProfile) -> list[str]:
     """For every publisher of the topic that cannot reach a subscription, one sentence naming both sides.
 
@@ -93,17 +129,40 @@ def publishers_that_match(node: Any, topic: str, wanted: QoSProfile) -> list[str
     ]
 
 
+def profile_warning(environ: Mapping[str, str]) -> str:
+    """What is wrong with the Fast DDS profile this process was started with; empty when nothing is."""
+    if "fastrtps" not in get_rmw_implementation_identifier():
+        return ""
+    new, old = PROFILE_VARIABLES
+    said = {name: environ[name] for name in PROFILE_VARIABLES if environ.get(name)}
+    wrong = [f"{name}={path}" for name, path in said.items() if not Path(path).is_file()]
+    if wrong:
+        return f"expected {new} to name a Fast DDS profile, got {', '.join(wrong)}, which is no file"
+    if said:
+        return ""
+    return (
+        f"{new} ({old} before ROS 2 Kilted) was not set: this process now uses the profile of this package, "
+        "but cameras started without it lose best-effort images larger than 512 KiB (640x480 rgb8 is) on the "
+        f"same machine; start them with {new}={shipped_profile()} too"
+    )
+
+
+def shipped_profile() -> str:
+    """Path of config/fastdds.xml of this package."""
+    return str(share_folder() / "config" / "fastdds.xml")
+
+
 def transport_hint(environ: Mapping[str, str] = os.environ) -> str:
-    """Why messages of a matched publisher may not arrive with this middleware, and the mend; may be empty."""
+    """Why messages of a matched publisher may get lost with this middleware, and the mend; may be empty."""
     if "fastrtps" not in get_rmw_implementation_identifier():
         return ""
     new, old = PROFILE_VARIABLES
     here = next((environ[variable] for variable in PROFILE_VARIABLES if environ.get(variable)), None)
     state = f"this process uses {here}" if here else "this process uses none"
     return (
-        "either it sends nothing, or its messages are larger than the 512 KiB of shared memory Fast DDS has "
-        "without a profile, and a best-effort image is lost then: start its process with the variable "
-        f"{new} ({old} before ROS 2 Kilted) naming config/fastdds.xml of this package ({state})"
+        "messages larger than the 512 KiB of shared memory that Fast DDS has without a profile are lost when "
+        "they are sent as best effort: start its process with the variable "
+        f"{new} ({old} before ROS 2 Kilted) naming {shipped_profile()} ({state})"
     )
 
 

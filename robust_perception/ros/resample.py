@@ -60,6 +60,11 @@ class Resampler:
         self._first = -(self.half_width - 1)  # input index of _pending[0]
         self._next = 0  # index of the next output sample
 
+    @property
+    def lag(self) -> float:
+        """From the next output sample to the end of the input so far, in input samples."""
+        return self._first + self._pending.size - self._next * self._down / self._up
+
     def push(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Feed samples (n,), get those output samples that are now certain (m,)."""
         pending = np.concatenate((self._pending, samples))

@@ -2,8 +2,8 @@
 
 Geometry is one affine map from crop to frame: zoom z, mirror, a place that contains an object's centre or
 lies anywhere inside the frame. Colour, temperature and label are sampled as their kinds allow: rgb and
-thermal linearly, depth and label at the nearest pixel, so that no distance and no class is invented at an edge.
-Where a crop leaves the frame, depth is NaN, the label 255, and rgb and thermal repeat the border.
+thermal linearly, depth and label at the nearest pixel, so that no distance and no class is invented at an
+edge. Where a crop leaves the frame, depth is NaN, the label 255, and rgb and thermal repeat the border.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from robust_perception.training.config import OptimiserConfig
 
 
 def build(network: Network, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW with four groups: {ImageNet backbones, the rest} x {decayed, not}; `scale` is a group's factor."""
+    """AdamW with four groups: {ImageNet backbones, the rest} x {decayed, not}; `scale` is the factor."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         decays = parameter.ndim > 1 and "prior" not in name

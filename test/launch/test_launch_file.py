@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import stand_in
+from tiny_model import make_model
 
 from robust_perception.environment import PROFILE_VARIABLES
 
@@ -90,7 +91,9 @@ def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
         pytest.skip("the package is not installed in this environment; `make test` installs it")
     os.environ["ROS_DOMAIN_ID"] = "61"
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    described = stand_in.nodes(launch_file, {"source": "simulation", "namespace": "robot"})
+    model = make_model(tmp_path / "model")
+    said = {"source": "simulation", "namespace": "robot", "model": str(model)}
+    described = stand_in.nodes(launch_file, said)
     logs = [tmp_path / f"{node.name}.log" for node in described]
     processes = []
     try:

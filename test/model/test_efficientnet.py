@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_every_published_weight_but_the_head_is_taken(
     own = pretrained.state_dict()
     assert set(own) == {name for name in published if not name.startswith(HEAD)}
     assert all(torch.equal(own[name], published[name]) for name in own)
-    assert sum(p.numel() for p in pretrained.parameters()) > 3_000_000
+    assert sum(p.numel() for p in pretrained.parameters()) > 2_900_000
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -57,44 +58,52 @@ def test_other_inputs_answer_to_a_grey_picture_as_colour_does(
     torch.testing.assert_close(other._conv_stem(grey.repeat(1, channels, 1, 1)), expected)
 
 
-def test_photographs_excite_every_layer_as_in_the_published_training(
-    pretrained: EfficientNetLite0, shared_data: Path
-) -> None:
-    """Each normalisation stores the means that its layer gave on ImageNet; other photographs give like ones.
+def likeness(backbone: EfficientNetLite0, x: torch.Tensor) -> float:
+    """How like ImageNet these pictures excite the layers.
 
-    A mistake in padding, scaling, activation or order of layers would end the likeness from there on.
+    Each normalisation stores the means its layer gave on ImageNet. This is the correlation of those with the
+    means on `x` over channels that are not dead, and of that the median over layers.
     """
-    files = sorted((shared_data / "mm5_rgbdt" / "test" / "rgb").iterdir())[:4]
-    pictures = np.stack([read_rgb(file) for file in files])
     seen: dict[str, torch.Tensor] = {}
 
-    def watch(name: str):
-        return lambda module, inputs, output: seen.__setitem__(name, inputs[0].mean(dim=(0, 2, 3)))
+    def watch(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: seen.update({name: inputs[0].mean(dim=(0, 2, 3))})
 
-    norms = {n: m for n, m in pretrained.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    norms = {n: m for n, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
     hooks = [module.register_forward_hook(watch(name)) for name, module in norms.items()]
     with torch.no_grad():
-        pretrained((torch.from_numpy(pictures).permute(0, 3, 1, 2).float() - 127.0) / 128.0)
+        backbone(x)
     for hook in hooks:
         hook.remove()
-    likeness = {n: float(np.corrcoef(seen[n], norms[n].running_mean)[0, 1]) for n in norms}
-    assert min(likeness.values()) > LEAST_LIKENESS, sorted(likeness.items(), key=lambda item: item[1])[:3]
+    alive = {n: m.running_var > 1e-3 for n, m in norms.items()}
+    return float(
+        np.median([np.corrcoef(seen[n][alive[n]], m.running_mean[alive[n]])[0, 1] for n, m in norms.items()])
+    )
 
 
-LEAST_LIKENESS = 0.5
+def test_photographs_excite_it_as_in_the_published_training(
+    pretrained: EfficientNetLite0, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted((shared_data / "mm5_rgbdt" / "test" / "rgb").iterdir())[:24:8]
+    pictures = torch.from_numpy(np.stack([read_rgb(file) for file in files])).permute(0, 3, 1, 2).float()
+    scaled = (pictures - 127.0) / 128.0
+    assert likeness(pretrained, scaled) > 0.9
+    assert likeness(pretrained, pictures) < 0.9, "the measure must notice a wrong scale"
+    monkeypatch.setattr(pretrained._blocks[7], "residual", False)
+    assert likeness(pretrained, scaled) < 0.9, "the measure must notice a missing connection"
 
 
-@settings(max_examples=25, deadline=None)
-@given(height=st.integers(33, 100), width=st.integers(33, 100))
+BACKBONE = EfficientNetLite0().eval()
+
+
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(33, 70), width=st.integers(33, 70))
 def test_levels_have_the_size_that_their_stride_says(height: int, width: int) -> None:
     with torch.no_grad():
         levels = BACKBONE(torch.zeros(1, 3, height, width))
     for name, level in levels.items():
         stride = STRIDES[name]
         assert level.shape == (1, CHANNELS[name], -(-height // stride), -(-width // stride)), name
-
-
-BACKBONE = EfficientNetLite0().eval()
 
 
 @settings(max_examples=40, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -111,3 +112,57 @@ def test_another_python_does_not_inherit_this_ones_libraries() -> None:
         "HOME": "/home/someone",
     }
     assert environment.for_another_python({"LD_LIBRARY_PATH": own}) == {"LD_LIBRARY_PATH": own}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pip_installs_it_into_an_environment_that_has_nothing(
+    source: Path, repository: Path, tmp_path: Path
+) -> None:
+    """As a user does it: dependencies from the index, no ROS, no torch. The rest says what is missing."""
+    environ = {
+        k: v
+        for k, v in environment.for_another_python().items()
+        if k not in ("PYTHONPATH", "AMENT_PREFIX_PATH")
+    }
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True, env=environ)
+    pip = [
+        venv / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "-c",
+        repository / "tools" / "constraints.txt",
+    ]
+    subprocess.run([*pip, source], check=True, env=environ, cwd=tmp_path)
+    assert {file.name for file in (venv / "lib" / "robust_perception").iterdir()} == EXECUTABLES
+    index = venv / "share" / "ament_index" / "resource_index" / "packages"
+    assert (index / "robust_perception").is_file()
+    done = subprocess.run(
+        [venv / "bin" / "robust-perception", "doctor", "--json"],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {f["subject"]: f for f in json.loads(done.stdout)["findings"]}
+    assert found["ROS"]["state"] == "fault"
+    assert "robust_perception[ros]" in found["ROS"]["mend"]
+    assert found["backend onnxruntime"]["state"] == "ok"
+    assert all(
+        finding["state"] == "ok" for subject, finding in found.items() if subject.startswith("library")
+    )
+    node = subprocess.run(
+        [venv / "lib" / "robust_perception" / "fusion_node"],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert node.returncode == 1
+    assert "Traceback" not in node.stderr
+    assert "robust-perception doctor" in node.stderr

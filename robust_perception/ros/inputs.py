@@ -1,0 +1,206 @@
+"""The sensors' topics: a message comes in, a frame or a refusal goes to the synchronizer, and nothing else.
+
+| sensor  | topic                                      | type                                    |
+|---------|--------------------------------------------|-----------------------------------------|
+| rgb     | rgb/image (rgb/image/compressed)           | sensor_msgs/Image (CompressedImage)     |
+| depth   | depth/image (depth/image/compressed)       | the same                                |
+| thermal | thermal/image (thermal/image/compressed)   | the same                                |
+| audio   | audio, audio_info (latched)                | audio_common_msgs/AudioDataStamped, AudioInfo |
+
+Both clocks are read first, before the message is unpacked, so that the ages are those of the arrival.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from audio_common_msgs.msg import AudioDataStamped, AudioInfo
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from robust_perception.presence import SensorState, SensorStatus, Synchronizer
+from robust_perception.ros import qos
+from robust_perception.ros.diagnostics import Link
+from robust_perception.ros.errors import MessageError
+from robust_perception.ros.fusion_parameters import audio_format, image_units
+from robust_perception.ros.messages import AudioDecoder, ImageDecoder
+from robust_perception.ros.parameters import ParameterTable
+from robust_perception.ros.transport_loss import TransportLoss
+from robust_perception.vocabulary import Modality, Reason
+
+UNHEARD_NS = 2_000_000_000
+"""Silence of a matched publisher after which a word about the transport is due."""
+
+MUCH = 0.2
+"""Part of the messages lost above which it is said."""
+
+AGAIN_S = 10.0
+"""Seconds between two log lines about the same kind of refusal of one sensor."""
+
+
+class Inputs:
+    """The subscriptions of a node's sensors, from making to `close`.
+
+    Args:
+        node: the node; logs go to its logger.
+        synchronizer: where frames and refusals go.
+        table: the node's parameters.
+        modalities: sensors of the model.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        synchronizer: Synchronizer,
+        table: ParameterTable,
+        modalities: tuple[Modality, ...],
+    ) -> None:
+        self._node, self._synchronizer = node, synchronizer
+        self._log = node.get_logger()
+        self._logged: dict[tuple[Modality, str], float] = {}
+        self._matched_ns: dict[Modality, int] = {}  # since when a silent sensor is known to have a publisher
+        self._subscriptions: dict[Modality, Any] = {}
+        self._beside: list[Any] = []
+        self._camera_infos: dict[Modality, str] = {}
+        self._losses = {modality: TransportLoss() for modality in modalities}
+        for modality in modalities:
+            if modality is Modality.AUDIO:
+                self._open_audio(AudioDecoder(audio_format(table), partial(self._say, modality)))
+            else:
+                compressed = table[f"{modality}.transport"] == "compressed"
+                decoder = ImageDecoder(modality, lambda: image_units(table), partial(self._say, modality))
+                self._open_image(modality, compressed, decoder)
+
+    @property
+    def topics(self) -> list[str]:
+        """The resolved topics of the sensors."""
+        return [subscription.topic_name for subscription in self._subscriptions.values()]
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for subscription in (*self._subscriptions.values(), *self._beside):
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self._beside.clear()
+
+    def links(self, statuses: Mapping[Modality, SensorStatus]) -> dict[Modality, Link]:
+        """Where each sensor is listened to and, if it is silent although it has a publisher, why."""
+        found = {}
+        # A copy: the inference thread asks too, while the executor's may be closing.
+        for modality, subscription in tuple(self._subscriptions.items()):
+            hint = self._hint(subscription, statuses[modality])
+            if hint:
+                self._say(modality, hint, kind="unheard")
+            lost = self._losses[modality].lost
+            found[modality] = Link(subscription.topic_name, self._camera_infos.get(modality, ""), lost, hint)
+        return found
+
+    def _hint(self, subscription: Any, status: SensorStatus) -> str:
+        now_ns = time.monotonic_ns()
+        lost = self._losses[status.modality].part(now_ns)
+        if lost > MUCH:
+            return (
+                f"{lost:.0%} of its messages of the last seconds were lost on the way: {qos.transport_hint()}"
+            )
+        topic, wanted = subscription.topic_name, subscription.qos_profile
+        if status.state not in (SensorState.NEVER_SEEN, SensorState.LATE) or status.rate_hz > 0.0:
+            self._matched_ns.pop(status.modality, None)
+            return ""
+        wrong = qos.publishers_that_do_not_match(self._node, topic, wanted)
+        if wrong:
+            return "; ".join(wrong)
+        matched = qos.publishers_that_match(self._node, topic, wanted)
+        if not matched:
+            self._matched_ns.pop(status.modality, None)
+            return ""
+        if now_ns - self._matched_ns.setdefault(status.modality, now_ns) < UNHEARD_NS:
+            return ""
+        why = qos.transport_hint()
+        rest = f", or it is lost: {why}" if why else ""
+        return f"{', '.join(matched)} publishes {topic}, but nothing arrives: either it sends nothing{rest}"
+
+    def _open_image(self, modality: Modality, compressed: bool, decoder: ImageDecoder) -> None:
+        topic = f"{modality}/image/compressed" if compressed else f"{modality}/image"
+        take = partial(self._take_image, modality, decoder)
+        self._subscribe(modality, CompressedImage if compressed else Image, topic, qos.SENSOR, take)
+        note = partial(self._take_camera_info, modality)
+        info = self._node.create_subscription(CameraInfo, f"{modality}/camera_info", note, qos.SENSOR)
+        self._beside.append(info)
+
+    def _open_audio(self, decoder: AudioDecoder) -> None:
+        take = partial(self._take_audio, decoder)
+        self._subscribe(Modality.AUDIO, AudioDataStamped, "audio", qos.SOUND, take)
+        note = partial(self._take_audio_info, decoder)
+        self._beside.append(
+            self._node.create_subscription(
+                AudioInfo, "audio_info", note, qos.LATCHED, qos_overriding_options=qos.overridable()
+            )
+        )
+
+    def _subscribe(self, modality: Modality, kind: Any, topic: str, profile: Any, take: Any) -> None:
+        def note_lost(status: Any) -> None:
+            self._losses[modality].lost += status.total_count_change
+
+        self._subscriptions[modality] = qos.subscribe(
+            self._node, kind, topic, take, profile, lambda _: self._incompatible(modality), note_lost
+        )
+
+    def _take_image(
+        self, modality: Modality, decoder: ImageDecoder, message: Image | CompressedImage
+    ) -> None:
+        now_ns, steady_ns = self._clocks()
+        self._losses[modality].came += 1
+        try:
+            frame = decoder.decode(message)
+        except MessageError as error:
+            self._refuse(error, steady_ns)
+        else:
+            self._synchronizer.observe(frame, now_ns, steady_ns)
+
+    def _take_audio(self, decoder: AudioDecoder, message: AudioDataStamped) -> None:
+        now_ns, steady_ns = self._clocks()
+        self._losses[Modality.AUDIO].came += 1
+        try:
+            frame = decoder.decode(message)
+        except MessageError as error:
+            self._refuse(error, steady_ns)
+        else:
+            self._synchronizer.observe(frame, now_ns, steady_ns)
+
+    def _take_audio_info(self, decoder: AudioDecoder, message: AudioInfo) -> None:
+        try:
+            decoder.describe(message)
+        except MessageError as error:
+            self._refuse(error, time.monotonic_ns())
+        else:
+            self._log.info(f"audio: {decoder.format}")
+
+    def _take_camera_info(self, modality: Modality, message: CameraInfo) -> None:
+        self._camera_infos[modality] = f"{message.width}x{message.height}"
+
+    def _clocks(self) -> tuple[int, int]:
+        return self._node.get_clock().now().nanoseconds, time.monotonic_ns()
+
+    def _refuse(self, error: MessageError, steady_ns: int) -> None:
+        self._synchronizer.reject(error.modality, error.reason, error.detail, steady_ns)
+        self._say(error.modality, f"message refused, {error.reason}: {error.detail}", kind=error.reason)
+
+    def _incompatible(self, modality: Modality) -> None:
+        subscription = self._subscriptions.get(modality)
+        if subscription is None:
+            return
+        for sentence in qos.publishers_that_do_not_match(
+            self._node, subscription.topic_name, subscription.qos_profile
+        ):
+            self._say(modality, sentence, kind=sentence)
+
+    def _say(self, modality: Modality, text: str, kind: Reason | str = "") -> None:
+        now = time.monotonic()
+        key = (modality, str(kind) or text)
+        if now - self._logged.get(key, -AGAIN_S) >= AGAIN_S:
+            self._logged[key] = now
+            topic = self._subscriptions[modality].topic_name if modality in self._subscriptions else ""
+            self._log.warning(f"{modality} ({topic}): {text}")

@@ -1,0 +1,171 @@
+"""The thread that turns frames into outputs, so that a slow model never holds up the arrival of messages.
+
+It looks every `TICK` seconds: the synchronizer's gathering and its timeouts are a matter of time, not only of
+arrivals. A change of pattern is put out at once; what only is new waits for its turn. Turns come every
+
+    period = 1 / (rate * (1 + HASTE)),   next = max(next, now - period / 2) + period
+
+so that a camera of just that rate is neither thinned out by its jitter (a turn half a period late does not
+delay the next) nor served late for ever: an output that waited for its turn waits less each time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from robust_perception.engine.errors import FrameError
+from robust_perception.presence import SensorState, SensorStatus, Synchronizer
+from robust_perception.ros.diagnostics import Situation
+from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Pattern, Perception, Reason
+
+TICK = 0.004
+"""Seconds between two looks."""
+
+HASTE = 0.05
+"""How much more often than `rate` turns come."""
+
+REMEMBERED = 200
+"""Inference times kept for the percentiles of `/diagnostics`."""
+
+
+class Infers(Protocol):
+    """The part of an engine that is used here."""
+
+    def infer(self, frame_set: FrameSet) -> Perception:
+        """Perceive."""
+
+
+class Output(NamedTuple):
+    """A perception, and the sensors when its frames were taken."""
+
+    perception: Perception
+    statuses: Mapping[Modality, SensorStatus]
+
+
+class Pacer:
+    """Runs from `start` to `stop`; may be started again.
+
+    Args:
+        synchronizer: where frames come from.
+        engine: what perceives; called from one thread only.
+        now_ns: ROS time.
+        publish: takes every output.
+        changed: told when the pattern changes, when output ceases and when it comes back.
+        failed: told in words when the engine, or publishing, failed; the next frames are tried again.
+        rate_hz: most outputs a second.
+    """
+
+    def __init__(
+        self,
+        synchronizer: Synchronizer,
+        engine: Infers,
+        now_ns: Callable[[], int],
+        publish: Callable[[Output], None],
+        changed: Callable[[Situation], None],
+        failed: Callable[[str], None],
+        rate_hz: float,
+    ) -> None:
+        self.rate_hz = rate_hz
+        """May be set at any time."""
+        self.outputs = 0
+        """Outputs so far."""
+        self.totals_ms: deque[float] = deque(maxlen=REMEMBERED)
+        """Milliseconds of the last inferences."""
+        self.situation = Situation(None, "no sensor is alive")
+        """Whether there is output, as last told to `changed`."""
+        self._synchronizer, self._engine, self._now_ns = synchronizer, engine, now_ns
+        self._publish, self._changed, self._failed = publish, changed, failed
+        self._next_ns = 0
+        self._alive: set[Modality] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop it, waiting for the inference in progress. Not to be called from `publish` or `changed`."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def step(self, steady_ns: int) -> bool:
+        """Look once; whether an output was made. What the thread does, for tests with times of their own."""
+        now_ns = self._now_ns()
+        statuses = self._synchronizer.status(now_ns, steady_ns)
+        alive = {m for m, status in statuses.items() if status.state is SensorState.ALIVE}
+        turn = steady_ns >= self._next_ns
+        if not turn and alive == self._alive:
+            return False
+        self._alive = alive
+        if not self._synchronizer.ready(now_ns, steady_ns):
+            self._tell(None, self._synchronizer.blocked_reason)
+            return False
+        frame_set = self._synchronizer.take(now_ns, steady_ns)
+        if frame_set is None:
+            return False
+        if turn:
+            period_ns = round(1e9 / (self.rate_hz * (1 + HASTE)))
+            self._next_ns = max(self._next_ns, steady_ns - period_ns // 2) + period_ns
+        perception = self._infer(frame_set, steady_ns)
+        if perception is None:
+            return False
+        self.totals_ms.append(perception.timings_ms.get("total", 0.0))
+        self._publish(Output(perception, statuses))
+        self.outputs += 1
+        self._tell(perception.frame_set.pattern, None)
+        return True
+
+    def _run(self) -> None:
+        while not self._stopping.wait(TICK):
+            try:
+                self.step(time.monotonic_ns())
+            except Exception as error:  # a model that fails on one frame must not end the node
+                if not self._stopping.is_set():
+                    self._failed(f"{type(error).__name__}: {error}")
+
+    def _infer(self, frame_set: FrameSet, steady_ns: int) -> Perception | None:
+        while True:
+            try:
+                return self._engine.infer(frame_set)
+            except FrameError as error:
+                self._synchronizer.reject(error.modality, Reason.BAD_DATA, str(error), steady_ns)
+                self._failed(str(error))
+                rest = without(frame_set, error.modality)
+                if rest is None:
+                    return None
+                frame_set = rest
+
+    def _tell(self, pattern: Pattern | None, reason: str | None) -> None:
+        if pattern is None and reason is None:  # nothing is due; that changes nothing
+            return
+        situation = Situation(pattern, reason or "")
+        if situation != self.situation:
+            self.situation = situation
+            self._changed(situation)
+
+
+def without(frame_set: FrameSet, modality: Modality) -> FrameSet | None:
+    """The frame set without a sensor whose frame the engine refused; None when no sensor is left."""
+    frames = {m: frame for m, frame in frame_set.frames.items() if m is not modality}
+    if not frames:
+        return None
+    reference = frame_set.reference if frame_set.reference in frames else None
+    return replace(
+        frame_set,
+        pattern=Pattern.of(frames),
+        frames=frames,
+        reference=reference or next(m for m in MODALITIES if m in frames),
+        header_age_ns={m: age for m, age in frame_set.header_age_ns.items() if m in frames},
+        arrival_age_ns={m: age for m, age in frame_set.arrival_age_ns.items() if m in frames},
+        absent={**frame_set.absent, modality: Reason.BAD_DATA},
+    )

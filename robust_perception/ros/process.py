@@ -1,0 +1,115 @@
+"""From the command line to a node that runs until it is told to stop: what every executable here shares.
+
+The executor has a thread of its own and the main thread waits for a signal. Python runs signal handlers in
+the main thread, and these do nothing but set a flag: a second SIGINT, as launch sends it, cannot interrupt
+the shutdown.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from robust_perception import environment
+from robust_perception.ros import qos
+from robust_perception.ros.errors import RosError
+
+WRONG_USAGE = 2
+
+Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+
+
+def transition(method: Transition) -> Transition:
+    """Log what a transition raises: rclpy turns it into an error state and keeps the exception to itself."""
+
+    @functools.wraps(method)
+    def logging(self: Any, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return method(self, state)
+        except Exception:
+            self.get_logger().fatal(f"{method.__name__} failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return logging
+
+
+def run(
+    make: Callable[[], LifecycleNode],
+    autostart: Callable[[Any], bool],
+    argv: Sequence[str] | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Run a lifecycle node until SIGINT or SIGTERM. To be called from the main thread.
+
+    A node that does not configure stays, unconfigured, and has said why: whoever mends the cause can
+    configure it again without starting it anew.
+
+    Args:
+        make: makes the node, in an initialised ROS context.
+        autostart: whether this node configures and activates itself.
+        argv: command line with the program's name; None = sys.argv.
+        stop: ends the run when set, as a signal does; for a node that has an end of its own.
+
+    Returns:
+        Exit code: 0 when told to stop, 1 after an error in a callback, 2 when a parameter given at start is
+        not allowed.
+    """
+    ended = stop or threading.Event()
+    failures: list[BaseException] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    warning = qos.profile_warning(os.environ)
+    environment.prepare()
+    rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make()
+    except RosError as error:
+        rclpy.logging.get_logger("robust_perception").fatal(str(error))
+        rclpy.try_shutdown()
+        return WRONG_USAGE
+    if warning:
+        node.get_logger().warning(warning)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    wake = node.create_guard_condition(lambda: None)
+    spinning = threading.Thread(target=_spin, args=(executor, failures, ended), name="executor")
+    try:
+        if autostart(node) and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            node.trigger_activate()
+        spinning.start()
+        ended.wait()
+    finally:
+        ended.set()
+        if spinning.is_alive():
+            wake.trigger()
+            spinning.join()
+        # No callback runs any more, so nothing can meet a publisher or a timer that is half gone.
+        with suppress(RuntimeError):  # of rcl: somebody has shut the node down through its service already
+            node.trigger_shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    for failure in failures:
+        traceback.print_exception(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _spin(executor: SingleThreadedExecutor, failures: list[BaseException], ended: threading.Event) -> None:
+    try:
+        while not ended.is_set():
+            executor.spin_once()
+    except Exception as error:  # printed by the main thread, which also ends the process
+        failures.append(error)
+    finally:
+        ended.set()

@@ -1,0 +1,54 @@
+"""The score from which a box is worth publishing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robust_perception.datasets import Sample
+from robust_perception.evaluation.thresholds import FALLBACK, _add, _best, _Found, iou
+from robust_perception.vocabulary import Pattern, Perception
+
+
+def perception(boxes: list[list[float]], scores: list[float], ids: list[int]) -> Perception:
+    return Perception(
+        pattern=Pattern.parse("rgb"),
+        label_map=np.zeros((8, 8), np.uint8),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.array(scores, np.float32),
+        class_ids=np.array(ids, np.int64),
+        scene=np.zeros(0, np.float32),
+        confidence=1.0,
+    )
+
+
+def sample() -> Sample:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
+    return Sample("a", {}, None, boxes, np.array([1, 2]), None)
+
+
+def test_overlap_of_boxes() -> None:
+    a = np.array([[0, 0, 2, 2]], np.float32)
+    b = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6], [1, 1, 1, 1]], np.float32)
+    assert iou(a, b)[0] == pytest.approx([1.0, 1 / 3, 0.0, 0.0])
+
+
+def test_the_threshold_keeps_the_hits_and_drops_the_rest() -> None:
+    tally = _Found()
+    boxes = [[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60], [0, 0, 10, 10]]
+    _add(tally, sample(), perception(boxes, [0.9, 0.6, 0.4, 0.3], [1, 2, 1, 2]))
+    assert tally.hits == [True, True, False, False]
+    assert _best(tally) == pytest.approx(0.6)
+
+
+def test_a_true_box_is_taken_once() -> None:
+    tally = _Found()
+    _add(tally, sample(), perception([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.8], [1, 1]))
+    assert tally.scores == pytest.approx([0.8, 0.5])
+    assert tally.hits == [True, False]
+
+
+def test_a_pattern_that_finds_nothing_keeps_the_fallback() -> None:
+    tally = _Found()
+    _add(tally, sample(), perception([], [], []))
+    assert _best(tally) == FALLBACK

@@ -1,0 +1,95 @@
+"""The commands of the README are commands this package has, and those that cost seconds are run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import stand_in
+
+from robust_perception import cli
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def commands(first: str) -> list[list[str]]:
+    """The words of every command of the README's shell blocks that begins with `first`."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line[:1] == [first]]
+
+
+def help_of(words: list[str]) -> str:
+    """What the command, or its part such as `bag from-dataset`, says of itself."""
+    named = [words[1]] + [w for w in words[2:3] if not w.startswith("-")]
+    done = subprocess.run(
+        [sys.executable, "-m", "robust_perception.cli", *named, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_says_how_to_begin() -> None:
+    assert {"demo", "test"} <= {words[1] for words in commands("make")}
+    assert commands("robust-perception")
+    assert commands("ros2")
+    assert commands("colcon")
+
+
+@pytest.mark.parametrize("words", commands("robust-perception"), ids=lambda words: " ".join(words[1:3]))
+def test_every_command_and_option_exists(words: list[str], repository: Path) -> None:
+    assert words[1] in cli.COMMANDS
+    known = set(re.findall(r"(?<![\w-])--[\w-]+", help_of(words)))
+    options = {word for word in words if word.startswith("--")}
+    assert options <= known
+    for option, value in itertools.pairwise(words):
+        if option == "--config":
+            assert (repository / value).is_file()
+
+
+@pytest.mark.parametrize("words", commands("make"), ids=lambda words: words[1])
+def test_every_make_target_exists(words: list[str], repository: Path) -> None:
+    done = subprocess.run(
+        ["make", "-n", *words[1:]], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", commands("ros2"), ids=" ".join)
+def test_every_launch_argument_exists(words: list[str], repository: Path) -> None:
+    assert words[:3] == ["ros2", "launch", "robust_perception"]
+    said = dict(word.split(":=", 1) for word in words[4:])
+    assert stand_in.nodes(repository / "launch" / words[3], said)
+
+
+def test_links_lead_somewhere(repository: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (repository / link).exists()]
+    assert missing == []
+
+
+def test_the_bag_command_makes_a_bag_that_info_reads(shared_data: Path, tmp_path: Path) -> None:
+    (words,) = [line for line in commands("robust-perception") if line[1:3] == ["bag", "from-dataset"]]
+    assert (shared_data / "mm5_rgbdt").is_dir(), "the data set the README names"
+    said = [
+        str(shared_data / "mm5_rgbdt") if word.endswith("shared/data/mm5_rgbdt") else word
+        for word in words[1:]
+    ]
+    program = [sys.executable, "-m", "robust_perception.cli"]
+    bag = tmp_path / said[said.index("--out") + 1]
+    said[said.index("--out") + 1] = str(bag)
+    subprocess.run([*program, *said, "--limit", "2"], check=True, capture_output=True, timeout=60)
+    done = subprocess.run(
+        [*program, "bag", "info", bag], check=True, capture_output=True, text=True, timeout=60
+    )
+    for topic in ("rgb/image", "depth/image", "thermal/image"):
+        assert topic in done.stdout

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robust_perception.ros.audio import AudioFormat, AudioStream
+from robust_perception.ros.errors import DataError, EncodingError
+from robust_perception.ros.resample import Resampler
+
+SECOND = 1_000_000_000
+START = 5 * SECOND
+
+
+def tone(rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
+
+
+def pcm16(samples: np.ndarray) -> bytes:
+    return np.rint(samples * 32768).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "scale"),
+    [("S16LE", "<i2", 2**15), ("s16_be", ">i2", 2**15), ("S32LE", "<i4", 2**31), ("F32LE", "<f4", 1)],
+)
+def test_sample_formats_give_the_same_sound(name: str, dtype: str, scale: float) -> None:
+    samples = np.array([0.0, 0.5, -0.25, -1.0])
+    decoded = AudioFormat(16_000, 1, name).decode((samples * scale).astype(dtype).tobytes())
+    assert decoded.dtype == np.float32
+    np.testing.assert_array_equal(decoded, samples.astype(np.float32))
+
+
+def test_channels_are_averaged() -> None:
+    interleaved = np.array([0.5, 0.25, -0.5, 0.0], "<f4")
+    decoded = AudioFormat(16_000, 2, "F32LE").decode(interleaved.tobytes())
+    np.testing.assert_array_equal(decoded, np.array([0.375, -0.25], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0,), "1000 to 384000 Hz, got 0"),
+        ((16_000, 0), "1 to 64 channels, got 0"),
+        ((16_000, 1, "U8"), "got 'U8'"),
+        ((16_000, 1, "S16LE", "mp3"), "got 'mp3'"),
+    ],
+)
+def test_format_that_is_not_understood(values: tuple, words: str) -> None:
+    with pytest.raises(EncodingError, match=words):
+        AudioFormat(*values)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"", "got 0"), (b"abc", "multiple of 2 bytes .* got 3")], ids=["empty", "odd"]
+)
+def test_bytes_that_are_no_samples(data: bytes, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        AudioFormat(16_000).decode(data)
+
+
+def test_samples_that_are_no_numbers() -> None:
+    data = np.array([0.0, np.nan, np.inf], "<f4").tobytes()
+    with pytest.raises(DataError, match="2 NaN or infinite of 3"):
+        AudioFormat(16_000, 1, "F32LE").decode(data)
+
+
+def test_chunks_join_without_a_seam_and_stamps_move_on() -> None:
+    stream = AudioStream(AudioFormat(16_000))
+    sound = tone(16_000, 1.5)
+    firsts = []
+    for index in range(15):
+        chunk = sound[index * 1600 : (index + 1) * 1600]
+        window, first_ns = stream.push(pcm16(chunk), START + index * SECOND // 10)
+        firsts.append(first_ns)
+        assert window.shape == (16_000,)
+    assert set(np.diff(firsts)) == {SECOND // 10}, "a window whose start stands still would look frozen"
+    assert firsts[-1] + SECOND == START + 15 * SECOND // 10
+    np.testing.assert_allclose(window, sound[-16_000:], atol=1 / 32768)
+    assert stream.gaps == 0
+
+
+def test_before_the_first_chunk_there_is_silence() -> None:
+    window, first_ns = AudioStream(AudioFormat(16_000)).push(pcm16(np.full(1600, 0.5)), START)
+    assert not window[:-1600].any()
+    assert (window[-1600:] == 0.5).all()
+    assert first_ns == START + SECOND // 10 - SECOND
+
+
+def test_hole_keeps_time_and_is_counted() -> None:
+    stream = AudioStream(AudioFormat(16_000))
+    loud = pcm16(np.full(1600, 0.5))
+    stream.push(loud, START)
+    window, _ = stream.push(loud, START + 3 * SECOND // 10)  # 0.2 s are missing
+    assert stream.gaps == 1
+    assert (window[-1600:] == 0.5).all()
+    assert not window[-4800:-1600].any()
+    assert (window[-6400:-4800] == 0.5).all()
+
+
+@pytest.mark.parametrize("jump_s", [-3.0, 2.5])
+def test_jump_of_time_starts_the_second_over(jump_s: float) -> None:
+    stream = AudioStream(AudioFormat(16_000))
+    loud = pcm16(np.full(1600, 0.5))
+    stream.push(loud, START)
+    window, first_ns = stream.push(loud, START + round(jump_s * SECOND))
+    assert np.count_nonzero(window) == 1600
+    assert first_ns == START + round(jump_s * SECOND) + SECOND // 10 - SECOND
+
+
+def test_jitter_is_no_hole() -> None:
+    stream = AudioStream(AudioFormat(16_000))
+    loud = pcm16(np.full(1600, 0.5))
+    stream.push(loud, START)
+    window, _ = stream.push(loud, START + SECOND // 10 + 20_000_000)
+    assert stream.gaps == 0
+    assert np.count_nonzero(window) == 3200
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_other_rates_sound_the_same_and_keep_their_time(rate: int) -> None:
+    """The window, at the time it says it begins, is the tone at that time."""
+    stream = AudioStream(AudioFormat(rate, 1, "F32LE"))
+    sound = tone(rate, 2.0)
+    position, sizes = 0, (rate // 10, rate // 7, rate // 23)
+    for index in range(60):
+        size = sizes[index % 3]
+        if position + size > sound.size:
+            break
+        chunk = sound[position : position + size].astype("<f4")
+        window, first_ns = stream.push(chunk.tobytes(), START + position * SECOND // rate)
+        position += size
+    times = (first_ns - START) / SECOND + np.arange(16_000) / 16_000
+    expected = 0.5 * np.sin(2 * np.pi * 440.0 * times)
+    assert stream.gaps == 0
+    assert np.abs(window[400:] - expected[400:]).max() < 1e-3
+
+
+def test_resampled_chunks_equal_the_resampled_whole() -> None:
+    sound = np.random.default_rng(2).normal(size=44_100).astype(np.float32)
+    whole = Resampler(44_100).push(sound)
+    piecewise = Resampler(44_100)
+    pieces = [piecewise.push(part) for part in np.array_split(sound, 37)]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    assert abs(whole.size - 16_000) < 30
+
+
+def test_resampling_suppresses_what_16_khz_cannot_hold() -> None:
+    resampler = Resampler(48_000)
+    output = resampler.push(tone(48_000, 1.0, hertz=12_000.0).astype(np.float32))
+    assert np.abs(output[200:-200]).max() < 0.5e-3
+
+
+def test_resampler_starts_over() -> None:
+    sound = tone(48_000, 0.2).astype(np.float32)
+    resampler = Resampler(48_000)
+    first = resampler.push(sound)
+    resampler.reset()
+    np.testing.assert_array_equal(resampler.push(sound), first)

@@ -1,0 +1,240 @@
+"""When outputs are made, with times of the test's own; and that a slow model holds up nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from robust_perception.engine.errors import EngineError, FrameError
+from robust_perception.presence import SensorConfig, Synchronizer, SynchronizerConfig
+from robust_perception.ros.diagnostics import Situation
+from robust_perception.ros.pacing import Output, Pacer, without
+from robust_perception.vocabulary import (
+    MODALITIES,
+    FrameSet,
+    Modality,
+    Pattern,
+    Perception,
+    Reason,
+    SensorFrame,
+)
+
+MS = 1_000_000
+EPOCH = 1_000_000_000_000
+
+
+class Model:
+    """Perceives nothing; fails, or takes its time, where told to."""
+
+    def __init__(self) -> None:
+        self.sets: list[FrameSet] = []
+        self.errors: list[Exception] = []
+        self.may_go = threading.Event()
+        self.may_go.set()
+        self.entered = threading.Event()
+
+    def infer(self, frame_set: FrameSet) -> Perception:
+        self.entered.set()
+        assert self.may_go.wait(30)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.sets.append(frame_set)
+        none = np.zeros(0, np.float32)
+        return Perception(
+            frame_set,
+            np.zeros((2, 2), np.uint8),
+            none.reshape(0, 4),
+            none,
+            np.zeros(0, np.int64),
+            none,
+            1.0,
+            {"total": 3.0},
+        )
+
+
+class Bench:
+    """A pacer with everything it talks to, and one clock for both kinds of time."""
+
+    def __init__(self, rate_hz: float = 10.0) -> None:
+        sensors = tuple(SensorConfig(m, timeout_ns=300 * MS, frozen_after_ns=0) for m in MODALITIES)
+        self.synchronizer = Synchronizer(SynchronizerConfig(sensors, gather_ns=0))
+        self.model = Model()
+        self.outputs: list[Output] = []
+        self.changes: list[Situation] = []
+        self.failures: list[str] = []
+        self.now_ns = 0
+        self.pacer = Pacer(
+            self.synchronizer,
+            self.model,
+            lambda: EPOCH + self.now_ns,
+            self.outputs.append,
+            self.changes.append,
+            self.failures.append,
+            rate_hz,
+        )
+
+    def frame(self, *modalities: Modality) -> None:
+        for modality in modalities:
+            data = np.array([self.now_ns], np.float32)
+            self.synchronizer.observe(
+                SensorFrame(modality, data, EPOCH + self.now_ns), EPOCH + self.now_ns, self.now_ns
+            )
+
+    def step(self, ms: float) -> bool:
+        self.now_ns = round(ms * MS)
+        return self.pacer.step(self.now_ns)
+
+
+def test_rate_is_kept_on_average() -> None:
+    bench = Bench(rate_hz=10.0)
+    for ms in range(0, 2000, 5):
+        bench.now_ns = ms * MS
+        if ms % 20 == 0:
+            bench.frame(Modality.RGB)
+        bench.step(ms)
+    assert 19 <= len(bench.outputs) <= 22
+
+
+def test_camera_of_the_same_rate_is_not_thinned_out_by_its_jitter() -> None:
+    bench = Bench(rate_hz=10.0)
+    rng = np.random.default_rng(0)
+    times = [1000 + 100 * k + int(rng.integers(-20, 20)) for k in range(50)]
+    for ms in range(1000, 6200, 4):
+        bench.now_ns = ms * MS
+        while times and times[0] <= ms:
+            times.pop(0)
+            bench.frame(Modality.RGB)
+        bench.step(ms)
+    assert len(bench.outputs) == 50
+
+
+def test_output_behind_the_beat_of_the_camera_catches_up() -> None:
+    bench = Bench(rate_hz=10.0)
+    waited = []
+    for ms in range(1000, 6000, 4):
+        bench.now_ns = ms * MS
+        if ms == 1040:  # a second sensor speaks once, and is lost later: two outputs beside the turns
+            bench.frame(Modality.DEPTH)
+        if ms % 100 == 0:
+            bench.frame(Modality.RGB)
+        if bench.step(ms):
+            waited.append(
+                ms - bench.outputs[-1].perception.frame_set.frames[Modality.RGB].stamp_ns % EPOCH // MS
+            )
+    assert waited[-10:] == [0] * 10
+
+
+def test_change_of_pattern_does_not_wait_for_its_turn() -> None:
+    bench = Bench(rate_hz=1.0)
+    bench.frame(Modality.RGB, Modality.DEPTH)
+    assert bench.step(0)
+    bench.now_ns = 250 * MS
+    bench.frame(Modality.RGB)
+    assert not bench.step(250), "the rate holds back what only is new"
+    assert bench.step(301), "depth is lost"
+    assert [str(o.perception.frame_set.pattern) for o in bench.outputs] == ["rgb+depth", "rgb"]
+    assert [s.pattern for s in bench.changes] == [Pattern.parse("rgb+depth"), Pattern.parse("rgb")]
+
+
+def test_silence_is_told_once_and_ends_with_the_first_output() -> None:
+    bench = Bench()
+    assert not bench.step(0)
+    assert not bench.changes, "that nobody was seen yet is no change"
+    bench.frame(Modality.AUDIO)
+    assert bench.step(1)
+    for ms in range(2, 2000, 50):
+        bench.step(ms)
+    bench.frame(Modality.AUDIO)
+    bench.now_ns += 10 * MS
+    bench.frame(Modality.AUDIO)
+    assert bench.step(2100)
+    audio = Pattern.of([Modality.AUDIO])
+    assert [s.pattern for s in bench.changes] == [audio, None, audio]
+    assert bench.changes[1].reason == "no sensor is alive"
+    assert len(bench.outputs) == 2, "no output twice from the same frame"
+
+
+def test_frame_the_model_refuses_costs_only_its_sensor() -> None:
+    bench = Bench()
+    bench.model.errors = [FrameError(Modality.RGB, "rgb frame: expected uint8, got a riddle")]
+    bench.frame(Modality.RGB, Modality.DEPTH)
+    assert bench.step(0)
+    frame_set = bench.outputs[0].perception.frame_set
+    assert str(frame_set.pattern) == "depth"
+    assert frame_set.reference is Modality.DEPTH
+    assert frame_set.absent[Modality.RGB] is Reason.BAD_DATA
+    assert bench.failures == ["rgb frame: expected uint8, got a riddle"]
+
+
+def test_only_frame_refused_gives_no_output() -> None:
+    bench = Bench()
+    bench.model.errors = [FrameError(Modality.RGB, "bad")]
+    bench.frame(Modality.RGB)
+    assert not bench.step(0)
+    assert not bench.outputs
+
+
+def test_without_the_only_sensor_is_nothing() -> None:
+    frame = SensorFrame(Modality.RGB, np.zeros(1), 1)
+    lone = FrameSet(Pattern.of([Modality.RGB]), {Modality.RGB: frame}, Modality.RGB)
+    assert without(lone, Modality.RGB) is None
+
+
+def wait(true, deadline_s: float = 20.0) -> None:
+    end = time.monotonic() + deadline_s
+    gate = threading.Event()
+    while not true():
+        assert time.monotonic() < end, "deadline passed"
+        gate.wait(0.005)
+
+
+@pytest.fixture
+def running():
+    bench = Bench(rate_hz=100.0)
+    bench.pacer.start()
+    yield bench
+    bench.model.may_go.set()
+    bench.pacer.stop()
+
+
+def tick(bench: Bench, modality: Modality = Modality.RGB) -> None:
+    # The thread reads the machine's steady clock, so frames must bear it too.
+    bench.now_ns = time.monotonic_ns()
+    bench.frame(modality)
+
+
+def test_slow_model_does_not_hold_up_arrivals(running: Bench) -> None:
+    running.model.may_go.clear()
+    tick(running)
+    assert running.model.entered.wait(20)
+    for _ in range(10):
+        before = time.monotonic_ns()
+        tick(running)
+        held = running.synchronizer.status(EPOCH + running.now_ns, running.now_ns)[Modality.RGB]
+        assert held.arrival_age_ns == 0
+        assert time.monotonic_ns() - before < 500 * MS, "the arrival waited for the model"
+    running.model.may_go.set()
+    newest = EPOCH + running.now_ns
+    wait(lambda: len(running.outputs) >= 2)
+    assert running.outputs[1].perception.frame_set.stamp_ns == newest, "the newest frame wins"
+
+
+def test_model_that_fails_once_goes_on(running: Bench) -> None:
+    running.model.errors = [EngineError("out of order")]
+    tick(running)
+    wait(lambda: bool(running.failures))
+    assert running.failures == ["EngineError: out of order"]
+    tick(running)
+    wait(lambda: bool(running.outputs))
+
+
+def test_stop_and_start_again(running: Bench) -> None:
+    running.pacer.stop()
+    tick(running)
+    assert not running.outputs
+    running.pacer.start()
+    tick(running)
+    wait(lambda: bool(running.outputs))

@@ -1,0 +1,169 @@
+"""simulation_node as a process: what it publishes is the rig's, at its time, with the script's faults."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audio_common_msgs.msg import AudioDataStamped, AudioInfo
+from diagnostic_msgs.msg import DiagnosticArray
+from live_graph import START_S, Graph, values
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Classification, Detection2DArray
+
+from robust_perception.ros import images
+from robust_perception.ros.messages import AudioDecoder, ImageDecoder, ImageUnits, stamp_to_ns
+from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
+
+pytestmark = pytest.mark.ros
+
+TOPICS = {
+    "/rgb/image": Image,
+    "/depth/image": Image,
+    "/thermal/image": Image,
+    "/rgb/camera_info": CameraInfo,
+    "/audio": AudioDataStamped,
+    "/audio_info": AudioInfo,
+    "/truth/segmentation": Image,
+    "/truth/detections": Detection2DArray,
+    "/truth/scene": Classification,
+    "/truth/faults": DiagnosticArray,
+}
+SCRIPT = """
+seed: 3
+faults:
+  - {at: 1.0, until: 2.0, sensor: rgb, fault: loss}
+  - {at: 0.0, until: 60.0, sensor: thermal, fault: delay, seconds: 0.25}
+"""
+SEED, SIZE, RATE = 4, (128, 160), 10.0
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """A rig that has run for three seconds and more."""
+    pytest.importorskip("mujoco", reason="mujoco is not installed")
+    folder = tmp_path_factory.mktemp("simulation")
+    script = folder / "script.yaml"
+    script.write_text(SCRIPT, encoding="utf-8")
+    with Graph(folder) as live:
+        live.listen(TOPICS)
+        process = live.start(
+            "simulation_node",
+            f"seed:={SEED}",
+            f"height:={SIZE[0]}",
+            f"width:={SIZE[1]}",
+            f"rate:={RATE}",
+            f"faults:={script}",
+        )
+        live.wait_for("/truth/faults", "3 s", lambda m: time_of(m) >= 3.0, START_S + 10)
+        live.wait_for("/thermal/image", "the delayed frames", lambda m: True, 5.0)
+        process.signal(signal.SIGINT)
+        assert process.wait() == 0, process.text()
+        assert "Traceback" not in process.text()
+        yield live
+
+
+def time_of(faults: DiagnosticArray) -> float:
+    return float(values(faults.status[0])["time_s"])
+
+
+def times(live: Graph) -> dict[int, float]:
+    """Script time of every stamp."""
+    return {stamp_to_ns(a.message.header.stamp): time_of(a.message) for a in live.received("/truth/faults")}
+
+
+def test_frames_and_truth_are_the_rigs(recorded: Graph) -> None:
+    from robust_perception.simulation.rig import SCENE_NAMES, Rig
+
+    decoders = {m: ImageDecoder(m, ImageUnits, print) for m in IMAGE_MODALITIES}
+    messages = {
+        topic: {stamp_to_ns(a.message.header.stamp): a.message for a in recorded.received(topic)}
+        for topic in TOPICS
+        if topic != "/audio_info"
+    }
+    complete = [
+        stamp
+        for stamp in times(recorded)
+        if all(stamp in messages[topic] for topic in TOPICS if not topic.startswith("/audio"))
+    ]
+    assert len(complete) >= 3
+    with Rig(SEED, SIZE) as rig:
+        for stamp in (complete[0], complete[-1]):
+            rig.step(times(recorded)[stamp])
+            expected = rig.capture(stamp_ns=stamp)
+            for modality in IMAGE_MODALITIES:
+                got = decoders[modality].decode(messages[f"/{modality}/image"][stamp])
+                tolerance = {Modality.RGB: 0, Modality.DEPTH: 0.0006, Modality.THERMAL: 0.008}[modality]
+                np.testing.assert_allclose(
+                    got.data.astype(float), expected.frames[modality].data.astype(float), atol=tolerance
+                )
+            label = images.to_array(messages["/truth/segmentation"][stamp])
+            np.testing.assert_array_equal(label, expected.label)
+            boxes = messages["/truth/detections"][stamp].detections
+            assert len(boxes) == len(expected.boxes)
+            scene = {r.class_id: r.score for r in messages["/truth/scene"][stamp].results}
+            assert scene == dict(zip(SCENE_NAMES, expected.scene.tolist(), strict=True))
+        info = messages["/rgb/camera_info"][complete[0]]
+        assert (info.width, info.height) == (SIZE[1], SIZE[0])
+        assert (info.k[0], info.k[4], info.k[2], info.k[5]) == rig.intrinsics
+
+
+def test_faults_are_those_of_the_script(recorded: Graph) -> None:
+    seen = times(recorded)
+    rgb = {seen[stamp_to_ns(a.message.header.stamp)] for a in recorded.received("/rgb/image")}
+    assert rgb, "no picture at all"
+    assert not [t for t in rgb if 1.0 <= t < 2.0]
+    for arrival in recorded.received("/truth/faults"):
+        status = arrival.message.status[0]
+        lost = 1.0 <= time_of(arrival.message) < 2.0
+        assert (status.name, status.message) == ("rgb", "loss" if lost else "none")
+        assert values(status)["silent"] == str(lost).lower()
+    depth = {stamp_to_ns(a.message.header.stamp): a.at for a in recorded.received("/depth/image")}
+    thermal = {stamp_to_ns(a.message.header.stamp): a.at for a in recorded.received("/thermal/image")}
+    lags = [thermal[stamp] - depth[stamp] for stamp in thermal if stamp in depth]
+    # The delay counts from the measurement; its neighbours took their time to arrive too.
+    assert 0.0 < np.median(lags) <= 0.27, lags
+
+
+def test_sound_has_no_seam(recorded: Graph) -> None:
+    gaps: list[str] = []
+    decoder = AudioDecoder(None, gaps.append)
+    decoder.describe(recorded.received("/audio_info")[0].message)
+    chunks = [a.message for a in recorded.received("/audio")]
+    assert len(chunks) > 3
+    for chunk in chunks:
+        decoder.decode(chunk)
+    assert not gaps
+    covered = sum(len(c.audio.data) // 2 for c in chunks[:-1]) / 16_000
+    first, last = (stamp_to_ns(c.header.stamp) for c in (chunks[0], chunks[-1]))
+    assert covered == pytest.approx((last - first) / 1e9, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("faults:=no_such_script", "parameter faults: expected a file, or one of"),
+        ("faults:=SCRIPT", "fault: expected one of loss"),
+    ],
+)
+def test_script_that_cannot_be_read_is_named(parameter: str, words: str, live: Graph, tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason="mujoco is not installed")
+    script = tmp_path / "bad.yaml"
+    script.write_text("faults:\n  - {at: 1.0, sensor: rgb, fault: gone}\n", encoding="utf-8")
+    process = live.start("simulation_node", parameter.replace("SCRIPT", str(script)))
+    live.wait_until("the reason", lambda: "not configured" in process.text())
+    assert words in process.text()
+    assert process.running
+
+
+@pytest.mark.slow
+def test_rate_out_of_reach_is_said(live: Graph) -> None:
+    pytest.importorskip("mujoco", reason="mujoco is not installed")
+    process = live.start("simulation_node", "width:=640", "height:=480", "rate:=120.0")
+    live.wait_until("a word about the rate", lambda: "expected 120 Hz, got" in process.text(), 60.0)
+    live.listen({"/rgb/image": Image})
+    picture = live.wait_for("/rgb/image", "a picture", lambda m: True, 20.0).message
+    assert (picture.width, picture.height) == (640, 480)

@@ -1,0 +1,236 @@
+"""A crop shows one place in every sensor: boxes, label and measurements stay together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from robust_perception.datasets import Sample
+from robust_perception.training.augmentation import LEAST_SIDE, Crop, make_crop, whole_frame
+from robust_perception.training.config import AugmentationConfig
+from robust_perception.vocabulary import MODALITIES, UNLABELLED, Modality, SensorFrame
+
+SIZE = (96, 128)
+PLAIN = AugmentationConfig(
+    crop=SIZE, scale=(1.0, 1.0), flip=0.0, around_object=0.0, brightness=0.0, contrast=0.0, saturation=0.0,
+    darkness=0.0, blank=0.0, thermal_offset=0.0, thermal_noise=0.0, depth_scale=0.0, depth_holes=0,
+    audio_gain=0.0, audio_shift=False,
+)  # fmt: skip
+"""Changes nothing."""
+
+Box = tuple[int, int, int, int]
+
+
+def make_sample(boxes: Sequence[Box], size: tuple[int, int] = SIZE) -> Sample:
+    """A picture of rectangles in which every sensor measures the class; later classes cover earlier ones."""
+    label = np.zeros(size, np.uint8)
+    for class_id, (x1, y1, x2, y2) in enumerate(boxes, start=1):
+        label[y1:y2, x1:x2] = class_id
+    data: dict[Modality, npt.NDArray[np.generic]] = {
+        Modality.RGB: np.repeat((label * 20)[..., None], 3, axis=2),
+        Modality.DEPTH: label.astype(np.float32) + np.float32(1.0),
+        Modality.THERMAL: label.astype(np.float32) * np.float32(4.0) + np.float32(280.0),
+        Modality.AUDIO: np.linspace(-0.5, 0.5, 16000, dtype=np.float32),
+    }
+    return Sample(
+        "frame",
+        {m: SensorFrame(m, values, 1) for m, values in data.items()},
+        label,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.arange(1, len(boxes) + 1, dtype=np.int64),
+        np.array([1.0, 0.0], np.float32),
+    )
+
+
+def crop_of(sample: Sample, config: AugmentationConfig, seed: int = 0) -> Crop:
+    return make_crop(sample, MODALITIES, SIZE, config, np.random.default_rng(seed))
+
+
+@st.composite
+def rectangles(draw: st.DrawFn) -> list[Box]:
+    """Up to three rectangles that do not touch, one in each third of the picture."""
+    boxes = []
+    third = SIZE[1] // 3
+    for index in range(draw(st.integers(1, 3))):
+        x1 = index * third + draw(st.integers(0, third // 2))
+        x2 = draw(st.integers(x1 + 5, (index + 1) * third - 2))
+        y1 = draw(st.integers(0, SIZE[0] - 10))
+        boxes.append((x1, y1, x2, draw(st.integers(y1 + 5, SIZE[0]))))
+    return boxes
+
+
+GEOMETRY = st.builds(
+    lambda low, high, flip, around, height, width: dataclasses.replace(
+        PLAIN, scale=(low, low * high), flip=flip, around_object=around, crop=(32 * height, 32 * width)
+    ),
+    st.floats(0.4, 2.0),
+    st.floats(1.0, 2.0),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(boxes=rectangles(), config=GEOMETRY, seed=st.integers(0, 2**31))
+def test_every_sensor_the_label_and_the_boxes_show_the_same_place(
+    boxes: list[Box], config: AugmentationConfig, seed: int
+) -> None:
+    crop = crop_of(make_sample(boxes), config, seed)
+    label, height, width = crop.label, *config.crop
+    assert label.shape == config.crop
+    outside = label == UNLABELLED
+
+    depth = crop.inputs[Modality.DEPTH]
+    assert np.array_equal(np.isnan(depth), outside), (
+        "both sample the nearest pixel, so they agree in every pixel"
+    )
+    assert np.array_equal(depth[~outside], label[~outside] + np.float32(1.0))
+
+    heat = (crop.inputs[Modality.THERMAL] - 280.0) / 4.0
+    colour = crop.inputs[Modality.RGB]
+    inner = uniform(label)
+    assert np.allclose(heat[inner], label[inner], atol=1e-3)
+    assert np.array_equal(colour[inner], np.repeat((label * 20)[..., None], 3, axis=2)[inner])
+    assert np.array_equal(crop.inputs[Modality.AUDIO], make_sample(boxes).frames[Modality.AUDIO].data)
+
+    assert np.isin(crop.class_ids, np.arange(1, len(boxes) + 1)).all()
+    assert len(np.unique(crop.class_ids)) == len(crop.class_ids) == len(crop.boxes)
+    zoom = config.scale
+    for class_id, (x1, y1, x2, y2) in zip(crop.class_ids, crop.boxes, strict=True):
+        assert 0 <= x1 < x2 <= width
+        assert 0 <= y1 < y2 <= height
+        assert min(x2 - x1, y2 - y1) >= LEAST_SIDE - 1e-4
+        rows, columns = np.nonzero(label == class_id)
+        seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        # A pixel is of the box whose inside holds its centre: edges differ by less than a pixel of the frame.
+        np.testing.assert_allclose((x1, y1, x2, y2), seen, atol=0.51 + 0.51 * max(1.0, zoom[1]))
+    for class_id in set(range(1, len(boxes) + 1)) - set(crop.class_ids.tolist()):
+        x1, y1, x2, y2 = boxes[class_id - 1]
+        whole = (x2 - x1) * (y2 - y1) * zoom[1] ** 2
+        rows, columns = np.nonzero(label == class_id)
+        small = len(rows) == 0 or min(np.ptp(rows), np.ptp(columns)) + 1 <= LEAST_SIDE + 1 + zoom[1]
+        assert small or len(rows) < 0.5 * whole, "a box that can be seen well was dropped"
+
+
+def uniform(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Pixels whose neighbours, two pixels far, are all of their class: interpolation leaves them."""
+    same = label != UNLABELLED
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            same &= np.roll(label, (dy, dx), axis=(0, 1)) == label
+    same[:2], same[-2:], same[:, :2], same[:, -2:] = False, False, False, False
+    return same
+
+
+def test_changing_nothing_changes_nothing() -> None:
+    sample = make_sample([(5, 7, 30, 40), (60, 20, 90, 80)])
+    crop = crop_of(sample, PLAIN)
+    assert sample.label is not None
+    assert np.array_equal(crop.label, sample.label)
+    for modality, data in crop.inputs.items():
+        assert np.array_equal(data, sample.frames[modality].data), modality
+    assert np.array_equal(crop.boxes, sample.boxes)
+    assert np.array_equal(crop.class_ids, sample.class_ids)
+    assert crop.scene is sample.scene
+    assert crop.boxes_known
+
+
+def test_a_mirrored_frame_is_exactly_mirrored() -> None:
+    sample = make_sample([(5, 7, 30, 40), (60, 20, 90, 80)])
+    crop = crop_of(sample, dataclasses.replace(PLAIN, flip=1.0))
+    assert sample.label is not None
+    assert np.array_equal(crop.label, sample.label[:, ::-1])
+    for modality in MODALITIES[:3]:
+        assert np.array_equal(crop.inputs[modality], sample.frames[modality].data[:, ::-1]), modality
+    assert crop.boxes.tolist() == [[98.0, 7.0, 123.0, 40.0], [38.0, 20.0, 68.0, 80.0]]
+
+
+def test_a_crop_around_an_object_holds_the_centre_of_one() -> None:
+    sample = make_sample([(5, 7, 15, 17), (100, 60, 116, 76)])
+    config = dataclasses.replace(PLAIN, crop=(32, 32), around_object=1.0, flip=0.5)
+    for seed in range(60):
+        assert len(crop_of(sample, config, seed).boxes) >= 1 or (
+            np.isin(crop_of(sample, config, seed).label, (1, 2)).any()
+        )
+
+
+def test_frames_of_another_size_take_boxes_and_label_along() -> None:
+    half = make_sample([(5, 7, 30, 40)], (48, 64))
+    crop = crop_of(half, PLAIN)
+    assert crop.boxes.tolist() == [[10.0, 14.0, 60.0, 80.0]]
+    rows, columns = np.nonzero(crop.label == 1)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (10, 14, 60, 80)
+    assert whole_frame(half, MODALITIES, SIZE)[Modality.RGB].shape == (*SIZE, 3)
+
+
+def test_sensors_and_truths_that_are_not_there_stay_away() -> None:
+    full = make_sample([(5, 7, 30, 40)])
+    bare = Sample("bare", {Modality.DEPTH: full.frames[Modality.DEPTH]}, None, None, None, None)
+    crop = crop_of(bare, dataclasses.replace(PLAIN, around_object=1.0))
+    assert set(crop.inputs) == {Modality.DEPTH}
+    assert (crop.label == UNLABELLED).all()
+    assert not crop.boxes_known
+    assert len(crop.boxes) == 0
+    assert crop.scene is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_changes_keep_types_ranges_and_truth(seed: int) -> None:
+    sample = make_sample([(5, 7, 30, 40)])
+    strong = dataclasses.replace(
+        PLAIN, brightness=0.9, contrast=0.9, saturation=0.9, darkness=0.4, blank=0.3, thermal_offset=3.0,
+        thermal_noise=0.5, depth_scale=0.5, depth_holes=4, audio_gain=20.0, audio_shift=True,
+    )  # fmt: skip
+    before = {m: f.data.copy() for m, f in sample.frames.items()}
+    crop = crop_of(sample, strong, seed)
+    again = crop_of(sample, strong, seed)
+    for modality, data in crop.inputs.items():
+        assert data.dtype == before[modality].dtype
+        assert data.shape == before[modality].shape
+        assert np.array_equal(data, again.inputs[modality], equal_nan=True), (
+            "the generator is the only chance"
+        )
+        assert np.array_equal(sample.frames[modality].data, before[modality]), (
+            "the sample itself is not changed"
+        )
+    depth, heat, sound = (crop.inputs[m] for m in (Modality.DEPTH, Modality.THERMAL, Modality.AUDIO))
+    there = ~np.isnan(depth)
+    ratio = depth[there] / before[Modality.DEPTH][there]
+    assert np.allclose(ratio, ratio[0], rtol=1e-5)
+    assert 0.5 <= ratio[0] <= 1.5
+    assert there.mean() > 0.5
+    assert np.abs(heat - before[Modality.THERMAL]).max() < 3.0 + 0.5 * 8
+    assert np.abs(sound).max() <= 1.0
+    assert sample.label is not None
+    assert np.array_equal(crop.label, sample.label)
+    assert np.array_equal(crop.boxes, sample.boxes)
+
+
+def test_darkness_and_blank_are_dark() -> None:
+    sample = make_sample([(0, 0, 128, 96)])
+    bright = dataclasses.replace(sample, frames=dict(sample.frames))
+    white = np.full((*SIZE, 3), 200, np.uint8)
+    bright.frames[Modality.RGB] = SensorFrame(Modality.RGB, white, 1)  # type: ignore[index]
+    for seed in range(20):
+        blank = crop_of(bright, dataclasses.replace(PLAIN, blank=1.0), seed).inputs[Modality.RGB]
+        dark = crop_of(bright, dataclasses.replace(PLAIN, darkness=1.0), seed).inputs[Modality.RGB]
+        assert blank.mean() < 0.1 * 200
+        assert 0.06 * 200 < dark.mean() < 0.55 * 200
+
+
+@pytest.mark.parametrize("crop", [(160, 192), (128, 160)])
+def test_a_crop_larger_than_the_frame_says_what_is_outside(crop: tuple[int, int]) -> None:
+    found = crop_of(make_sample([(5, 7, 30, 40)]), dataclasses.replace(PLAIN, crop=crop), 3)
+    outside = found.label == UNLABELLED
+    assert int((~outside).sum()) == SIZE[0] * SIZE[1]
+    assert np.isnan(found.inputs[Modality.DEPTH][outside]).all()
+    assert np.isfinite(found.inputs[Modality.THERMAL]).all()

@@ -1,0 +1,58 @@
+"""Batches depend on (seed, epoch, sample) and on nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training import small_data
+
+from robust_perception.datasets import FolderDataset
+from robust_perception.training.loader import Loader
+from robust_perception.vocabulary import Modality
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FolderDataset:
+    return FolderDataset(small_data.write(tmp_path_factory.mktemp("data"), train=5), "train")
+
+
+def loader(dataset: FolderDataset, seed: int = 1) -> Loader:
+    return Loader(dataset, tuple(Modality), small_data.config(), seed)
+
+
+def test_an_epoch_is_the_same_whenever_it_is_drawn(dataset: FolderDataset) -> None:
+    first = loader(dataset)
+    list(first.epoch(0))
+    again = loader(dataset)
+    for one, two in zip(first.epoch(1), again.epoch(1), strict=True):
+        assert one.patterns == two.patterns
+        for modality, values in one.batch.inputs.items():
+            assert torch.equal(values.nan_to_num(-1), two.batch.inputs[modality].nan_to_num(-1))
+
+
+def test_epochs_and_seeds_differ(dataset: FolderDataset) -> None:
+    def labels(seed: int, epoch: int) -> torch.Tensor:
+        return torch.cat([draw.batch.label for draw in loader(dataset, seed).epoch(epoch)])
+
+    assert not torch.equal(labels(1, 0), labels(1, 1))
+    assert not torch.equal(labels(1, 0), labels(2, 0))
+
+
+def test_shapes_and_kinds(dataset: FolderDataset) -> None:
+    draws = list(loader(dataset).epoch(0))
+    assert len(draws) == 2, "five samples give two whole batches of two"
+    batch = draws[0].batch
+    assert batch.inputs[Modality.RGB].shape == (2, 32, 64, 3)
+    assert batch.inputs[Modality.RGB].dtype == torch.uint8
+    assert batch.inputs[Modality.DEPTH].shape == (2, 32, 64)
+    assert batch.inputs[Modality.AUDIO].shape == (2, 16000)
+    assert batch.label.shape == (2, 32, 64)
+    assert batch.label.dtype == torch.int64
+    assert batch.scene.shape == (2, 2)
+    assert bool(batch.boxes_known.all())
+
+
+def test_fewer_samples_than_a_batch_make_one(dataset: FolderDataset) -> None:
+    config = small_data.config(optimiser={"batch": 64})
+    draws = list(Loader(dataset, tuple(Modality), config, 1).epoch(0))
+    assert [len(draw.patterns) for draw in draws] == [5]

@@ -1,0 +1,148 @@
+"""A run from its first weights to its last, killed and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from training import small_data
+
+from robust_perception.datasets import FolderDataset
+from robust_perception.training import loop
+from robust_perception.training.checkpoint import load_weights
+from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
+from robust_perception.training.loop import Run, train
+from robust_perception.vocabulary import ALL_PATTERNS, Modality
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_data.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(small_data.config(), data, tmp_path_factory.mktemp("run") / "whole", seed=3)
+    train(run, stream=io.StringIO())
+    return run
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    whole: Run, data: Path, tmp_path: Path
+) -> None:
+    killed = Run(whole.config, data, tmp_path / "killed", seed=3)
+    train(killed, stream=io.StringIO(), stop_after=1)
+    train(killed, resume=True, stream=io.StringIO())
+    expected, got = (tensors(run.out / loop.LAST) for run in (whole, killed))
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+
+
+def test_a_kill_in_the_middle_of_an_epoch_costs_that_epoch_only(
+    whole: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Run(whole.config, data, tmp_path / "killed", seed=3)
+    real, calls = loop.objective, 0
+
+    def interrupted(*arguments):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the second step of the second epoch
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "objective", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, stream=io.StringIO())
+    monkeypatch.setattr(loop, "objective", real)
+    train(killed, resume=True, stream=io.StringIO())
+    expected, got = (tensors(run.out / loop.LAST) for run in (whole, killed))
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+def test_another_seed_gives_other_weights(whole: Run, data: Path, tmp_path: Path) -> None:
+    other = Run(whole.config, data, tmp_path / "other", seed=4)
+    train(other, stream=io.StringIO())
+    expected, got = (tensors(run.out / loop.LAST) for run in (whole, other))
+    assert any(not torch.equal(value, got[name]) for name, value in expected.items())
+
+
+def test_what_a_run_leaves(whole: Run) -> None:
+    assert (whole.out / loop.CONFIG).read_text() == whole.config.to_text()
+    with (whole.out / loop.LOG).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["epoch"]) for row in rows] == [1.0, 2.0]
+    assert {f"val/{pattern}" for pattern in ALL_PATTERNS} <= set(rows[0])
+    network, training = load_weights(whole.out / loop.BEST)
+    assert network.config.class_names == ("background", "warm", "cold")
+    assert training["config_sha256"] == whole.config.sha256
+    best = max(rows, key=lambda row: float(row["val/mean"]))
+    assert training["validation"]["val/mean"] == float(best["val/mean"])
+
+
+def test_normalisation_is_that_of_the_data(whole: Run, data: Path) -> None:
+    network, _ = load_weights(whole.out / loop.BEST)
+    assert 1.2 < network.config.depth_mean < 3.0
+    assert 280.0 < network.config.thermal_mean < 320.0
+
+
+def test_a_folder_with_a_run_is_not_overwritten(whole: Run) -> None:
+    with pytest.raises(CheckpointError, match="--resume"):
+        train(whole, stream=io.StringIO())
+
+
+def test_another_configuration_does_not_go_on(whole: Run, data: Path) -> None:
+    other = Run(small_data.config(optimiser={"learning_rate": 1e-4}), data, whole.out, seed=3)
+    with pytest.raises(CheckpointError, match="configuration"):
+        train(other, resume=True, stream=io.StringIO())
+    with pytest.raises(CheckpointError, match="seed"):
+        train(Run(whole.config, data, whole.out, seed=9), resume=True, stream=io.StringIO())
+
+
+def test_a_damaged_checkpoint_is_named(whole: Run, data: Path, tmp_path: Path) -> None:
+    run = Run(whole.config, data, tmp_path / "damaged", seed=3)
+    run.out.mkdir()
+    (run.out / loop.LAST).write_bytes((whole.out / loop.LAST).read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
+        train(run, resume=True, stream=io.StringIO())
+
+
+def test_a_sensor_that_the_data_lacks_is_named(data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "no_depth"
+    root.mkdir()
+    (root / "classes.json").write_bytes((data / "classes.json").read_bytes())
+    for split in ("train", "val"):
+        (root / split).mkdir()
+        for kind in ("rgb", "thermal", "label"):
+            (root / split / kind).symlink_to(data / split / kind)
+    config = small_data.config(data={"modalities": ["rgb", "depth"]})
+    with pytest.raises(ConfigError, match="depth"):
+        train(Run(config, root, tmp_path / "run"), stream=io.StringIO())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_data.config()
+    network = loop.build_network(config, FolderDataset(data, "train"))
+    with torch.no_grad():
+        network.fusion.segmentation.classify.bias.fill_(float("nan"))
+    monkeypatch.setattr(loop, "build_network", lambda *_: network)
+    with pytest.raises(NonFiniteLossError, match="cross_entropy of the full pass"):
+        train(Run(config, data, tmp_path / "run"), stream=io.StringIO())
+
+
+def test_the_network_knows_what_the_data_has(data: Path) -> None:
+    network = loop.build_network(small_data.config(), FolderDataset(data, "train"))
+    assert network.config.modalities == tuple(Modality)
+    assert network.config.scene_names == ("tone", "noise")
