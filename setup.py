@@ -51,7 +51,8 @@ EXTRAS = {
     ],
     "demo": [
         "rich>=13,<16",  # the live table in the terminal
-        "av>=13,<19",  # writes the video
+        "av>=13,<19",  # writes the film
+        "jinja2>=3.1,<4",  # the report's page, with everything escaped
     ],
     "dev": [
         "pytest>=8,<10",

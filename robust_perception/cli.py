@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command(
-        "robust_perception.demo", "ros,sim,demo", "lose and regain every sensor on the live graph"
+        "robust_perception.demo.command", "ros,sim,demo", "lose and regain every sensor on the live graph"
     ),
     "train": Command("robust_perception.train", "train", "train a model on a data folder"),
     "evaluate": Command("robust_perception.evaluate", "evaluate", "measure a model under every pattern"),

@@ -143,6 +143,13 @@ class SensorFrame:
     frame_id: str = ""
     radiometric: bool = True
 
+    @property
+    def end_ns(self) -> int:
+        """Time the measurement ended, ns: an image's stamp, the end of the last sample of sound."""
+        if self.modality is not Modality.AUDIO:
+            return self.stamp_ns
+        return self.stamp_ns + len(self.data) * 1_000_000_000 // AUDIO_RATE
+
 
 @dataclass(frozen=True)
 class FrameSet:

@@ -68,16 +68,18 @@ class LevelFusion(nn.Module):
         """
         batch, width = pattern.shape[0], self.prior.embedding_dim
         gate_prior = self.gate_prior(pattern).reshape(batch, len(self.modalities), width, 1, 1)
-        seen, gates, any_present = [], [], None
+        seen, gates = [], []
         for index, modality in enumerate(self.modalities):
             present = is_present(pattern, modality)[:, None, None, None]
             x = torch.where(present, latents[modality], 0.0)
             gate = self.gates[modality.value](x) + gate_prior[:, index]
             gates.append(torch.where(present, gate, GATE_OF_ABSENT))
             seen.append(x)
-            any_present = present if any_present is None else any_present | present
-        weights = torch.softmax(torch.stack(gates), dim=0)
-        fused = (weights * torch.stack(seen)).sum(dim=0) + self.mix(torch.cat(seen, dim=1))
+        # Written out: a softmax over any but the last axis is slow in ONNX Runtime, exp of a picture is not.
+        peak = torch.stack(gates).amax(dim=0)
+        weights = [torch.exp(gate - peak) for gate in gates]
+        weighted = sum(weight * x for weight, x in zip(weights, seen, strict=True))
+        fused = weighted / sum(weights) + self.mix(torch.cat(seen, dim=1))
         token = self.prior(pattern)
         if audio is not None and self.sound is not None:
             token = token + self.sound(audio)

@@ -12,6 +12,7 @@ label map, boxes, probabilities. Per graph:
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,9 @@ class FusionGraph(nn.Module):
             count = len(latent_names(modality))
             latents[modality], flat = tuple(flat[:count]), flat[count:]
         out = self.fusion(latents, pattern, self.size)
-        probability, label_map = torch.softmax(out.segmentation, dim=1).max(dim=1)
+        # The largest softmax is 1 / sum exp(l - l_max): no need to make the others.
+        highest, label_map = out.segmentation.max(dim=1)
+        probability = 1.0 / torch.exp(out.segmentation - highest[:, None]).sum(dim=1)
         found = out.detections
         scores = torch.sqrt(torch.sigmoid(found.class_logits) * torch.sigmoid(found.centre_logits)[..., None])
         results = [label_map.to(torch.uint8), probability.mean(dim=(1, 2)), scores, found.boxes]
@@ -105,6 +108,9 @@ def write_graphs(network: Network, size: tuple[int, int], folder: Path) -> dict[
 def _write(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, input_names: list[str], outputs: Sequence[str]
 ) -> None:
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    before = registration.level
+    registration.setLevel(logging.ERROR)  # it warns of every operator of torchvision, which nothing here needs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
@@ -117,5 +123,6 @@ def _write(
             optimize=True,
             verbose=False,
         )
+    registration.setLevel(before)
     assert program is not None
     program.save(str(path), external_data=False)

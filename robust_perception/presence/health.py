@@ -44,7 +44,7 @@ from robust_perception.presence.cadence import Cadence
 from robust_perception.presence.config import SECOND, SensorConfig
 from robust_perception.presence.status import SensorState, SensorStatus
 from robust_perception.presence.timeline import Instant
-from robust_perception.vocabulary import AUDIO_RATE, Modality, Reason, SensorFrame
+from robust_perception.vocabulary import Reason, SensorFrame
 
 __all__ = ["Held", "SensorHealth", "SensorState", "SensorStatus"]
 
@@ -55,13 +55,6 @@ class Held(NamedTuple):
     frame: SensorFrame
     arrived: Instant
 
-    @property
-    def end_ns(self) -> int:
-        """Time the measurement ended, ns."""
-        if self.frame.modality is not Modality.AUDIO:
-            return self.frame.stamp_ns
-        return self.frame.stamp_ns + len(self.frame.data) * SECOND // AUDIO_RATE
-
     def arrival_age_ns(self, at: Instant) -> int:
         """Steady time since arrival, ns, never negative."""
         return max(0, at.steady_ns - self.arrived.steady_ns)
@@ -69,8 +62,8 @@ class Held(NamedTuple):
     def header_age_ns(self, at: Instant) -> int:
         """ROS time since the end of the measurement, ns; negative for a stamp ahead of the clock."""
         if at.epoch == self.arrived.epoch:
-            return at.now_ns - self.end_ns
-        return self.arrived.now_ns - self.end_ns + self.arrival_age_ns(at)
+            return at.now_ns - self.frame.end_ns
+        return self.arrived.now_ns - self.frame.end_ns + self.arrival_age_ns(at)
 
 
 class Refusal(NamedTuple):

@@ -2,7 +2,8 @@
 
 Both are diagnostic_msgs/DiagnosticArray. `~/presence` goes with every output and bears its header: status 0
 is the pattern, 1 to 4 are the sensors in the order rgb, depth, thermal, audio. `/diagnostics` has the same
-and one more about the engine, stamped with the node's clock.
+and one more about the engine, stamped with the node's clock. In `~/presence`, `measured_ns` names the very
+frame of each sensor that went in, by the time its measurement ended.
 
 Levels of a sensor: OK alive or switched off, STALE never seen, WARN lost (the others go on without it), ERROR
 when its publisher cannot reach the node. Of the pattern: OK all sensors that are switched on, WARN fewer,
@@ -70,7 +71,7 @@ def presence(
         perception: the output.
         statuses: of all four sensors when its frames were taken.
         info: what runs the model.
-        latency_ms: from the reference frame's stamp to now.
+        latency_ms: from the end of the reference frame's measurement to now.
     """
     frame_set = perception.frame_set
     values = {
@@ -90,7 +91,11 @@ def presence(
     message.status.append(
         _status(f"{node}: pattern", _pattern_level(frame_set.pattern, seen), str(frame_set.pattern), values)
     )
-    message.status.extend(sensor(node, seen[m]) for m in MODALITIES)
+    for modality in MODALITIES:
+        status = sensor(node, seen[modality])
+        frame = frame_set.frames.get(modality)
+        status.values.append(KeyValue(key="measured_ns", value="" if frame is None else str(frame.end_ns)))
+        message.status.append(status)
     return message
 
 

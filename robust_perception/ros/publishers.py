@@ -70,7 +70,9 @@ class Publishers:
         )
         self._segmentation.publish(outputs.segmentation(perception.label_map, stamped))
         self._scene.publish(outputs.scene(perception.scene, manifest.scene_names, stamped))
-        latency_ms = (self._node.get_clock().now().nanoseconds - perception.frame_set.stamp_ns) / 1e6
+        frame_set = perception.frame_set
+        measured_ns = frame_set.frames[frame_set.reference].end_ns
+        latency_ms = (self._node.get_clock().now().nanoseconds - measured_ns) / 1e6
         self._presence.publish(
             diagnostics.presence(self._node.get_name(), perception, statuses, self._engine.info, latency_ms)
         )

@@ -1,0 +1,260 @@
+"""`robust-perception demo`: starts the graph, plays the faults, shows, records, judges, reports.
+
+Simulation and fusion are processes of their own, as on a robot; this one listens, and says with its exit code
+whether every promise of `promises` held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from robust_perception import __version__, environment
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.reader import BagReader
+from robust_perception.bags.writer import BagWriter
+from robust_perception.demo import film, report, timeline
+from robust_perception.demo.promises import Limits, Promise, judge
+from robust_perception.demo.record import Evidence, Record
+from robust_perception.demo.table import LiveTable
+from robust_perception.ros.children import Child
+from robust_perception.ros.errors import RosError
+from robust_perception.ros.fault_scripts import load_script
+from robust_perception.ros.fusion_parameters import TIMEOUTS
+from robust_perception.ros.monitor import Monitor
+from robust_perception.simulation.classes import CLASS_NAMES
+from robust_perception.simulation.faults import FaultScript
+
+START_S = 120.0
+"""Deadline for a node to be active, on a slow machine."""
+QUIET_S = 20.0
+"""Without a message of the simulation for so long, the run is given up."""
+AFTER_S = 2.0
+"""Seconds the run goes on after the last fault."""
+MAX_DOMAIN = 101
+"""Highest ROS domain whose ports lie below those that Linux gives to other programs."""
+
+
+class DemoError(Exception):
+    """The run came to no end; the message says which process failed and shows its last lines."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="robust-perception demo",
+        description="Lose and regain every sensor on the live graph; exit code 0 if every promise held.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="default: %(default)s")
+    parser.add_argument("--model", default="default", help="model folder or name (default: %(default)s)")
+    parser.add_argument("--faults", default="demo", help="fault script: a file, or a name in config/faults")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames a second of each sensor, Hz")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated scene")
+    parser.add_argument("--domain", type=int, help="ROS domain (default: one that hardly anybody uses)")
+    parser.add_argument("--no-video", action="store_true", help="leave out the film, which takes a while")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0 when every promise held, 1 when one did not or the run failed, 2 on wrong usage."""
+    arguments = build_parser().parse_args(argv)
+    console = Console()
+    domain = os.getpid() % 60 + 41 if arguments.domain is None else arguments.domain
+    if not 0 <= domain <= MAX_DOMAIN:
+        print(f"demo: --domain: expected 0 to {MAX_DOMAIN}, got {domain}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    environment.prepare()
+    try:
+        script = load_script(arguments.faults)
+        out = prepared(arguments.out)
+        evidence, ends = run(arguments, script, out, domain, console)
+        limits = Limits({m: TIMEOUTS[m] for m in TIMEOUTS}, period_s=1.0 / min(arguments.rate, 15.0))
+        promises = [*judge(evidence, limits, script), *ends]
+        done = report.Run(evidence, script, limits, promises, facts(arguments, evidence))
+        console.print(verdict(promises))
+        video = None if arguments.no_video else "demo.mp4"
+        stills = pictures(out, evidence, video, arguments.rate, console)
+        report.write(out / "report.html", done, stills, video)
+    except (DemoError, BagError, RosError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    broken = [promise.name for promise in promises if not promise.held]
+    console.print(
+        f"report: {out / 'report.html'}   recording: {out / 'recording'}"
+        + (f"   film: {out / video}" if video else "")
+    )
+    console.print(
+        f"{len(promises) - len(broken)} of {len(promises)} promises held", style="red" if broken else "green"
+    )
+    return 1 if broken else 0
+
+
+def prepared(out: Path) -> Path:
+    """The folder of the run, without what an earlier run left there.
+
+    Raises:
+        DemoError: it holds other things than those of an earlier run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    own = {"report.html", "demo.mp4", "recording", "fusion.log", "simulation.log"}
+    strange = sorted({entry.name for entry in out.iterdir()} - own)
+    if strange:
+        got = ", ".join(strange)
+        msg = f"--out {out}: expected an empty folder or one of an earlier run, got one with {got}"
+        raise DemoError(msg)
+    for entry in out.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return out
+
+
+def run(
+    arguments: argparse.Namespace, script: FaultScript, out: Path, domain: int, console: Console
+) -> tuple[Evidence, list[Promise]]:
+    """Run the graph to the end of the script.
+
+    Returns:
+        What was seen, and the promises about the processes themselves.
+    """
+    record = Record(tuple(CLASS_NAMES))
+    end_s = timeline.script_end(script) + AFTER_S
+    with ExitStack() as stack:
+        bag = stack.enter_context(BagWriter(out / "recording", compress=True))
+        monitor = stack.enter_context(Monitor(record, domain, bag))
+        fusion = Child("fusion_node", {"model": arguments.model}, domain, out / "fusion.log")
+        stack.callback(fusion.stop)
+        console.print(f"loading model {arguments.model} ...", highlight=False)
+        _wait_active(record, fusion)
+        values = {"faults": arguments.faults, "rate": arguments.rate, "seed": arguments.seed}
+        simulation = Child("simulation_node", values, domain, out / "simulation.log")
+        stack.callback(simulation.stop)
+        console.print(
+            f"{end_s:.0f} s of {script.name} at {arguments.rate:g} Hz; logs in {out}", highlight=False
+        )
+        _watch(record, monitor, (fusion, simulation), script, end_s, console)
+        codes = [simulation.stop(), fusion.stop()]
+    failure = monitor.failure
+    messages = 0
+    with BagReader(out / "recording") as reader:
+        messages = reader.message_count
+    size = sum(file.stat().st_size for file in (out / "recording").iterdir()) / 1e6
+    ends = [
+        Promise(
+            "both nodes end cleanly", "exit codes 0, 0", f"exit codes {codes[1]}, {codes[0]}", codes == [0, 0]
+        ),
+        Promise(
+            "inputs and outputs are recorded",
+            "no message lost by the recorder",
+            f"{messages} messages, {size:.0f} MB" + (f"; {failure}" if failure else ""),
+            failure is None and messages > 0,
+        ),
+    ]
+    return record.snapshot(), ends
+
+
+def _wait_active(record: Record, fusion: Child) -> None:
+    deadline = time.monotonic() + START_S
+    while not record.ready.wait(0.1):
+        if not fusion.running or time.monotonic() > deadline:
+            why = "ended" if not fusion.running else f"is not active after {START_S:.0f} s"
+            msg = f"fusion_node {why}; its last lines:\n{_tail(fusion)}"
+            raise DemoError(msg)
+
+
+def _watch(
+    record: Record,
+    monitor: Monitor,
+    children: Sequence[Child],
+    script: FaultScript,
+    end_s: float,
+    console: Console,
+) -> None:
+    started = time.monotonic()
+    with LiveTable(console, script, end_s) as table:
+        while True:
+            time.sleep(0.25)
+            now_ns = monitor.now_ns()
+            evidence = record.snapshot()
+            table.show(evidence, now_ns)
+            for child in children:
+                if not child.running:
+                    msg = f"{child.executable} ended with code {child.code}; its last lines:\n{_tail(child)}"
+                    raise DemoError(msg)
+            if evidence.origin_ns is None:
+                if time.monotonic() - started > START_S:
+                    msg = f"simulation_node sends nothing; its last lines:\n{_tail(children[1])}"
+                    raise DemoError(msg)
+            elif (now_ns - evidence.origin_ns) / 1e9 > end_s:
+                return
+
+
+def _tail(child: Child) -> str:
+    return "\n".join(child.text().splitlines()[-15:])
+
+
+def pictures(
+    out: Path, evidence: Evidence, video: str | None, rate: float, console: Console
+) -> dict[tuple[int, int], bytes]:
+    """Stills of every change of pattern, and the film, out of the recording."""
+    wanted = {(o.stamp_ns, o.turn) for _, o in timeline.changes(evidence.outputs)}
+    stills: dict[tuple[int, int], bytes] = {}
+
+    def frames() -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+        with console.status("drawing") as status:
+
+            def tell(done: int, count: int) -> None:
+                status.update(f"drawing the film, {100 * done // max(count, 1)} %")
+
+            for shot in film.shots(out / "recording", tell):
+                if (shot.stamp_ns, shot.turn) in wanted:
+                    stills[shot.stamp_ns, shot.turn] = film.jpeg(shot.output)
+                yield shot.film
+
+    if video is None:
+        for _ in frames():
+            pass
+    else:
+        film.write_video(out / video, frames(), round(rate))
+    return stills
+
+
+def verdict(promises: Sequence[Promise]) -> Table:
+    """The promises as a table of the terminal."""
+    table = Table(title="promises")
+    for name in ("promise", "limit", "seen", ""):
+        table.add_column(name, overflow="fold")
+    for promise in promises:
+        mark = "[green]held[/]" if promise.held else "[red]broken[/]"
+        table.add_row(promise.name, promise.limit, promise.seen, mark)
+    return table
+
+
+def facts(arguments: argparse.Namespace, evidence: Evidence) -> dict[str, str]:
+    """What ran, for the report."""
+    seconds = 0.0
+    if evidence.outputs:
+        seconds = (evidence.outputs[-1].published_ns - evidence.outputs[0].published_ns) / 1e9
+    return {
+        "model": str(arguments.model),
+        "fault script": str(arguments.faults),
+        "sensors": f"{arguments.rate:g} Hz each, simulated, seed {arguments.seed}",
+        "outputs": f"{len(evidence.outputs)} in {seconds:.0f} s",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": f"robust_perception {__version__}, Python {platform.python_version()}",
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""An executable of this package as a process of its own, as `ros2 run` would start it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Value = str | bool | int | float
+
+
+class Child:
+    """A node in a process of its own; its output goes to a file.
+
+    It runs this very Python and this very package, so that a source tree needs no installation.
+
+    Args:
+        executable: name of the node's module, e.g. `fusion_node`.
+        parameters: its parameters.
+        domain: ROS domain.
+        log: file for what it prints; overwritten.
+        remappings: pairs of names, from and to.
+        node_name: instead of the node's own.
+    """
+
+    def __init__(
+        self,
+        executable: str,
+        parameters: Mapping[str, Value],
+        domain: int,
+        log: Path,
+        remappings: Sequence[tuple[str, str]] = (),
+        node_name: str | None = None,
+    ) -> None:
+        self.executable = executable
+        self.log = log
+        command = [sys.executable, "-m", f"robust_perception.ros.{executable}", "--ros-args"]
+        if node_name is not None:
+            command += ["-r", f"__node:={node_name}"]
+        for source, target in remappings:
+            command += ["-r", f"{source}:={target}"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={_yaml(value)}"]
+        package = str(Path(__file__).resolve().parents[2])
+        environ = {**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environ.get("PYTHONPATH"))))
+        with log.open("w", encoding="utf-8") as out:
+            self._process = subprocess.Popen(
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends its children in order
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self, deadline_s: float = 15.0) -> int:
+        """End it as Ctrl-C would, and kill it if it does not end in time.
+
+        Returns:
+            Its exit code; negative = the signal that ended it.
+        """
+        if self.running:
+            self._process.send_signal(signal.SIGINT)
+        return self.wait(deadline_s)
+
+    def wait(self, deadline_s: float) -> int:
+        """Its exit code as soon as it ends by itself; killed when that takes longer than the deadline."""
+        try:
+            return self._process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def _yaml(value: Value) -> str:
+    """A value as the ROS command line reads it: YAML, so that a string of digits stays a string."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value)
