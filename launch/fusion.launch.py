@@ -116,9 +116,19 @@ def nodes(context):
     elif said["source"] == "bag":
         if not said["bag"]:
             raise RuntimeError("source:=bag needs a bag to play: say bag:=FOLDER or bag:=FILE.mcap")
+        values = {"bag": said["bag"]} | faults
+        if sim_time["use_sim_time"]:
+            values |= {"stamps": "recorded", "clock": True}
+        for sensor, topic in TOPICS.items():
+            if said[f"{sensor}_topic"] != topic:
+                values[f"{sensor}.topic"] = "/" + said[f"{sensor}_topic"].removeprefix("/")
         started.append(
             Node(
-                executable="replay_node", name="replay", parameters=[{"bag": said["bag"]} | faults], **common
+                executable="replay_node",
+                name="replay",
+                parameters=[values],
+                remappings=list(_into_namespace()) if said["namespace"] else [],
+                **common,
             )
         )
     elif said["faults"]:
@@ -141,6 +151,14 @@ def _remappings(sensor, said):
     else:
         yield f"{own}/compressed", f"{topic}/compressed"
         yield f"{sensor}/camera_info", f"{beside}/camera_info" if beside else "camera_info"
+
+
+def _into_namespace():
+    """Recorded names are absolute: those of the sensors move into the namespace with everything else."""
+    for sensor, topic in TOPICS.items():
+        beside = "audio_info" if sensor == "audio" else f"{sensor}/camera_info"
+        for name in (topic, f"{topic}/compressed", beside):
+            yield f"/{name}", name
 
 
 def _fault_script(name, share):

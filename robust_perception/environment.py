@@ -17,6 +17,8 @@ NAME = "robust_perception"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Read by Fast DDS 3 (ROS 2 Kilted on) and by Fast DDS 2 (before)."""
 
+_BEFORE_KILTED = ("humble", "iron", "jazzy")
+
 World = Literal["apt", "wheels", "none"]
 
 
@@ -27,6 +29,13 @@ def ros_world(environ: Mapping[str, str] = os.environ) -> World:
     if importlib.util.find_spec("ros_wheels_bootstrapper") is not None:
         return "wheels"
     return "apt" if environ.get("ROS_DISTRO") else "none"
+
+
+def profile_variable(environ: Mapping[str, str] = os.environ) -> str:
+    """The variable that this ROS reads a Fast DDS profile from; Kilted warns of the older one."""
+    new, old = PROFILE_VARIABLES
+    before = ros_world(environ) == "apt" and environ.get("ROS_DISTRO") in _BEFORE_KILTED
+    return old if before else new
 
 
 def share_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -59,9 +68,7 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
     Call it before rclpy starts. Variables that have a value are left alone.
     """
     if not any(environ.get(variable) for variable in PROFILE_VARIABLES):
-        profile = str(share_folder(environ) / "config" / "fastdds.xml")
-        for variable in PROFILE_VARIABLES:
-            environ[variable] = profile
+        environ[profile_variable(environ)] = str(share_folder(environ) / "config" / "fastdds.xml")
     if not environ.get("AMENT_PREFIX_PATH") and ros_world(environ) == "wheels":
         environ["AMENT_PREFIX_PATH"] = sys.prefix
 

@@ -159,8 +159,7 @@ class FrameSet:
         pattern: the modalities in `frames`.
         frames: newest good frame of every modality that is alive.
         reference: the modality whose stamp and frame_id the output carries.
-        header_age_ns: per modality in `frames`, now minus the end of its measurement (an image's stamp, the last
-            sample of sound).
+        header_age_ns: per modality in `frames`, now minus the end of its measurement (`SensorFrame.end_ns`).
         arrival_age_ns: per modality in `frames`, steady time since the frame arrived.
         absent: for every other modality, why it is not there.
     """

@@ -173,7 +173,7 @@ def _take_output(state: _State, topic: str, message: Any) -> Shot | None:
 def _perception(state: _State, parts: dict[str, Any], stamp_ns: int) -> Perception | None:
     """What the messages of one output say, as the value that the node had made them from.
 
-    None when the recording lacks its reference frame: the recorder may hear a sensor later than the node does.
+    None when the recording lacks its reference frame: the recorder may begin to hear later than the node.
     """
     head = {pair.key: pair.value for pair in parts[PRESENCE].status[0].values}
     pattern, reference = Pattern.parse(head["pattern"]), Modality(head["reference"])
@@ -215,9 +215,7 @@ def _compose(output: Picture, frames: dict[Modality, SensorFrame], pattern: Patt
         corner = (LEFT, index * rows)
         cv2.rectangle(film, corner, (LEFT + 58, index * rows + 16), colour, -1)
         at = (LEFT + 4, index * rows + 12)
-        cv2.putText(
-            film, modality.value, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA
-        )
+        cv2.putText(film, modality.value, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
     return film
 
 

@@ -110,7 +110,9 @@ def _write(
 ) -> None:
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     before = registration.level
-    registration.setLevel(logging.ERROR)  # it warns of every operator of torchvision, which nothing here needs
+    registration.setLevel(
+        logging.ERROR
+    )  # it warns of every operator of torchvision, which nothing here needs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(

@@ -9,6 +9,7 @@ import sys
 
 from robust_perception.ros.fusion_parameters import FUSION
 from robust_perception.ros.parameters import to_markdown
+from robust_perception.ros.replay_node import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
 
 HEAD = """# Parameters
@@ -28,7 +29,8 @@ Every sensor subscription of `fusion_node` also takes the standard parameters
 
 def page() -> str:
     """The whole page."""
-    return "\n".join((HEAD, to_markdown("fusion_node", FUSION), to_markdown("simulation_node", SIMULATION)))
+    tables = {"fusion_node": FUSION, "simulation_node": SIMULATION, "replay_node": REPLAY}
+    return "\n".join([HEAD, *(to_markdown(name, rows) for name, rows in tables.items())])
 
 
 if __name__ == "__main__":

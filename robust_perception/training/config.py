@@ -6,9 +6,11 @@ is refused with the list of those that are allowed: a misspelt learning rate wou
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -305,10 +307,10 @@ def _read(hint: Any, value: object, place: str) -> Any:
         return float(value)
     if hint is float and isinstance(value, str):
         # YAML 1.1 reads 1e-3 as text.
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, float):
+        _expect(math.isfinite(value), place, "a finite number", value)
     exact = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     _expect(exact, place, _name(hint), value)
     return value

@@ -77,7 +77,7 @@ def objective(
         logits[name] = outputs.segmentation
         for loss, value in task_losses(outputs, batch, targets, losses_config).items():
             if not bool(torch.isfinite(value)):
-                raise NonFiniteLossError(loss, name, sorted({str(p) for p in shown}), float(value))
+                raise NonFiniteLossError(loss, name, sorted({str(p) for p in shown}), float(value.detach()))
             total = total + weight * value
             parts[f"{name}/{loss}"] = float(value.detach())
     if patterns.distillation:

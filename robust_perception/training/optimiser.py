@@ -1,6 +1,6 @@
 """AdamW, its learning rate over time, and the running average of the weights.
 
-    rate(k) = peak * k / warm                                        k < warm steps
+    rate(k) = peak * (k + 1) / warm                                  k < warm steps
     rate(k) = peak * (1 + cos(pi (k - warm) / (steps - warm))) / 2   afterwards
     average <- d average + (1 - d) weights,   d = min(decay, (1 + k) / (10 + k))
 

@@ -7,12 +7,13 @@ import pytest
 
 from robust_perception.datasets import Sample
 from robust_perception.evaluation.thresholds import FALLBACK, _add, _best, _Found, iou
-from robust_perception.vocabulary import Pattern, Perception
+from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
 
 
 def perception(boxes: list[list[float]], scores: list[float], ids: list[int]) -> Perception:
+    frame = SensorFrame(Modality.RGB, np.zeros((8, 8, 3), np.uint8), 1)
     return Perception(
-        pattern=Pattern.parse("rgb"),
+        frame_set=FrameSet(Pattern.parse("rgb"), {Modality.RGB: frame}, Modality.RGB),
         label_map=np.zeros((8, 8), np.uint8),
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         scores=np.array(scores, np.float32),

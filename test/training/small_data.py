@@ -1,4 +1,4 @@
-"""A data folder small enough to train on in a test: coloured squares that are also near and warm, and a tone."""
+"""A data folder small enough to train on in a test: coloured squares, near and warm or cold, and a tone."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_data
 import yaml
-from training import small_data
 
 from robust_perception import export, train
 from robust_perception.engine.engine import Engine
@@ -34,7 +34,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "small.yaml").write_text(small_data.config().to_text())
     words = ["--config", str(folder / "small.yaml"), "--data", str(data), "--out", str(folder / "out")]
-    assert train.main([*words, "--seed", "2", "--threads", "2"]) == 0
+    assert train.main([*words, "--seed", "2", "--threads", "1"]) == 0
     return folder / "out"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import small_data
 import torch
-from training import small_data
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.training.loader import Loader

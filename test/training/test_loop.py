@@ -7,9 +7,9 @@ import io
 from pathlib import Path
 
 import pytest
+import small_data
 import torch
 from safetensors import safe_open
-from training import small_data
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.training import loop

@@ -1,0 +1,254 @@
+"""`replay_node`: a bag of this project, or of `ros2 bag`, as live sensors, with scripted faults if asked for.
+
+Topics are published under the names they were recorded with; ROS remappings change them
+(`-r /camera/color/image_raw:=/rgb/image`). Everything in the bag is played but what only the node of that
+time could have said: outputs of fusion, diagnostics, clock, logs. Messages of a type this machine does not
+have are left out, and it is said which. What was latched is latched.
+
+With the parameter `clock`, the time of the recording is published on /clock (rosgraph_msgs/Clock).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rosgraph_msgs.msg import Clock
+
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.reader import BagReader, Topic
+from robust_perception.ros import process, qos
+from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
+from robust_perception.ros.errors import RosError
+from robust_perception.ros.fault_scripts import load_script
+from robust_perception.ros.messages import ns_to_stamp
+from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.recorded_faults import RecordedFaults
+from robust_perception.vocabulary import MODALITIES, Modality
+
+SENSOR_TOPICS = {
+    Modality.RGB: "/rgb/image",
+    Modality.DEPTH: "/depth/image",
+    Modality.THERMAL: "/thermal/image",
+    Modality.AUDIO: "/audio",
+}
+
+REPLAY: tuple[Parameter, ...] = (
+    Parameter("bag", "", "Folder of the bag, or its .mcap or .db3 file.", "configured"),
+    Parameter("speed", 1.0, "Times as fast as it was recorded.", "configured", 0.01, 100.0),
+    Parameter("loop", False, "Begin again at the end.", "configured"),
+    Parameter(
+        "stamps",
+        "now",
+        "now moves header stamps as if the recording happened now, recorded leaves them as they are.",
+        "configured",
+        choices=("now", "recorded"),
+    ),
+    Parameter(
+        "clock", False, "Publish the time of the recording on /clock; needs stamps recorded.", "configured"
+    ),
+    Parameter("topics", [""], "Play only these; an empty name asks for all.", "configured"),
+    Parameter(
+        "faults", "", "Fault script: a file, or a name out of config/faults; empty = none.", "configured"
+    ),
+    *(
+        Parameter(f"{m}.topic", topic, f"Topic of the bag that faults of {m} act on.", "configured")
+        for m, topic in SENSOR_TOPICS.items()
+    ),
+    Parameter("wait", True, "Begin when somebody listens to a sensor's topic, not before.", "configured"),
+    Parameter("exit_at_end", True, "End the process at the end of the bag.", "configured"),
+    Parameter("autostart", True, "Configure and activate without being asked.", "start"),
+)
+"""The table of parameters."""
+
+LEFT_OUT = ("/clock", "/diagnostics", "/parameter_events", "/rosout")
+LEFT_OUT_BELOW = "/fusion/"
+
+SETTLED_S = 1.0
+"""No new listener for so long means that those who are there have found everything."""
+
+ACKNOWLEDGED_S = 2.0
+"""Deadline for listeners to confirm the last messages before the process ends."""
+
+
+class ReplayNode(LifecycleNode):
+    """See the head of this file.
+
+    Args:
+        ended: set at the end of the bag when the process is to end with it.
+    """
+
+    def __init__(self, ended: threading.Event, **kwargs: Any) -> None:
+        super().__init__("replay", **kwargs)
+        self._ended = ended
+        self._player: BagPlayer | None = None
+        self._publishers_of: dict[str, Any] = {}
+        self._clock_publisher: Any = None
+        self._sensors: list[str] = []
+        self._listeners, self._listeners_since = 0, 0.0
+        self.table = ParameterTable(self, REPLAY, lambda: self._player is not None)
+
+    @process.transition
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Look into the bag and offer its topics."""
+        table = self.table
+        bag = Path(table["bag"]).expanduser()
+        try:
+            if not table["bag"]:
+                msg = "parameter bag: expected a folder or a file, got none"
+                raise RosError(msg)
+            if table["clock"] and table["stamps"] == "now":
+                msg = "parameter clock: expected stamps recorded beside it, got stamps now"
+                raise RosError(msg)
+            script = load_script(table["faults"])
+            with BagReader(bag) as reader:
+                topics = self._chosen(reader.topics)
+                seconds = (reader.end_ns - reader.start_ns) / 1e9
+            if not topics:
+                msg = f"{bag}: expected a topic that can be played, got none"
+                raise RosError(msg)
+        except (BagError, RosError) as error:
+            self.get_logger().error(f"not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
+        for topic, kind in topics.items():
+            profile = qos.LATCHED if topic.latched else qos.OUTPUT
+            self._publishers_of[topic.name] = self.create_lifecycle_publisher(kind, topic.name, profile)
+        if table["clock"]:
+            self._clock_publisher = self.create_lifecycle_publisher(Clock, "/clock", qos.OUTPUT)
+        sensors = {table[f"{modality}.topic"]: modality for modality in MODALITIES}
+        self._player = BagPlayer(
+            bag,
+            list(self._publishers_of),
+            {topic.msgtype for topic, kind in topics.items() if _begins_with_header(kind)},
+            PlayerConfig(table["speed"], table["loop"], table["stamps"]),
+            RecordedFaults(script, sensors, self._warn),
+            lambda: int(self.get_clock().now().nanoseconds),
+            lambda topic, data: self._publishers_of[topic].publish(data),
+            self._tick if table["clock"] else None,
+        )
+        self._sensors = [name for name in sensors if name in self._publishers_of]
+        self.get_logger().info(
+            f"{bag}: {seconds:.1f} s, {len(topics)} topics, {table['speed']:g} times as fast, {script.name}"
+        )
+        return super().on_configure(state)
+
+    @process.transition
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Play from the beginning."""
+        assert self._player is not None
+        result = super().on_activate(state)
+        self._player.start(self._heard if self.table["wait"] else lambda: True, self._at_end)
+        return result
+
+    @process.transition
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop playing."""
+        if self._player is not None:
+            self._player.stop()
+        return super().on_deactivate(state)
+
+    @process.transition
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take the topics away."""
+        self._close()
+        return super().on_cleanup(state)
+
+    @process.transition
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take the topics away."""
+        self._close()
+        return super().on_shutdown(state)
+
+    def _chosen(self, topics: Sequence[Topic]) -> dict[Topic, Any]:
+        """The topics to play and the class of their messages."""
+        wanted = {name for name in self.table["topics"] if name}
+        missing = sorted(wanted - {topic.name for topic in topics})
+        if missing:
+            there = ", ".join(topic.name for topic in topics)
+            msg = f"parameter topics: expected topics of the bag ({there}), got {', '.join(missing)}"
+            raise RosError(msg)
+        chosen, unknown = {}, []
+        for topic in topics:
+            own = topic.name in LEFT_OUT or topic.name.startswith(LEFT_OUT_BELOW)
+            if topic.name not in wanted if wanted else own:
+                continue
+            try:
+                chosen[topic] = _message_class(topic.msgtype)
+            except (ImportError, AttributeError, ValueError):
+                unknown.append(f"{topic.name} ({topic.msgtype})")
+        if unknown:
+            self.get_logger().warning(
+                f"not played, for their types are not installed here: {', '.join(unknown)}"
+            )
+        return chosen
+
+    def _heard(self) -> bool:
+        """Whether somebody listens to a sensor, or to anything where the bag has no sensor.
+
+        Listeners find the topics one by one, so it is the number of them that must have come to rest.
+        """
+        names = self._sensors or list(self._publishers_of)
+        listeners = sum(self._publishers_of[name].get_subscription_count() for name in names)
+        now = time.monotonic()
+        if listeners != self._listeners:
+            self._listeners, self._listeners_since = listeners, now
+        return listeners > 0 and now - self._listeners_since > SETTLED_S
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().warning(text)
+
+    def _tick(self, time_ns: int) -> None:
+        self._clock_publisher.publish(Clock(clock=ns_to_stamp(time_ns)))
+
+    def _at_end(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.get_logger().fatal(f"stopped: {error}")
+        else:
+            deadline = Duration(seconds=ACKNOWLEDGED_S)
+            for publisher in self._publishers_of.values():
+                publisher.wait_for_all_acked(deadline)
+            self.get_logger().info("end of the bag")
+        if self.table["exit_at_end"]:
+            self._ended.set()
+
+    def _close(self) -> None:
+        if self._player is not None:
+            self._player.stop()
+            self._player = None
+        publishers = [*self._publishers_of.values(), self._clock_publisher]
+        for publisher in publishers:
+            if publisher is not None:
+                self.destroy_lifecycle_publisher(publisher)
+        self._publishers_of.clear()
+        self._clock_publisher = None
+
+
+def _message_class(msgtype: str) -> Any:
+    """The class of `package/msg/Name`; ImportError or AttributeError when it is not installed."""
+    package, _, name = msgtype.partition("/msg/")
+    return getattr(importlib.import_module(f"{package}.msg"), name)
+
+
+def _begins_with_header(kind: Any) -> bool:
+    fields = list(kind.get_fields_and_field_types().values())
+    return bool(fields) and fields[0] == "std_msgs/Header"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node; see `process.run` for the exit codes."""
+    ended = threading.Event()
+    return process.run(
+        partial(ReplayNode, ended), lambda node: bool(node.table["autostart"]), argv, stop=ended
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
