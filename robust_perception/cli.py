@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 good, 1 failed, 2 wrong usage)."""
     options = parser().parse_args(argv)
     command = COMMANDS[options.command]
+    # Told to end, a command ends as on Ctrl-C: it stops the processes that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.command == "demo":
         environment.prepare()
     try:

@@ -269,12 +269,12 @@ def _frozen(evidence: Evidence, limits: Limits, script: FaultScript) -> list[Pro
     for modality, start, end in _freezes(evidence, script):
         without = [o.published_ns for o in evidence.outputs if modality not in o.pattern]
         seen = next(((at - start) / MS for at in without if start < at <= end), math.inf)
-        # The check needs one more frame than the limit, and that frame one more output.
-        allowed = (limits.frozen_after_s + 2 * limits.period_s) * 1e3
+        # A period until the first frame of the window, one until the first beyond the limit, one to put it out.
+        allowed = (limits.frozen_after_s + 3 * limits.period_s) * 1e3
         promises.append(
             Promise(
                 f"{modality} frozen: left out",
-                f"<= {allowed:.0f} ms (frozen_after + two periods)",
+                f"<= {allowed:.0f} ms (frozen_after + three periods)",
                 f"{seen:.0f} ms",
                 seen <= allowed,
             )

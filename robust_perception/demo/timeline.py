@@ -18,7 +18,7 @@ from robust_perception.simulation.faults import FaultScript
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 WIDTH, LEFT, RIGHT = 1200, 92, 16
-LANE, GAP = 22, 16
+LANE, GAP = 24, 18
 PLOT = 120
 SMOOTH_S = 1.0
 HELD_S = 0.5
@@ -52,7 +52,7 @@ def draw(evidence: Evidence, script: FaultScript, latency_limit_ms: float) -> st
     latencies = [((o.published_ns - origin) / 1e9, o.latency_ms) for o in outputs]
     highest = max([latency_limit_ms, *(value for _, value in latencies)])
     parts += _plot(latencies, x, top, float(np.ceil(highest / 50.0) * 50.0), "latency", "ms")
-    height = top + PLOT + 2 * GAP + 8
+    height = top + PLOT + 2 * GAP + 24
     body = "\n".join(parts)
     label = "timeline of sensors, agreement with the truth and latency"
     return (

@@ -1,13 +1,14 @@
 """From a frame set to a perception: encode what is new, fuse what is alive, decode.
 
-A sensor's latents are kept until its next frame: a 9 Hz thermal camera beside a 30 Hz colour camera is
-encoded nine times a second. A frame is new when it is another measurement, by its stamp and its array, never
-by its content.
+The latents of a sensor's last two frames are kept: a 9 Hz thermal camera beside a 30 Hz colour camera is
+encoded nine times a second, and a frame encoded ahead does not drive out the one that is in use. A frame is
+new when it is another measurement, by its stamp and its array, never by its content.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from robust_perception.vocabulary import (
     Reason,
     SensorFrame,
 )
+
+KEPT = 2
+"""Frames of a sensor whose latents are kept."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Engine:
         self.folder = folder
         self.score_threshold: float | None = None
         self._pipeline = pipeline
-        self._cache: dict[Modality, tuple[SensorFrame, Latents]] = {}
+        self._cache: dict[Modality, deque[tuple[SensorFrame, Latents]]] = {}
+        self._spent_ms: dict[Modality, float] = {}  # on latents that no inference has used yet
 
     @classmethod
     def load(cls, model: Path | str, backend: str = "auto", threads: int | None = None) -> Engine:
@@ -99,6 +104,22 @@ class Engine:
         )
         return cls(Pipeline(manifest, built), info, folder)
 
+    def encode(self, frame: SensorFrame) -> bool:
+        """Make a frame's latents before the inference that will use them.
+
+        Encoding as frames arrive leaves only the fusion to do when a set is complete or a sensor is lost.
+
+        Returns:
+            Whether there was something to do: False for latents in hand, or a sensor the model does not have.
+
+        Raises:
+            FrameError: the frame cannot be made a network input.
+        """
+        if frame.modality not in self.manifest.modalities or self._cached(frame) is not None:
+            return False
+        self._encode(frame)
+        return True
+
     def infer(self, frame_set: FrameSet) -> Perception:
         """Perceive.
 
@@ -117,7 +138,12 @@ class Engine:
         start = time.perf_counter()
         used = self._known(frame_set)
         timings: dict[str, float] = {}
-        latents = {m: self._latents(frame, timings) for m, frame in used.frames.items()}
+        ahead = sum(self._spent_ms.get(m, 0.0) for m in used.frames)
+        latents = {}
+        for modality, frame in used.frames.items():
+            latents[modality] = self._cached(frame) or self._encode(frame)
+            if modality in self._spent_ms:
+                timings[f"encode/{modality.value}"] = self._spent_ms.pop(modality)
         before = time.perf_counter()
         raw = self._pipeline.fuse(latents, used.pattern)
         timings["fuse"] = _milliseconds(before)
@@ -137,7 +163,7 @@ class Engine:
             label_map = postprocess.resize_label_map(label_map, (height, width))
             boxes = postprocess.resize_boxes(boxes, self.manifest.size, (height, width))
         timings["decode"] = _milliseconds(before)
-        timings["total"] = _milliseconds(start)
+        timings["total"] = _milliseconds(start) + ahead
         return Perception(
             frame_set=used,
             label_map=label_map,
@@ -152,6 +178,7 @@ class Engine:
     def reset(self) -> None:
         """Forget the latents of every sensor."""
         self._cache.clear()
+        self._spent_ms.clear()
 
     def check(self, patterns: tuple[Pattern, ...] | None = None) -> tuple[selfcheck.CheckResult, ...]:
         """Compare with the stored references.
@@ -189,20 +216,23 @@ class Engine:
             absent={**frame_set.absent, **unknown},
         )
 
-    def _latents(self, frame: SensorFrame, timings: dict[str, float]) -> Latents:
-        cached = self._cache.get(frame.modality)
+    def _cached(self, frame: SensorFrame) -> Latents | None:
         # By identity of the array, not by stamp alone: a bag that starts over repeats its stamps. The cache
         # holds the array, so its identity cannot be given to another one.
-        if cached is not None and cached[0].stamp_ns == frame.stamp_ns and cached[0].data is frame.data:
-            return cached[1]
+        for known, latents in self._cache.get(frame.modality, ()):
+            if known.stamp_ns == frame.stamp_ns and known.data is frame.data:
+                return latents
+        return None
+
+    def _encode(self, frame: SensorFrame) -> Latents:
         start = time.perf_counter()
         try:
             prepared = prepare(frame, self.manifest.size)
         except ValueError as error:
             raise FrameError(frame.modality, str(error)) from None
         latents = self._pipeline.encode(frame.modality, prepared)
-        self._cache[frame.modality] = (frame, latents)
-        timings[f"encode/{frame.modality.value}"] = _milliseconds(start)
+        self._cache.setdefault(frame.modality, deque(maxlen=KEPT)).append((frame, latents))
+        self._spent_ms[frame.modality] = _milliseconds(start)
         return latents
 
 

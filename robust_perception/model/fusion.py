@@ -14,6 +14,7 @@ everything else. The output does not depend on one bit of an absent sensor's lat
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -76,7 +77,7 @@ class LevelFusion(nn.Module):
             gates.append(torch.where(present, gate, GATE_OF_ABSENT))
             seen.append(x)
         # Written out: a softmax over any but the last axis is slow in ONNX Runtime, exp of a picture is not.
-        peak = torch.stack(gates).amax(dim=0)
+        peak = functools.reduce(torch.maximum, gates)
         weights = [torch.exp(gate - peak) for gate in gates]
         weighted = sum(weight * x for weight, x in zip(weights, seen, strict=True))
         fused = weighted / sum(weights) + self.mix(torch.cat(seen, dim=1))

@@ -120,7 +120,7 @@ class SensorHealth:
 
     def alive(self, at: Instant) -> bool:
         """Whether the held frame may be used at this instant; notices a loss."""
-        if self._alive and self.held is not None and self._expired(self.held, at):
+        if self._alive and self.held is not None and self.expired(self.held, at):
             leapt = at.leaps != self.held.arrived.leaps
             if leapt and self.held.arrival_age_ns(at) <= self.config.timeout_ns:
                 self._alive = self._known = False
@@ -274,7 +274,8 @@ class SensorHealth:
         if refusal.breaks:
             self._row = 0
 
-    def _expired(self, held: Held, at: Instant) -> bool:
+    def expired(self, held: Held, at: Instant) -> bool:
+        """Whether a frame is too old to be used, by its stamp or by its arrival."""
         timeout = self.config.timeout_ns
         old = self.config.check_header_age and held.header_age_ns(at) > timeout
         return old or held.arrival_age_ns(at) > timeout

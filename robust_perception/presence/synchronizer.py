@@ -8,7 +8,8 @@ With A the sensors alive now and N the ones of A that have a frame not yet taken
     ready               the policy allows A, something is due, and A differs from the last pattern or there is
                         nobody to wait for
 A loss or a return is thus out at once, an ordinary set at most `gather_ns` after its first frame, and the
-same frames never come out twice under the same pattern.
+same frames never come out twice under the same pattern. After a loss, `reduced` gives the last set without
+the lost: whoever keeps what was made of its frames has the least to do.
 
 Threads: every method may be called from any thread. One lock guards the state and is held for microseconds;
 the fingerprint, the only work that grows with the frame, is computed before it is taken. Times are arguments:
@@ -37,7 +38,7 @@ class Synchronizer:
         self._sensors = {sensor.modality: SensorHealth(sensor) for sensor in config.sensors}
         rest = [m for m in MODALITIES if m not in config.reference_order]
         self._reference_order = (*config.reference_order, *rest)
-        self._taken: set[Modality] = set()
+        self._taken: dict[Modality, Held] = {}  # the last set
         self._blocked: str | None = None
         self._start()
 
@@ -97,7 +98,7 @@ class Synchronizer:
             self._blocked = self._forbidden(alive)
             if self._blocked is not None or not self._due(alive):
                 return False
-            return set(alive) != self._taken or not self._waiting(alive, at)
+            return set(alive) != set(self._taken) or not self._waiting(alive, at)
 
     def take(self, now_ns: int, steady_ns: int) -> FrameSet | None:
         """The newest good frame of every sensor alive, without waiting for frames about to come.
@@ -112,18 +113,32 @@ class Synchronizer:
             self._blocked = self._forbidden(alive)
             if self._blocked is not None or not self._due(alive):
                 return None
-            self._taken = set(alive)
             for modality in alive:
                 self._sensors[modality].new_since_ns = None
-            statuses = self._statuses(at)
-            return FrameSet(
-                pattern=Pattern.of(alive),
-                frames={m: held.frame for m, held in alive.items()},
-                reference=next(m for m in self._reference_order if m in alive),
-                header_age_ns={m: held.header_age_ns(at) for m, held in alive.items()},
-                arrival_age_ns={m: held.arrival_age_ns(at) for m, held in alive.items()},
-                absent={m: s.reason for m, s in statuses.items() if s.reason is not None},
-            )
+            return self._frame_set(alive, at)
+
+    def reduced(self, now_ns: int, steady_ns: int) -> FrameSet | None:
+        """The last set without the sensors that were lost since; newer frames stay for the next `take`.
+
+        Returns:
+            None unless sensors were lost and none came back, or when what is left is too old or forbidden.
+        """
+        with self._lock:
+            at = self._timeline.at(now_ns, steady_ns)
+            alive = self._alive(at)
+            self._blocked = self._forbidden(alive)
+            if self._blocked is not None or not set(alive) < set(self._taken):
+                return None
+            kept = {m: self._taken[m] for m in alive}
+            if any(self._sensors[m].expired(held, at) for m, held in kept.items()):
+                return None
+            return self._frame_set(kept, at)
+
+    def newest(self, now_ns: int, steady_ns: int) -> list[SensorFrame]:
+        """Frames of sensors alive that no set has had yet: what the next `take` would give that is new."""
+        with self._lock:
+            alive = self._alive(self._timeline.at(now_ns, steady_ns))
+            return [held.frame for m, held in alive.items() if self._sensors[m].new_since_ns is not None]
 
     def status(self, now_ns: int, steady_ns: int) -> dict[Modality, SensorStatus]:
         """The state of all four modalities, in their order; one without configuration is disabled."""
@@ -137,7 +152,7 @@ class Synchronizer:
 
     def _start(self) -> None:
         self._timeline = Timeline(self.config.clock_back_ns, self.config.clock_leap_ns)
-        self._taken = set()
+        self._taken = {}
         self._blocked = None
         for sensor in self._sensors.values():
             sensor.restart()
@@ -147,6 +162,18 @@ class Synchronizer:
             return self._sensors[modality]
         except KeyError:
             raise UnknownSensorError(modality, self._sensors) from None
+
+    def _frame_set(self, held: dict[Modality, Held], at: Instant) -> FrameSet:
+        self._taken = dict(held)
+        statuses = self._statuses(at)
+        return FrameSet(
+            pattern=Pattern.of(held),
+            frames={m: h.frame for m, h in held.items()},
+            reference=next(m for m in self._reference_order if m in held),
+            header_age_ns={m: h.header_age_ns(at) for m, h in held.items()},
+            arrival_age_ns={m: h.arrival_age_ns(at) for m, h in held.items()},
+            absent={m: s.reason for m, s in statuses.items() if s.reason is not None},
+        )
 
     def _alive(self, at: Instant) -> dict[Modality, Held]:
         sensors = ((m, self._sensors[m]) for m in MODALITIES if m in self._sensors)
@@ -166,7 +193,7 @@ class Synchronizer:
         return None
 
     def _due(self, alive: dict[Modality, Held]) -> bool:
-        return set(alive) != self._taken or any(self._sensors[m].new_since_ns is not None for m in alive)
+        return set(alive) != set(self._taken) or any(self._sensors[m].new_since_ns is not None for m in alive)
 
     def _waiting(self, alive: dict[Modality, Held], at: Instant) -> bool:
         arrivals = [self._sensors[m].new_since_ns for m in alive]

@@ -7,6 +7,10 @@ arrivals. A change of pattern is put out at once; what only is new waits for its
 
 so that a camera of just that rate is neither thinned out by its jitter (a turn half a period late does not
 delay the next) nor served late for ever: an output that waited for its turn waits less each time.
+
+When a turn has come, frames are encoded one by one as they arrive, with a look between any two. A sensor
+that falls silent then waits for one encoder or one fusion at most, and the output without it is a fusion of
+what is encoded already: it takes no turn, and newer frames come with the next one.
 """
 
 from __future__ import annotations
@@ -21,7 +25,15 @@ from typing import NamedTuple, Protocol
 from robust_perception.engine.errors import FrameError
 from robust_perception.presence import SensorState, SensorStatus, Synchronizer
 from robust_perception.ros.diagnostics import Situation
-from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Pattern, Perception, Reason
+from robust_perception.vocabulary import (
+    MODALITIES,
+    FrameSet,
+    Modality,
+    Pattern,
+    Perception,
+    Reason,
+    SensorFrame,
+)
 
 TICK = 0.004
 """Seconds between two looks."""
@@ -35,6 +47,9 @@ REMEMBERED = 200
 
 class Infers(Protocol):
     """The part of an engine that is used here."""
+
+    def encode(self, frame: SensorFrame) -> bool:
+        """Make a frame's latents ahead; whether there was something to do."""
 
     def infer(self, frame_set: FrameSet) -> Perception:
         """Perceive."""
@@ -98,6 +113,18 @@ class Pacer:
             self._thread.join()
             self._thread = None
 
+    def prepare(self, steady_ns: int) -> bool:
+        """Encode one new frame if the next turn has come; whether there was one."""
+        if steady_ns < self._next_ns:
+            return False
+        for frame in self._synchronizer.newest(self._now_ns(), steady_ns):
+            try:
+                if self._engine.encode(frame):
+                    return True
+            except FrameError:
+                continue  # the inference meets it again and tells
+        return False
+
     def step(self, steady_ns: int) -> bool:
         """Look once; whether an output was made. What the thread does, for tests with times of their own."""
         now_ns = self._now_ns()
@@ -110,12 +137,14 @@ class Pacer:
         if not self._synchronizer.ready(now_ns, steady_ns):
             self._tell(None, self._synchronizer.blocked_reason)
             return False
-        frame_set = self._synchronizer.take(now_ns, steady_ns)
+        frame_set = self._synchronizer.reduced(now_ns, steady_ns)
         if frame_set is None:
-            return False
-        if turn:
-            period_ns = round(1e9 / (self.rate_hz * (1 + HASTE)))
-            self._next_ns = max(self._next_ns, steady_ns - period_ns // 2) + period_ns
+            frame_set = self._synchronizer.take(now_ns, steady_ns)
+            if frame_set is None:
+                return False
+            if turn:
+                period_ns = round(1e9 / (self.rate_hz * (1 + HASTE)))
+                self._next_ns = max(self._next_ns, steady_ns - period_ns // 2) + period_ns
         perception = self._infer(frame_set, steady_ns)
         if perception is None:
             return False
@@ -126,8 +155,10 @@ class Pacer:
         return True
 
     def _run(self) -> None:
-        while not self._stopping.wait(TICK):
+        busy = False
+        while not self._stopping.wait(0.0 if busy else TICK):
             try:
+                busy = self.prepare(time.monotonic_ns())
                 self.step(time.monotonic_ns())
             except Exception as error:  # a model that fails on one frame must not end the node
                 if not self._stopping.is_set():

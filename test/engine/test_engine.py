@@ -374,3 +374,25 @@ def test_the_engine_runs_without_torch_and_rclpy(folder: Path, repository: Path)
         [sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_latents_made_ahead_are_those_the_inference_would_make(tmp_path: Path) -> None:
+    engine = Engine.load(make_model(tmp_path / "tiny"), "onnxruntime")
+    generator = np.random.default_rng(1)
+    frames = {
+        Modality.RGB: SensorFrame(Modality.RGB, generator.integers(0, 255, (64, 96, 3), np.uint8), 5),
+        Modality.DEPTH: SensorFrame(Modality.DEPTH, generator.random((64, 96)).astype(np.float32) * 5, 5),
+    }
+    both = FrameSet(Pattern.of(frames), frames, Modality.RGB)
+    plain = engine.infer(both)
+    engine.reset()
+    assert engine.encode(frames[Modality.RGB])
+    assert not engine.encode(frames[Modality.RGB]), "in hand already"
+    ahead = engine.infer(both)
+    np.testing.assert_array_equal(ahead.label_map, plain.label_map)
+    np.testing.assert_array_equal(ahead.boxes, plain.boxes)
+    spent = {"encode/rgb", "encode/depth"}
+    assert spent <= set(ahead.timings_ms)
+    assert ahead.timings_ms["total"] >= sum(ahead.timings_ms[step] for step in (*spent, "fuse", "decode"))
+    again = engine.infer(both)
+    assert not spent & set(again.timings_ms), "latents that are used again cost nothing"

@@ -56,6 +56,35 @@ def test_each_sensor_may_be_lost_and_the_others_go_on_at_once(bench, lost):
     assert not bench.ready()
 
 
+def test_after_a_loss_the_last_set_goes_on_without_the_lost_and_newer_frames_wait(bench):
+    bench.stream(*MODALITIES, frames=10)
+    before = bench.take()
+    assert bench.sync.reduced(bench.now * MS, bench.steady * MS) is None, "nobody is lost"
+    while bench.status(DEPTH).state is SensorState.ALIVE:
+        bench.wait(33)
+        bench.send(RGB, THERMAL, AUDIO)
+        if bench.status(DEPTH).header_age_ns < 460 * MS:
+            before = bench.take()
+    reduced = bench.sync.reduced(bench.now * MS, bench.steady * MS)
+    assert str(reduced.pattern) == "rgb+thermal+audio"
+    assert all(reduced.frames[m] is before.frames[m] for m in reduced.pattern)
+    assert reduced.absent == {DEPTH: Reason.LATE}
+    assert bench.sync.reduced(bench.now * MS, bench.steady * MS) is None, "that has been said"
+    newer = bench.take()
+    assert newer.pattern == reduced.pattern
+    assert newer.stamp_ns > reduced.stamp_ns
+
+
+def test_a_set_too_old_is_not_given_again(bench):
+    bench.stream(*MODALITIES, frames=10)
+    bench.take()
+    for _ in range(20):  # nobody takes for longer than the time-out
+        bench.wait(33)
+        bench.send(RGB)
+    assert bench.sync.reduced(bench.now * MS, bench.steady * MS) is None
+    assert str(bench.take().pattern) == "rgb"
+
+
 def test_all_lost_gives_no_output_and_comes_back(bench):
     bench.stream(*MODALITIES, frames=3)
     bench.take()

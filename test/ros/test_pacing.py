@@ -31,10 +31,17 @@ class Model:
 
     def __init__(self) -> None:
         self.sets: list[FrameSet] = []
+        self.encoded: list[SensorFrame] = []
         self.errors: list[Exception] = []
         self.may_go = threading.Event()
         self.may_go.set()
         self.entered = threading.Event()
+
+    def encode(self, frame: SensorFrame) -> bool:
+        if any(frame is known for known in self.encoded):
+            return False
+        self.encoded.append(frame)
+        return True
 
     def infer(self, frame_set: FrameSet) -> Perception:
         self.entered.set()
@@ -96,6 +103,22 @@ def test_rate_is_kept_on_average() -> None:
             bench.frame(Modality.RGB)
         bench.step(ms)
     assert 19 <= len(bench.outputs) <= 22
+
+
+def test_frames_are_encoded_one_by_one_while_the_set_is_gathered() -> None:
+    bench = Bench(rate_hz=10.0)
+    bench.now_ns = 1000 * MS
+    bench.frame(Modality.RGB, Modality.DEPTH)
+    assert bench.pacer.prepare(bench.now_ns)
+    assert [frame.modality for frame in bench.model.encoded] == [Modality.RGB]
+    assert bench.pacer.prepare(bench.now_ns)
+    assert [frame.modality for frame in bench.model.encoded] == [Modality.RGB, Modality.DEPTH]
+    assert not bench.pacer.prepare(bench.now_ns), "nothing new"
+    assert bench.step(1000)
+    bench.now_ns = 1010 * MS
+    bench.frame(Modality.RGB)
+    assert not bench.pacer.prepare(bench.now_ns), "not its turn: a newer frame may come until then"
+    assert len(bench.model.encoded) == 2
 
 
 def test_camera_of_the_same_rate_is_not_thinned_out_by_its_jitter() -> None:
