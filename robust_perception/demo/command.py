@@ -144,7 +144,7 @@ def run(
         stack.callback(fusion.stop)
         console.print(f"loading model {arguments.model} ...", highlight=False)
         _wait_active(record, fusion)
-        values = {"faults": arguments.faults, "rate": arguments.rate, "seed": arguments.seed}
+        values = {"faults": arguments.faults, "rate": arguments.rate, "seed": arguments.seed, "wait": True}
         simulation = Child("simulation_node", values, domain, out / "simulation.log")
         stack.callback(simulation.stop)
         console.print(

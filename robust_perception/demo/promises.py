@@ -24,7 +24,7 @@ import numpy as np
 
 from robust_perception.demo.record import Evidence, Output
 from robust_perception.simulation.faults import FaultScript
-from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality
+from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern
 
 MS = 1_000_000
 SAME_MS = 1.0
@@ -42,7 +42,7 @@ class Limits:
         period_s: the output period: of the sensors, or of the node's rate where that is slower.
         frozen_after_s: how long content may stay identical.
         start_s: from the first frames to the first output of all that spoke.
-        least: losses of each sensor below which a percentile says nothing.
+        least: losses of each sensor that must have been seen, or all of a script that has fewer.
     """
 
     timeouts_s: Mapping[Modality, float]
@@ -85,9 +85,11 @@ class Promise:
 def judge(evidence: Evidence, limits: Limits, script: FaultScript) -> list[Promise]:
     """Every promise, in the order of a reader's interest."""
     found = losses(evidence, limits)
-    promises = [_degraded(m, found, limits) for m in MODALITIES]
-    promises += [_back(m, found, limits) for m in MODALITIES]
-    promises += [_patterns(evidence), _right(evidence, found, limits, script)]
+    blackouts = sum(script.silent(fault.at) == set(MODALITIES) for fault in script.faults) // len(MODALITIES)
+    least = {m: min(limits.least, len(script.losses(m)) - blackouts) for m in MODALITIES}
+    promises = [_degraded(m, found, limits, least[m]) for m in MODALITIES if least[m] > 0]
+    promises += [_back(m, found, least[m]) for m in MODALITIES if least[m] > 0]
+    promises += [_patterns(evidence, limits, script), _right(evidence, found, limits, script)]
     promises += _blackouts(evidence, limits, script)
     promises += _frozen(evidence, limits, script)
     return [*promises, _start(evidence, limits)]
@@ -147,40 +149,52 @@ def _uses(output: Output, modality: Modality, since_ns: int) -> bool:
     return modality in output.pattern and output.measured_ns[modality] >= since_ns - SAME_MS * MS
 
 
-def _degraded(modality: Modality, found: Sequence[Loss], limits: Limits) -> Promise:
+def _degraded(modality: Modality, found: Sequence[Loss], limits: Limits, least: int) -> Promise:
     times = [v.degraded_ms for v in found if v.modality is modality and v.degraded_ms is not None]
     allowed = (limits.timeouts_s[modality] + limits.period_s) * 1e3
     return Promise(
         f"{modality} lost: first output without it",
-        f"p99 <= {allowed:.0f} ms (timeout + one period), {limits.least} losses or more",
+        f"p99 <= {allowed:.0f} ms (timeout + one period), {least} losses or more",
         f"p99 {p99(times):.0f} ms, median {np.median(times) if times else math.nan:.0f} ms, "
         f"{len(times)} losses",
-        len(times) >= limits.least and p99(times) <= allowed,
+        len(times) >= least and p99(times) <= allowed,
     )
 
 
-def _back(modality: Modality, found: Sequence[Loss], limits: Limits) -> Promise:
+def _back(modality: Modality, found: Sequence[Loss], least: int) -> Promise:
     own = [loss for loss in found if loss.modality is modality]
     frames = [loss.frames_back for loss in own if loss.frames_back is not None]
     times = [loss.back_ms for loss in own if loss.back_ms is not None]
     most = max(frames, default=0)
     return Promise(
         f"{modality} regained: back in the output",
-        f"within 2 of its frames, {limits.least} times or more",
+        f"within 2 of its frames, {least} times or more",
         f"{most} frames at most, p99 {p99(times):.0f} ms after the first, {len(frames)} of {len(own)} times",
-        len(frames) == len(own) >= limits.least and most <= 2,
+        len(frames) == len(own) >= least and most <= 2,
     )
 
 
-def _patterns(evidence: Evidence) -> Promise:
+def _patterns(evidence: Evidence, limits: Limits, script: FaultScript) -> Promise:
+    wanted = visited(script, max(limits.timeouts_s.values()) + 2 * limits.period_s)
     seen = {output.pattern for output in evidence.outputs}
-    missing = ", ".join(str(p) for p in ALL_PATTERNS if p not in seen)
+    missing = ", ".join(str(p) for p in ALL_PATTERNS if p in wanted - seen)
     return Promise(
-        "every pattern of four sensors gives output",
-        f"{len(ALL_PATTERNS)} patterns",
-        f"{len(seen)} patterns" + (f"; not seen: {missing}" if missing else ""),
+        "every pattern of the script gives output",
+        f"{len(wanted)} patterns",
+        f"{len(wanted & seen)} patterns" + (f"; not seen: {missing}" if missing else ""),
         not missing,
     )
+
+
+def visited(script: FaultScript, least_s: float) -> set[Pattern]:
+    """The patterns that losses leave for at least `least_s` seconds on end, and that of all sensors."""
+    edges = sorted({0.0, *(f.at for f in script.faults), *(f.until for f in script.faults)})
+    patterns = {ALL_PATTERNS[0]}
+    for start, end in pairwise(edges):
+        alive = set(MODALITIES) - {m for m in MODALITIES if any(a <= start < b for a, b in script.losses(m))}
+        if alive and end - start >= least_s:
+            patterns.add(Pattern.of(alive))
+    return patterns
 
 
 def _right(evidence: Evidence, found: Sequence[Loss], limits: Limits, script: FaultScript) -> Promise:
@@ -269,7 +283,7 @@ def _frozen(evidence: Evidence, limits: Limits, script: FaultScript) -> list[Pro
     for modality, start, end in _freezes(evidence, script):
         without = [o.published_ns for o in evidence.outputs if modality not in o.pattern]
         seen = next(((at - start) / MS for at in without if start < at <= end), math.inf)
-        # A period until the first frame of the window, one until the first beyond the limit, one to put it out.
+        # Up to a period before the first frozen frame, one until the first beyond the limit, one to say so.
         allowed = (limits.frozen_after_s + 3 * limits.period_s) * 1e3
         promises.append(
             Promise(

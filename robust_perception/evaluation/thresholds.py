@@ -1,6 +1,10 @@
 """From which score a box is worth publishing, for each pattern of its own.
 
-    F1(t) = 2 TP(t) / (TP(t) + FP(t) + true boxes),   threshold = the t with the largest F1
+    F1(t) = 2 TP(t) / (TP(t) + FP(t) + true boxes)
+    threshold = the t with the largest F1 among those with TP(t) >= FP(t)
+
+A box that is published should more likely be there than not. Where no t does that, as for sound alone, none
+is published.
 
 A poorer pattern scores lower: one threshold for all would silence it. A box is true when it overlaps a
 true box of its class, not taken yet by a better one, with IoU >= 0.5. Measured on validation frames, never
@@ -22,7 +26,9 @@ from robust_perception.vocabulary import Pattern, Perception
 
 LEAST_SCORE = 0.05
 FALLBACK = 0.3
-"""Threshold of a pattern that no frame can show or that finds nothing."""
+"""Threshold of a pattern of which no frame tells anything."""
+NEVER = 1.0
+"""Threshold of a pattern whose boxes are more often wrong than right."""
 IOU = 0.5
 
 
@@ -76,13 +82,15 @@ def _add(tally: _Found, sample: Sample, perception: Perception) -> None:
 
 
 def _best(tally: _Found) -> float:
-    if not any(tally.hits):
+    if not tally.scores:
         return FALLBACK
     order = np.argsort(-np.array(tally.scores), kind="stable")
     scores = np.array(tally.scores)[order]
     hits = np.cumsum(np.array(tally.hits)[order])
-    f1 = 2.0 * hits / (np.arange(1, len(hits) + 1) + tally.true_boxes)
-    return round(float(scores[int(f1.argmax())]), 3)
+    published = np.arange(1, len(hits) + 1)
+    f1 = np.where(2 * hits >= published, 2.0 * hits / (published + tally.true_boxes), 0.0)
+    best = int(f1.argmax())
+    return round(float(scores[best]), 3) if f1[best] > 0.0 else NEVER
 
 
 def iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from robust_perception.ros import process, qos
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
+from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.recorded_faults import RecordedFaults
@@ -72,9 +72,6 @@ REPLAY: tuple[Parameter, ...] = (
 LEFT_OUT = ("/clock", "/diagnostics", "/parameter_events", "/rosout")
 LEFT_OUT_BELOW = "/fusion/"
 
-SETTLED_S = 1.0
-"""No new listener for so long means that those who are there have found everything."""
-
 ACKNOWLEDGED_S = 2.0
 """Deadline for listeners to confirm the last messages before the process ends."""
 
@@ -93,7 +90,6 @@ class ReplayNode(LifecycleNode):
         self._publishers_of: dict[str, Any] = {}
         self._clock_publisher: Any = None
         self._sensors: list[str] = []
-        self._listeners, self._listeners_since = 0, 0.0
         self.table = ParameterTable(self, REPLAY, lambda: self._player is not None)
 
     @process.transition
@@ -145,7 +141,10 @@ class ReplayNode(LifecycleNode):
         """Play from the beginning."""
         assert self._player is not None
         result = super().on_activate(state)
-        self._player.start(self._heard if self.table["wait"] else lambda: True, self._at_end)
+        # Somebody who listens to a sensor, or to anything where the bag has none.
+        names = self._sensors or list(self._publishers_of)
+        listeners = Listeners(self._publishers_of[name] for name in names)
+        self._player.start(listeners.settled if self.table["wait"] else lambda: True, self._at_end)
         return result
 
     @process.transition
@@ -189,18 +188,6 @@ class ReplayNode(LifecycleNode):
                 f"not played, for their types are not installed here: {', '.join(unknown)}"
             )
         return chosen
-
-    def _heard(self) -> bool:
-        """Whether somebody listens to a sensor, or to anything where the bag has no sensor.
-
-        Listeners find the topics one by one, so it is the number of them that must have come to rest.
-        """
-        names = self._sensors or list(self._publishers_of)
-        listeners = sum(self._publishers_of[name].get_subscription_count() for name in names)
-        now = time.monotonic()
-        if listeners != self._listeners:
-            self._listeners, self._listeners_since = listeners, now
-        return listeners > 0 and now - self._listeners_since > SETTLED_S
 
     def _warn(self, text: str) -> None:
         self.get_logger().warning(text)

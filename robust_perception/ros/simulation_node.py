@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from audio_common_msgs.msg import AudioDataStamped, AudioInfo
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Classification, Detection2DArray
@@ -32,6 +34,7 @@ from vision_msgs.msg import Classification, Detection2DArray
 from robust_perception.ros import outputs, process, qos
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
+from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import audio_info, audio_message, header, image_message
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.rig_feed import FeedConfig, Instant, RigFeed
@@ -51,6 +54,7 @@ SIMULATION: tuple[Parameter, ...] = (
     Parameter(
         "faults", "", "Fault script: a file, or a name out of config/faults; empty = none.", "configured"
     ),
+    Parameter("wait", False, "Begin when somebody listens to the sensors, not before.", "configured"),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
 )
 """The table of parameters."""
@@ -68,6 +72,8 @@ class SimulationNode(LifecycleNode):
         self._sensors: dict[Modality, Any] = {}
         self._camera_infos: dict[Modality, Any] = {}
         self._topics: dict[str, Any] = {}
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._waiting: Any = None
         self.table = ParameterTable(self, SIMULATION, lambda: self._feed is not None)
 
     @process.transition
@@ -98,12 +104,17 @@ class SimulationNode(LifecycleNode):
         assert self._feed is not None
         result = super().on_activate(state)
         self._topics["audio_info"].publish(audio_info())
-        self._feed.start(self._ended)
+        if self.table["wait"]:
+            listeners = Listeners(self._sensors.values())
+            self._waiting = self.create_timer(0.05, lambda: self._begin(listeners), clock=self._steady)
+        else:
+            self._feed.start(self._ended)
         return result
 
     @process.transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Pause the rig."""
+        self._stop_waiting()
         if self._feed is not None:
             self._feed.stop()
         return super().on_deactivate(state)
@@ -134,7 +145,18 @@ class SimulationNode(LifecycleNode):
             "faults": make(DiagnosticArray, "truth/faults", qos.OUTPUT),
         }
 
+    def _begin(self, listeners: Listeners) -> None:
+        if self._feed is not None and listeners.settled():
+            self._stop_waiting()
+            self._feed.start(self._ended)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self.destroy_timer(self._waiting)
+            self._waiting = None
+
     def _close(self) -> None:
+        self._stop_waiting()
         if self._feed is not None:
             self._feed.close()
             self._feed = None

@@ -26,7 +26,7 @@ BLACKOUT = 2.0
 """Seconds in which all sensors are lost."""
 STAGGER = 0.5
 """Seconds between the losses of a cascade."""
-CASCADES = 3
+CASCADES = 4
 WORSE = (
     ("darkness", "rgb", 3.5, "gain: 0.02"),
     ("smoke", "all", 4.0, "density: 0.8"),

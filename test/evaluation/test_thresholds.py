@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robust_perception.datasets import Sample
-from robust_perception.evaluation.thresholds import FALLBACK, _add, _best, _Found, iou
+from robust_perception.evaluation.thresholds import FALLBACK, NEVER, _add, _best, _Found, iou
 from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
 
 
@@ -53,3 +53,11 @@ def test_a_pattern_that_finds_nothing_keeps_the_fallback() -> None:
     tally = _Found()
     _add(tally, sample(), perception([], [], []))
     assert _best(tally) == FALLBACK
+
+
+def test_boxes_more_often_wrong_than_right_are_not_published() -> None:
+    tally = _Found()
+    wrong = [[60, 60, 70, 70]] * 3
+    _add(tally, sample(), perception([*wrong, [0, 0, 10, 10]], [0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1]))
+    assert tally.hits == [False, False, False, True]
+    assert _best(tally) == NEVER

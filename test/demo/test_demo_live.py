@@ -1,0 +1,88 @@
+"""The whole demo as a user starts it, with a short script: processes, recording, film, report, exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+pytest.importorskip("mujoco", reason="mujoco is not installed")
+
+import av
+
+from robust_perception.bags.reader import BagReader
+
+pytestmark = pytest.mark.ros
+
+SCRIPT = """
+faults:
+  - {at: 2.0, until: 3.2, sensor: rgb, fault: loss}
+  - {at: 5.0, until: 6.2, sensor: [depth, thermal], fault: loss}
+"""
+
+
+def start(out: Path, script: Path, repository: Path, *more: str) -> subprocess.Popen[str]:
+    """The demo on the smallest of models, as a process."""
+    words = ["--out", str(out), "--faults", str(script), "--rate", "5", *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "robust_perception.cli", "demo", *words],
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "short.yaml"
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_a_short_demo(script: Path, tmp_path: Path, repository: Path) -> None:
+    out = tmp_path / "out"
+    process = start(out, script, repository, "--domain", "61")
+    told, _ = process.communicate(timeout=150)
+    assert process.returncode == 0, told
+    assert "report.html" in told
+    page = (out / "report.html").read_text()
+    assert "rgb lost: first output without it" in page
+    assert page.count("data:image/jpeg;base64,") >= 5
+    with BagReader(out / "recording") as bag:
+        counts = {topic.name: topic.count for topic in bag.topics}
+    assert counts["/fusion/segmentation"] == counts["/fusion/presence"] > 20
+    assert counts["/rgb/image"] < counts["/truth/segmentation"], "the truth goes on while a sensor is lost"
+    with av.open(str(out / "demo.mp4")) as film:
+        frames = sum(1 for _ in film.decode(video=0))
+    assert frames >= counts["/fusion/presence"] - 3
+
+
+def test_told_to_end_it_leaves_no_process_behind(script: Path, tmp_path: Path, repository: Path) -> None:
+    out = tmp_path / "out"
+    process = start(out, script, repository, "--domain", "62")
+    end = time.monotonic() + 60
+    while not (out / "simulation.log").is_file():
+        assert process.poll() is None and time.monotonic() < end
+        os.sched_yield()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 130
+    left = subprocess.run(["pgrep", "-f", str(out)], capture_output=True, text=True)
+    assert not left.stdout, "children that outlive the demo go on to take the machine's time"
+
+
+def test_what_is_in_the_way_is_said(script: Path, tmp_path: Path, repository: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    process = start(out, script, repository)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "expected an empty folder or one of an earlier run, got one with thesis.txt" in told
+    assert (out / "thesis.txt").is_file()
