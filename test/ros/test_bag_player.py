@@ -1,0 +1,205 @@
+"""What is due when, and with which stamp: no ROS graph, no clock but the test's."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robust_perception.bags import types
+from robust_perception.bags.dataset import audio, image
+from robust_perception.bags.reader import RawMessage
+from robust_perception.bags.writer import BagWriter
+from robust_perception.ros.bag_player import BagPlayer, PlayerConfig, arrivals, restamped
+from robust_perception.ros.monitor import stamp_in
+from robust_perception.ros.recorded_faults import RecordedFaults
+from robust_perception.simulation.fault_file import parse
+from robust_perception.simulation.faults import FaultScript
+from robust_perception.vocabulary import Modality
+
+SENSORS = {"/rgb/image": Modality.RGB, "/depth/image": Modality.DEPTH, "/audio": Modality.AUDIO}
+S = 1_000_000_000
+
+
+def raw(topic: str, stamp_ns: int, data: bytes = b"x", msgtype: str = types.IMAGE) -> RawMessage:
+    return RawMessage(topic, msgtype, data, stamp_ns)
+
+
+def faults(text: str, said: list[str] | None = None) -> RecordedFaults:
+    windows, seed = parse(f"faults: [{text}]", "script")
+    return RecordedFaults(FaultScript(windows, seed), SENSORS, ([] if said is None else said).append)
+
+
+def picture(index: int, encoding: str = "rgb8") -> bytes:
+    """A picture stamped index / 10 s; every one of other content."""
+    shape = (6, 8, 3) if encoding == "rgb8" else (6, 8)
+    values = np.random.default_rng(index).integers(800, 3000, shape)
+    dtype = {"rgb8": np.uint8, "16UC1": np.uint16, "32FC1": np.float32}[encoding]
+    return image(
+        (values % 256 if dtype is np.uint8 else values).astype(dtype), encoding, S + index * S // 10, "c"
+    )
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 999_999_999), st.sampled_from("<>"), st.binary(max_size=9))
+def test_restamping_changes_eight_bytes_and_nothing_else(
+    seconds: int, nanoseconds: int, order: str, rest: bytes
+) -> None:
+    head = bytes([0, 1 if order == "<" else 0, 0, 0])
+    data = head + struct.pack(f"{order}iI", seconds, nanoseconds) + rest
+    before = seconds * S + nanoseconds
+    moved = restamped(data, lambda stamp: stamp // 2)
+    assert stamp_in(data) == before
+    assert stamp_in(moved) == before // 2
+    assert (moved[:4], moved[12:]) == (head, rest)
+
+
+def test_a_stamp_that_is_none_stays_none() -> None:
+    data = image(np.zeros((2, 2), np.uint8), "mono8", 0, "c")
+    assert restamped(data, lambda stamp: stamp + 5) == data
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=30))
+def test_delayed_messages_arrive_in_order_of_arrival(events: list[tuple[int, int]]) -> None:
+    events = sorted(events)
+    messages = [raw("/rgb/image", 100 * S + at * S, bytes([i])) for i, (at, _) in enumerate(events)]
+    delays = {bytes([i]): float(delay) for i, (_, delay) in enumerate(events)}
+    due = list(arrivals(iter(messages), 100 * S, lambda m, _: [(m.data, delays[m.data])]))
+    assert [d.offset_ns for d in due] == sorted(d.offset_ns for d in due)
+    expected = sorted((at + delay) * S for at, delay in events)
+    assert [d.offset_ns for d in due] == expected
+
+
+def test_faults_of_arrival_leave_bytes_alone() -> None:
+    alter = faults(
+        "{at: 1.0, until: 2.0, sensor: rgb, fault: loss}, {at: 3.0, sensor: rgb, fault: delay, seconds: 0.5}"
+    )
+    message = raw("/rgb/image", 0, b"not even a picture")
+    assert alter(message, 0.5) == [(message.data, 0.0)]
+    assert alter(message, 1.5) == []
+    assert alter(message, 3.5) == [(message.data, 0.5)]
+    assert alter(raw("/depth/image", 0, b"y"), 1.5) == [(b"y", 0.0)]
+    assert alter(raw("/other", 0, b"z"), 1.5) == [(b"z", 0.0)]
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_a_frozen_picture_repeats_its_content_under_live_stamps(encoding: str) -> None:
+    alter = faults("{at: 1.0, until: 2.0, sensor: depth, fault: freeze}")
+    ((first, _),) = alter(raw("/depth/image", 0, picture(10, encoding)), 1.0)
+    ((second, _),) = alter(raw("/depth/image", 0, picture(11, encoding)), 1.1)
+    assert content(first) == content(picture(10, encoding)), "taken apart and put together, it is the same"
+    assert stamp_in(second) == S + 11 * S // 10
+    assert content(second) == content(first)
+    assert alter(raw("/depth/image", 0, picture(20, encoding)), 2.0) == [(picture(20, encoding), 0.0)]
+
+
+def test_a_bag_that_begins_again_forgets_what_was_frozen() -> None:
+    alter = faults("{at: 1.0, until: 2.0, sensor: rgb, fault: freeze}")
+    alter(raw("/rgb/image", 0, picture(10)), 1.0)
+    ((again, _),) = alter(raw("/rgb/image", 0, picture(12)), 0.99 + 0.01)
+    assert content(again) == content(picture(10))
+    alter(raw("/rgb/image", 0, picture(0)), 0.0)
+    ((fresh, _),) = alter(raw("/rgb/image", 0, picture(13)), 1.0)
+    assert content(fresh) == content(picture(13))
+
+
+def test_noise_changes_sound_and_darkness_a_picture() -> None:
+    dark_rgb = "{at: 0.0, sensor: rgb, fault: darkness, gain: 0.1}"
+    alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.1}, " + dark_rgb)
+    chunk = audio(np.zeros(160, "<i2").tobytes(), 5 * S, "mic")
+    ((noisy, _),) = alter(raw("/audio", 0, chunk, types.AUDIO), 1.0)
+    samples = np.frombuffer(bytes(types.deserialize(noisy, types.AUDIO).audio.data), "<i2")
+    assert samples.size == 160
+    assert samples.std() > 1000
+    ((dark, _),) = alter(raw("/rgb/image", 0, picture(3)), 1.0)
+    pixels = types.deserialize(dark, types.IMAGE)
+    assert pixels.encoding == "rgb8"
+    assert pixels.data.mean() < 0.3 * types.deserialize(picture(3), types.IMAGE).data.mean()
+
+
+def test_a_fault_that_does_not_fit_is_told_once() -> None:
+    said: list[str] = []
+    alter = faults("{at: 0.0, sensor: rgb, fault: darkness, gain: 0.1}", said)
+    packed = raw("/rgb/image", 0, b"jpeg", "sensor_msgs/msg/CompressedImage")
+    assert alter(packed, 1.0) == [(b"jpeg", 0.0)]
+    assert alter(packed, 1.1) == [(b"jpeg", 0.0)]
+    (text,) = said
+    assert text.startswith("/rgb/image: darkness has no effect: expected sensor_msgs/msg/Image, got")
+
+
+class Stage:
+    """A player on a short bag; what it published, and how it ended."""
+
+    def __init__(self, bag: Path, config: PlayerConfig, clock: bool = False) -> None:
+        self.published: list[bytes] = []
+        self.ticks: list[int] = []
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+        self.enough = threading.Event()
+        self.wanted = 10**9
+        self.player = BagPlayer(
+            bag,
+            ["/rgb/image"],
+            {types.IMAGE},
+            config,
+            lambda message, _: [(message.data, 0.0)],
+            lambda: 500 * S,
+            self._publish,
+            self.ticks.append if clock else None,
+        )
+        self.player.start(lambda: True, self._end)
+
+    def _publish(self, topic: str, data: bytes) -> None:
+        self.published.append(data)
+        if len(self.published) >= self.wanted:
+            self.enough.set()
+
+    def _end(self, error: BaseException | None) -> None:
+        self.error = error
+        self.ended.set()
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    with BagWriter(tmp_path / "bag") as writer:
+        for index in range(5):
+            writer.write("/rgb/image", types.IMAGE, picture(index), 7 * S + index * S // 10)
+    return tmp_path / "bag"
+
+
+def test_stamps_move_to_now_and_shrink_with_the_speed(bag: Path) -> None:
+    stage = Stage(bag, PlayerConfig(speed=20.0))
+    assert stage.ended.wait(10)
+    assert stage.error is None
+    stamps = [stamp_in(data) for data in stage.published]
+    assert np.diff(stamps).tolist() == [S // 200] * 4
+    assert stamps[0] == 500 * S + (1 - 7) * S // 20, "what lay between stamp and reception stays, scaled"
+
+
+def test_recorded_stamps_stay_and_the_clock_runs_with_them(bag: Path) -> None:
+    stage = Stage(bag, PlayerConfig(speed=4.0, stamps="recorded"), clock=True)
+    assert stage.ended.wait(10)
+    assert stage.published == [picture(index) for index in range(5)]
+    assert stage.ticks == sorted(stage.ticks)
+    assert stage.ticks[0] >= 7 * S
+    assert stage.ticks[-1] == 7 * S + 4 * S // 10
+    assert len(stage.ticks) > 8, "the clock also runs between messages"
+
+
+def test_a_loop_goes_on_until_it_is_stopped(bag: Path) -> None:
+    stage = Stage(bag, PlayerConfig(speed=100.0, loop=True))
+    stage.wanted = 12
+    assert stage.enough.wait(10)
+    stage.player.stop()
+    assert not stage.ended.is_set()
+    assert stage.published[5][12:] == stage.published[0][12:]
+
+
+def test_a_bag_that_is_gone_is_told(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "gone", PlayerConfig())
+    assert stage.ended.wait(10)
+    assert "expected a bag" in str(stage.error)

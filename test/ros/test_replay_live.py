@@ -1,0 +1,159 @@
+"""`replay_node` as a process: what it plays, what it says, and that replay equals evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_graph import Graph
+from sensor_msgs.msg import CameraInfo, Image
+from tiny_model import make_model
+
+from robust_perception.bag import main as bag_command
+from robust_perception.bags import types
+from robust_perception.bags.dataset import image
+from robust_perception.bags.writer import BagWriter
+from robust_perception.ros.messages import stamp_to_ns
+
+pytestmark = pytest.mark.ros
+
+S = 1_000_000_000
+FRAMES = 12
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """Pictures at 20 Hz with their index in the corner, an output of an old node, a type nobody has."""
+    with BagWriter(tmp_path / "bag") as writer:
+        for index in range(FRAMES):
+            stamp = 90 * S + index * S // 20
+            pixels = np.full((8, 8, 3), index, np.uint8)
+            writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "camera"), stamp)
+            writer.write(
+                "/fusion/segmentation", types.IMAGE, image(pixels[..., 0], "mono8", stamp, "c"), stamp
+            )
+    return tmp_path / "bag"
+
+
+def listen(live: Graph, *topics: str) -> None:
+    live.listen(dict.fromkeys(topics, Image))
+
+
+def indices(live: Graph, topic: str) -> list[int]:
+    return [int(arrival.message.data[0]) for arrival in live.received(topic)]
+
+
+def test_every_frame_once_in_order_as_if_it_were_now(bag: Path, live: Graph) -> None:
+    listen(live, "/rgb/image", "/fusion/segmentation")
+    before = live.node.get_clock().now().nanoseconds
+    player = live.start("replay_node", f"bag:={bag}")
+    assert player.wait(60) == 0, "it ends with the bag"
+    live.wait_until("all frames", lambda: len(live.received("/rgb/image")) == FRAMES)
+    assert indices(live, "/rgb/image") == list(range(FRAMES))
+    stamps = [stamp_to_ns(a.message.header.stamp) for a in live.received("/rgb/image")]
+    assert stamps[0] > before
+    assert np.diff(stamps).tolist() == [S // 20] * (FRAMES - 1)
+    assert not live.received("/fusion/segmentation"), "the output of another time"
+    assert "end of the bag" in player.text()
+
+
+def test_recorded_stamps_speed_and_faults(bag: Path, live: Graph, tmp_path: Path) -> None:
+    script = tmp_path / "script.yaml"
+    script.write_text("faults: [{at: 0.2, until: 0.4, sensor: rgb, fault: loss}]")
+    listen(live, "/rgb/image")
+    player = live.start("replay_node", f"bag:={bag}", "stamps:=recorded", "speed:=2.0", f"faults:={script}")
+    assert player.wait(60) == 0
+    live.wait_until("the last frame", lambda: indices(live, "/rgb/image")[-1:] == [FRAMES - 1])
+    arrivals = live.received("/rgb/image")
+    assert indices(live, "/rgb/image") == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert stamp_to_ns(arrivals[0].message.header.stamp) == 90 * S
+    took = arrivals[-1].at - arrivals[0].at
+    assert took > 0.8 * 0.55 / 2, "half of the 0.55 s of the recording"
+
+
+def test_names_are_remapped(bag: Path, live: Graph) -> None:
+    listen(live, "/front/image")
+    player = live.start("replay_node", f"bag:={bag}", remap=("/rgb/image:=/front/image",))
+    assert player.wait(60) == 0
+    live.wait_until("all frames", lambda: len(live.received("/front/image")) == FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (["bag:=/nowhere"], "/nowhere: expected a bag"),
+        ([], "parameter bag: expected a folder or a file, got none"),
+        (["bag:={bag}", "clock:=true"], "expected stamps recorded beside it"),
+        (["bag:={bag}", "topics:=['/thermal/image']"], "got /thermal/image"),
+        (["bag:={bag}", "faults:=nonsense"], "parameter faults: expected a file, or one of"),
+    ],
+)
+def test_what_cannot_be_played_is_said(parameters: list[str], words: str, bag: Path, live: Graph) -> None:
+    player = live.start("replay_node", *[p.format(bag=bag) for p in parameters])
+    live.wait_until(f"the words {words!r}", lambda: words in player.text())
+    assert "not configured" in player.text()
+    assert player.running, "whoever mends the cause can configure it again"
+
+
+def test_types_that_are_not_installed_are_named(live: Graph, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", S, "c"), S)
+        odd = types.message_class("tf2_msgs/msg/TFMessage")(transforms=[])
+        writer.write("/tf", "tf2_msgs/msg/TFMessage", types.serialize(odd, "tf2_msgs/msg/TFMessage"), S)
+    live.listen({"/rgb/image": Image, "/rgb/camera_info": CameraInfo})
+    player = live.start("replay_node", f"bag:={tmp_path / 'bag'}")
+    assert player.wait(60) == 0
+    assert "not installed here: /tf (tf2_msgs/msg/TFMessage)" in player.text()
+    live.wait_until("the frame", lambda: len(live.received("/rgb/image")) == 1)
+
+
+def test_replay_equals_evaluation(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shared_data / "mm5_rgbdt"
+    names = tuple(json.loads((data / "classes.json").read_text())["coarse_names"])
+    model = make_model(tmp_path / "tiny", size=(240, 320), class_names=names, scene_names=())
+    words = ["check", "--model", str(model), "--data", str(data), "--limit", "3", "--domain", "63"]
+    code = bag_command([*words, "--rate", "5"])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert told.count("3 frames, 3 identical, 0 without output") == 7
+    assert "replay equals evaluation" in told
+
+
+def test_a_difference_is_found(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robust_perception.evaluation import protocol
+    from robust_perception.vocabulary import Pattern
+
+    data = shared_data / "mm5_rgbdt"
+    names = tuple(json.loads((data / "classes.json").read_text())["coarse_names"])
+    model = make_model(tmp_path / "tiny", size=(240, 320), class_names=names, scene_names=())
+    real = protocol.evaluate
+
+    def off_by_one_pixel(*positional: object, label_maps: object, **named: object) -> object:
+        def sink(pattern: Pattern, name: str, label_map: np.ndarray) -> None:
+            changed = label_map.copy()
+            changed[0, 0] ^= 1
+            label_maps(pattern, name, changed)  # type: ignore[operator]
+
+        return real(*positional, label_maps=sink, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(protocol, "evaluate", off_by_one_pixel)
+    monkeypatch.setattr(protocol, "choose_patterns", lambda *_: (Pattern.parse("rgb"),))
+    words = ["check", "--model", str(model), "--data", str(data), "--limit", "2", "--domain", "64"]
+    assert bag_command([*words, "--rate", "5"]) == 1
+    assert "replay differs in 2 label maps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_whole_split_through_a_trained_model(shared_data: Path, repository: Path) -> None:
+    model = repository / "runs" / "mm5" / "model"
+    if not model.is_dir():
+        pytest.skip("runs/mm5/model is not there; the README says how to train it")
+    words = ["check", "--model", str(model), "--data", str(shared_data / "mm5_rgbdt"), "--domain", "65"]
+    assert bag_command(words) == 0
