@@ -40,9 +40,14 @@ def picture(index: int, encoding: str = "rgb8") -> bytes:
     shape = (6, 8, 3) if encoding == "rgb8" else (6, 8)
     values = np.random.default_rng(index).integers(800, 3000, shape)
     dtype = {"rgb8": np.uint8, "16UC1": np.uint16, "32FC1": np.float32}[encoding]
-    return image(
-        (values % 256 if dtype is np.uint8 else values).astype(dtype), encoding, S + index * S // 10, "c"
-    )
+    pixels = (values % 256 if dtype is np.uint8 else values).astype(dtype)
+    return image(pixels, encoding, S + index * S // 10, "c")
+
+
+def content(data: bytes) -> tuple[str, int, int, bytes]:
+    """All of a picture but its header; bytes that only align, nobody defines."""
+    message = types.deserialize(data, types.IMAGE)
+    return message.encoding, message.height, message.width, message.data.tobytes()
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 999_999_999), st.sampled_from("<>"), st.binary(max_size=9))
