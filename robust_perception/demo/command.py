@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         video = None if arguments.no_video else "demo.mp4"
         stills = pictures(out, evidence, video, arguments.rate, console)
         report.write(out / "report.html", done, stills, video)
+        report.write_numbers(out / "report.json", done)
     except (DemoError, BagError, RosError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -114,7 +115,7 @@ def prepared(out: Path) -> Path:
         DemoError: it holds other things than those of an earlier run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    own = {"report.html", "demo.mp4", "recording", "fusion.log", "simulation.log"}
+    own = {"report.html", "report.json", "demo.mp4", "recording", "fusion.log", "simulation.log"}
     strange = sorted({entry.name for entry in out.iterdir()} - own)
     if strange:
         got = ", ".join(strange)

@@ -1,10 +1,11 @@
-"""The report of a run: one self-contained HTML page."""
+"""The report of a run: one self-contained HTML page, and its numbers as JSON."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from robust_perception.demo import timeline
-from robust_perception.demo.promises import Limits, Promise
+from robust_perception.demo.promises import Limits, Promise, losses
 from robust_perception.demo.record import Evidence, Output
 from robust_perception.simulation.faults import FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, Pattern
@@ -76,6 +77,28 @@ def write(path: Path, run: Run, stills: Mapping[tuple[int, int], bytes], video: 
         facts=list(run.facts.items()),
     )
     path.write_text(text, encoding="utf-8")
+
+
+def write_numbers(path: Path, run: Run) -> None:
+    """Write promises, figures by pattern and every loss as JSON; times in ms, of the script in s."""
+    origin = run.evidence.origin_ns or 0
+    content = {
+        "facts": dict(run.facts),
+        "promises": [asdict(promise) for promise in run.promises],
+        "patterns": [row._asdict() for row in rows(run.evidence)],
+        "losses": [
+            {
+                "sensor": str(loss.modality),
+                "last_s": (loss.last_ns - origin) / 1e9,
+                "first_s": (loss.first_ns - origin) / 1e9,
+                "degraded_ms": loss.degraded_ms,
+                "frames_back": loss.frames_back,
+                "back_ms": loss.back_ms,
+            }
+            for loss in losses(run.evidence, run.limits)
+        ],
+    }
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def rows(evidence: Evidence) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_the_page_holds_everything_and_asks_for_nothing(
     assert not re.findall(r'(?:src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
     parser = HTMLParser()
     parser.feed(page)
+
+
+def test_the_numbers_are_those_of_the_run(seen: Evidence, script: FaultScript, tmp_path: Path) -> None:
+    promises = judge(seen, LIMITS, script)
+    run = report.Run(seen, script, LIMITS, promises, {"model": "default"})
+    report.write_numbers(tmp_path / "report.json", run)
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert [p["name"] for p in numbers["promises"]] == [p.name for p in promises]
+    rgb = next(loss for loss in numbers["losses"] if loss["sensor"] == "rgb")
+    assert (rgb["last_s"], rgb["first_s"], rgb["frames_back"]) == (1.9, 3.2, 2)
+    assert rgb["degraded_ms"] == pytest.approx(340.0)
 
 
 def test_rows_count_every_output(seen: Evidence) -> None:

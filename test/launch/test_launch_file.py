@@ -10,10 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import stand_in
 from tiny_model import make_model
 
+from robust_perception.bags import types
+from robust_perception.bags.dataset import image
+from robust_perception.bags.writer import BagWriter
 from robust_perception.environment import PROFILE_VARIABLES, profile_variable
 
 
@@ -81,8 +85,36 @@ def test_contradiction_is_refused_with_words(launch_file: Path, said: dict[str, 
         stand_in.nodes(launch_file, said)
 
 
+def test_a_bag_is_played_into_the_namespace_under_the_clock_of_the_recording(launch_file: Path) -> None:
+    said = {"source": "bag", "bag": "/data/run.mcap", "namespace": "robot", "use_sim_time": "true"}
+    fusion, replay = stand_in.nodes(launch_file, said)
+    assert fusion.parameters[1]["use_sim_time"] is True
+    assert replay.parameters == [{"bag": "/data/run.mcap", "stamps": "recorded", "clock": True}]
+    assert dict(replay.remappings)["/rgb/image"] == "rgb/image"
+    assert dict(replay.remappings)["/audio_info"] == "audio_info"
+
+
+def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path) -> None:
+    said = {"source": "bag", "bag": "run", "rgb_topic": "/camera/color/image_raw"}
+    fusion, replay = stand_in.nodes(launch_file, said)
+    assert dict(fusion.remappings)["rgb/image"] == "/camera/color/image_raw"
+    assert replay.parameters == [{"bag": "run", "rgb.topic": "/camera/color/image_raw"}]
+    assert not replay.remappings
+
+
+def write_bag(folder: Path) -> Path:
+    """Thirty seconds of pictures."""
+    with BagWriter(folder / "bag") as bag:
+        for index in range(300):
+            stamp = 1_000_000_000 + index * 100_000_000
+            pixels = np.full((64, 96, 3), index % 200, np.uint8)
+            bag.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "camera"), stamp)
+    return folder / "bag"
+
+
 @pytest.mark.ros
-def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["simulation", "bag"])
+def test_launched_graph_publishes(source: str, launch_file: Path, tmp_path: Path) -> None:
     """The nodes launch would start, as processes over DDS: outputs arrive and SIGINT ends them cleanly."""
     if importlib.util.find_spec("rclpy") is None:
         pytest.skip("rclpy is not installed")
@@ -92,7 +124,9 @@ def test_launched_graph_publishes(launch_file: Path, tmp_path: Path) -> None:
     os.environ["ROS_DOMAIN_ID"] = "61"
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     model = make_model(tmp_path / "model")
-    said = {"source": "simulation", "namespace": "robot", "model": str(model)}
+    said = {"source": source, "namespace": "robot", "model": str(model)}
+    if source == "bag":
+        said["bag"] = str(write_bag(tmp_path))
     described = stand_in.nodes(launch_file, said)
     logs = [tmp_path / f"{node.name}.log" for node in described]
     processes = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -93,3 +94,33 @@ def test_the_bag_command_makes_a_bag_that_info_reads(shared_data: Path, tmp_path
     )
     for topic in ("rgb/image", "depth/image", "thermal/image"):
         assert topic in done.stdout
+
+
+def table_below(words: str) -> list[list[str]]:
+    """The cells of the first table after a line of the README that contains `words`."""
+    text = README.read_text(encoding="utf-8").partition(words)[2]
+    block = re.search(r"(?:^\|.*\n)+", text, re.M)
+    assert block is not None
+    rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in block[0].splitlines()]
+    return rows[2:]
+
+
+@pytest.mark.parametrize("name", ["mm5_test", "default_test"])
+def test_its_tables_are_what_evaluate_printed(name: str, repository: Path) -> None:
+    report = json.loads((repository / "docs" / "results" / f"{name}.json").read_text())
+    rows = {row[0]: row[1:] for row in table_below(f"docs/results/{name}.json")}
+    assert set(rows) == {*report["patterns"], "mean"}
+    for pattern, found in report["patterns"].items():
+        scene = found["scene"]
+        last = found["map50_95"] if scene is None else scene["mean_average_precision"]
+        assert rows[pattern] == [f"{found['foreground_miou']:.1f}", f"{found['map50']:.1f}", f"{last:.1f}"]
+
+
+def test_its_demo_figures_are_those_of_the_report(repository: Path) -> None:
+    report = json.loads((repository / "docs" / "results" / "demo.json").read_text())
+    promised = {p["name"]: [p["limit"], p["seen"]] for p in report["promises"]}
+    rows = table_below("docs/results/demo.json")
+    assert len(rows) >= 10
+    for name, *rest in rows:
+        assert promised[name] == rest
+    assert all(p["held"] for p in report["promises"])
