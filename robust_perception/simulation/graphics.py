@@ -7,6 +7,7 @@ here. EGL on Mesa's software renderer needs neither a display nor a GPU.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from robust_perception.simulation.errors import GraphicsError
 
@@ -35,9 +36,18 @@ def open_context(width: int, height: int) -> mujoco.GLContext:
         GraphicsError: the machine has no usable EGL.
     """
     try:
-        context = mujoco.GLContext(width, height)
+        context = _platform()(width, height)
         context.make_current()
     except Exception as error:  # PyOpenGL and MuJoCo raise half a dozen unrelated types here
         msg = f"cannot draw off-screen with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); {MEND}"
         raise GraphicsError(msg) from error
     return context
+
+
+def _platform() -> Any:
+    """MuJoCo's context of the platform asked for, also where `mujoco` was imported before this file was."""
+    if os.environ["MUJOCO_GL"] != "egl":
+        return mujoco.GLContext
+    from mujoco.egl import GLContext
+
+    return GLContext

@@ -41,6 +41,17 @@ def broken(promises: Sequence[Promise]) -> list[str]:
     return [promise.name for promise in promises if not promise.held]
 
 
+def believe_all(evidence: Evidence, start_s: float, end_s: float) -> None:
+    """Between two times, outputs as if every sensor had gone on."""
+    start, end = ORIGIN + start_s * S, ORIGIN + end_s * S
+    evidence.outputs = [
+        replace(o, pattern=ALL_PATTERNS[0], measured_ns=dict.fromkeys(MODALITIES, o.stamp_ns))
+        if start < o.published_ns < end
+        else o
+        for o in evidence.outputs
+    ]
+
+
 def test_a_good_graph_keeps_them_all(good: Evidence, script: FaultScript) -> None:
     promises = judge(good, LIMITS, script)
     assert broken(promises) == []
@@ -63,13 +74,7 @@ def test_an_output_too_late_after_a_loss(good: Evidence, script: FaultScript) ->
 
 
 def test_a_loss_that_is_never_noticed(good: Evidence, script: FaultScript) -> None:
-    start, end = ORIGIN + 7.9 * S, ORIGIN + 9.3 * S
-    good.outputs = [
-        replace(o, pattern=ALL_PATTERNS[0], measured_ns=dict.fromkeys(MODALITIES, o.stamp_ns))
-        if start < o.published_ns < end
-        else o
-        for o in good.outputs
-    ]
+    believe_all(good, 7.9, 9.3)
     names = broken(judge(good, LIMITS, script))
     assert "thermal lost: first output without it" in names
     assert "the pattern is that of the sensors that speak, away from changes" in names
@@ -97,13 +102,7 @@ def test_diagnostics_that_keep_quiet(good: Evidence, script: FaultScript) -> Non
 
 
 def test_a_frozen_picture_that_is_believed(good: Evidence, script: FaultScript) -> None:
-    start, end = ORIGIN + 15 * S, ORIGIN + 18 * S
-    good.outputs = [
-        replace(o, pattern=ALL_PATTERNS[0], measured_ns=dict.fromkeys(MODALITIES, o.stamp_ns))
-        if start < o.published_ns < end
-        else o
-        for o in good.outputs
-    ]
+    believe_all(good, 15, 18)
     assert broken(judge(good, LIMITS, script)) == ["depth frozen: left out"]
 
 

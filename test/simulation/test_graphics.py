@@ -37,3 +37,16 @@ def test_the_mend_is_named(prelude: str, platform: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "apt install libegl1" in done.stdout
     assert f"MUJOCO_GL={platform}" in done.stdout
+
+
+def test_it_draws_where_somebody_imported_mujoco_first() -> None:
+    code = (
+        "import mujoco\n"
+        "from robust_perception.simulation.rig import Rig\n"
+        "with Rig(1, (128, 160)) as rig:\n"
+        "    rig.step(0.1)\n"
+        "    print(len(rig.capture(0.1, 0).frames))\n"
+    )
+    environ = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY")}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert done.stdout.strip() == "4", done.stderr

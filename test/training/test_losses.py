@@ -164,7 +164,7 @@ def test_a_batch_without_objects_still_teaches_that_there_are_none() -> None:
     found, targets = detections()
     leaves = Detections(*(x.clone().requires_grad_() for x in found))
     parts = losses.detection(leaves, targets._replace(classes=torch.zeros_like(targets.classes)))
-    assert float(parts["detection_box"]) == float(parts["detection_centre"]) == 0.0
+    assert parts["detection_box"].item() == parts["detection_centre"].item() == 0.0
     torch.stack(list(parts.values())).sum().backward()
     assert leaves.class_logits.grad is not None
     assert bool((leaves.class_logits.grad > 0).all()), "every class becomes less likely everywhere"
