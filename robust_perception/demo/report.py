@@ -69,7 +69,7 @@ def write(path: Path, run: Run, stills: Mapping[tuple[int, int], bytes], video: 
     text = pages.get_template("report.html").render(
         held=sum(promise.held for promise in run.promises),
         promises=run.promises,
-        about=" · ".join(run.facts.values()),
+        about=" · ".join(f"{name} {value}" for name, value in run.facts.items()),
         timeline=timeline.draw(run.evidence, run.script, longest),
         rows=rows(run.evidence),
         stills=_stills(run.evidence, stills),
