@@ -10,12 +10,14 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from robust_perception import arguments
 from robust_perception.bags.dataset import write_dataset
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
@@ -27,7 +29,8 @@ from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
-        prog="robust-perception bag", description="Look into bags and make them; no ROS is needed."
+        prog="robust-perception bag",
+        description="Look into bags, make them, check replay. Only check needs ROS.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="topics, types, numbers of messages and rates of a bag")
@@ -38,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--split", default="test", help="split to write (default: %(default)s)")
     make.add_argument("--out", required=True, type=Path, help="folder of the new bag")
-    make.add_argument("--rate", type=float, default=2.0, help="frames a second (default: %(default)s)")
-    make.add_argument("--limit", type=int, help="only the first frames")
+    make.add_argument("--rate", type=arguments.rate, default=2.0, help="frames a second (%(default)s)")
+    make.add_argument("--limit", type=arguments.positive, help="only the first frames")
     make.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
     make.add_argument(
         "--modalities",
@@ -57,31 +60,37 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", required=True, type=Path, help="folder with <split>/{rgb,depth,thermal,audio}"
     )
     check.add_argument("--split", default="test", help="split to replay (default: %(default)s)")
-    check.add_argument("--limit", type=int, help="only the first frames")
-    check.add_argument("--rate", type=float, default=3.0, help="frames a second (default: %(default)s)")
+    check.add_argument("--limit", type=arguments.positive, help="only the first frames")
+    check.add_argument(
+        "--patterns",
+        type=arguments.patterns,
+        default=(),
+        help="comma-separated, e.g. rgb+thermal,depth (default: all)",
+    )
+    check.add_argument("--rate", type=arguments.rate, default=3.0, help="frames a second (%(default)s)")
     check.add_argument("--domain", type=int, default=os.getpid() % 60 + 41, help="ROS domain of the graph")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when it did as asked, 1 when bag or data do not allow it, 2 on wrong usage."""
-    arguments = build_parser().parse_args(argv)
+    given = build_parser().parse_args(argv)
     try:
-        if arguments.command == "info":
-            print(describe(arguments.bag))
+        if given.command == "info":
+            print(describe(given.bag))
             return 0
-        if arguments.command == "check":
-            return check(arguments)
-        dataset = FolderDataset(arguments.data, arguments.split)
+        if given.command == "check":
+            return check(given)
+        dataset = FolderDataset(given.data, given.split)
         written = write_dataset(
             dataset,
-            arguments.out,
-            rate=arguments.rate,
-            modalities=arguments.modalities,
-            limit=arguments.limit,
-            storage=arguments.storage,
+            given.out,
+            rate=given.rate,
+            modalities=given.modalities,
+            limit=given.limit,
+            storage=given.storage,
         )
-        print(f"{arguments.out}: {written} messages of {len(dataset.names[: arguments.limit])} frames")
+        print(f"{given.out}: {written} messages of {len(dataset.names[: given.limit])} frames")
     except (BagError, DatasetError, CheckError) as error:
         print(f"robust-perception bag: {error}", file=sys.stderr)
         return 1
@@ -92,50 +101,76 @@ class CheckError(Exception):
     """The comparison cannot be made; the message says why."""
 
 
-def check(arguments: argparse.Namespace) -> int:
-    """Compare replay with evaluation; 0 when every label map is there and identical, else 1."""
+LabelMap = npt.NDArray[np.uint8]
+
+
+class Comparison(NamedTuple):
+    """Label maps of replay beside those of evaluation."""
+
+    frames: int
+    identical: int
+    missing: int
+    """Frames without an output of the live graph."""
+    pixels: int
+    """That differ, in frames that are there; all of a frame when even the sizes do."""
+
+    @classmethod
+    def of(cls, live: Mapping[int, LabelMap], offline: Mapping[int, LabelMap]) -> Comparison:
+        """Compare by stamp; what is only in `live` is not looked at."""
+        both = [(live[stamp], offline[stamp]) for stamp in offline if stamp in live]
+        differing = [int(np.count_nonzero(a != b)) if a.shape == b.shape else b.size for a, b in both]
+        return cls(len(offline), differing.count(0), len(offline) - len(both), sum(differing))
+
+    def __str__(self) -> str:
+        said = f"{self.frames} frames, {self.identical} identical, {self.missing} without output"
+        return f"{said}, {self.pixels} pixels differ"
+
+
+def check(given: argparse.Namespace) -> int:
+    """Compare replay with evaluation; 0 when every label map is there and identical, else 1.
+
+    Raises:
+        CheckError: model or data do not allow it, a pattern has no frame to compare, or a node failed.
+    """
     from robust_perception.engine.engine import Engine
     from robust_perception.engine.errors import EngineError
     from robust_perception.evaluation import protocol
     from robust_perception.evaluation.errors import EvaluationError
-    from robust_perception.ros.errors import RosError
-    from robust_perception.ros.replay_check import LiveGraph
+
+    try:
+        from robust_perception.ros.errors import RosError
+        from robust_perception.ros.replay_check import LiveGraph
+    except ModuleNotFoundError as error:
+        msg = f"check runs the live graph and needs {error.name!r}; source ROS, or install the extra 'ros'"
+        raise CheckError(msg) from None
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     try:
-        engine = Engine.load(arguments.model)
-        dataset = protocol.open_dataset(arguments.data, arguments.split, engine.manifest.class_names)
-        patterns = protocol.choose_patterns(engine, dataset)
-        offline: dict[tuple[Pattern, str], npt.NDArray[np.uint8]] = {}
+        engine = Engine.load(given.model)
+        dataset = protocol.open_dataset(given.data, given.split, engine.manifest.class_names)
+        patterns = protocol.choose_patterns(engine, dataset, given.patterns)
+        names = dataset.names[: given.limit]
+        stamps = [FIRST_STAMP_NS + round(i * 1e9 / given.rate) for i in range(len(names))]
+        stamp_of = dict(zip(names, stamps, strict=True))
+        offline: dict[Pattern, dict[int, LabelMap]] = {pattern: {} for pattern in patterns}
 
-        def keep(pattern: Pattern, name: str, label_map: npt.NDArray[np.uint8]) -> None:
-            offline[pattern, name] = label_map
+        def keep(pattern: Pattern, name: str, label_map: LabelMap) -> None:
+            offline[pattern][stamp_of[name]] = label_map
 
-        protocol.evaluate(engine, dataset, patterns, limit=arguments.limit, label_maps=keep)
-        names = dataset.names[: arguments.limit]
+        protocol.evaluate(engine, dataset, patterns, limit=given.limit, label_maps=keep)
+        for pattern, maps in offline.items():
+            if not maps:
+                msg = f"{pattern}: expected a frame with all of its sensors among {len(names)}, got none"
+                raise CheckError(msg)
         differing = 0
         with tempfile.TemporaryDirectory() as folder:
             bag = Path(folder) / "bag"
-            write_dataset(dataset, bag, rate=arguments.rate, limit=arguments.limit)
-            stamps = [FIRST_STAMP_NS + round(i * 1e9 / arguments.rate) for i in range(len(names))]
-            with LiveGraph(arguments.model, dataset.modalities, arguments.domain, Path(folder)) as graph:
+            write_dataset(dataset, bag, rate=given.rate, limit=given.limit)
+            with LiveGraph(given.model, dataset.modalities, given.domain, Path(folder)) as graph:
                 for pattern in patterns:
-                    live = graph.replay(bag, pattern, stamps)
-                    wanted = [
-                        (stamp, name)
-                        for stamp, name in zip(stamps, names, strict=True)
-                        if (pattern, name) in offline
-                    ]
-                    same = sum(
-                        stamp in live and np.array_equal(live[stamp], offline[pattern, name])
-                        for stamp, name in wanted
-                    )
-                    missing = sum(stamp not in live for stamp, _ in wanted)
-                    differing += len(wanted) - same
-                    print(
-                        f"{pattern!s:<24} {len(wanted)} frames, {same} identical, {missing} without output",
-                        flush=True,
-                    )
+                    compared = Comparison.of(graph.replay(bag, pattern, stamps), offline[pattern])
+                    differing += compared.frames - compared.identical
+                    print(f"{pattern!s:<24} {compared}", flush=True)
     except (EngineError, EvaluationError, RosError) as error:
         raise CheckError(str(error)) from None
     print("replay equals evaluation" if not differing else f"replay differs in {differing} label maps")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception import __version__
+from robust_perception import __version__, arguments
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.choice import CHOICES
 from robust_perception.engine.engine import Engine
@@ -63,53 +63,53 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument(
         "--patterns",
-        type=_patterns,
+        type=arguments.patterns,
         default=(),
         help="comma-separated, e.g. rgb+thermal,depth (default: all)",
     )
     parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
-    parser.add_argument("--threads", type=_positive, help="threads of one operator (default: all cores)")
-    parser.add_argument("--limit", type=_positive, help="only the first frames")
+    parser.add_argument(
+        "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
+    )
+    parser.add_argument("--limit", type=arguments.positive, help="only the first frames")
     parser.add_argument("--label-maps", type=Path, help="write <DIR>/<pattern>/<NAME>.png for every frame")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when the report was made, 1 when model or data do not allow it, 2 on wrong usage."""
-    arguments = build_parser().parse_args(argv)
+    given = build_parser().parse_args(argv)
     try:
-        if arguments.json is not None:  # found out now, not after the last frame
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        engine = Engine.load(arguments.model, arguments.backend, arguments.threads)
-        dataset = open_dataset(
-            arguments.data, arguments.split, engine.manifest.class_names, arguments.classes
-        )
-        patterns = choose_patterns(engine, dataset, arguments.patterns)
+        if given.json is not None:  # found out now, not after the last frame
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+        engine = Engine.load(given.model, given.backend, given.threads)
+        dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
+        patterns = choose_patterns(engine, dataset, given.patterns)
         report = evaluate(
             engine,
             dataset,
             patterns,
-            limit=arguments.limit,
+            limit=given.limit,
             head={
                 "model": engine.manifest.name,
                 "model_version": engine.manifest.version,
                 "model_sha256": engine.info.sha,
                 "backend": engine.info.backend,
                 "precision": engine.info.precision,
-                "data": arguments.data.resolve().name,
-                "split": arguments.split,
+                "data": given.data.resolve().name,
+                "split": given.split,
                 "versions": versions(),
             },
             progress=ProgressLine(sys.stderr),
-            label_maps=None if arguments.label_maps is None else png_sink(arguments.label_maps),
+            label_maps=None if given.label_maps is None else png_sink(given.label_maps),
         )
     except (DatasetError, EngineError, EvaluationError, ModuleNotFoundError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     print(report.table())
-    if arguments.json is not None:
-        arguments.json.write_text(report.to_text(), encoding="utf-8")
+    if given.json is not None:
+        given.json.write_text(report.to_text(), encoding="utf-8")
     return 0
 
 
@@ -135,21 +135,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _patterns(text: str) -> list[Pattern]:
-    try:
-        return [Pattern.parse(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        msg = f"expected a positive number, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ killed has no metadata; when it holds one storage file, that file is read.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,11 @@ from types import TracebackType
 from typing import NamedTuple
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 
 from robust_perception.bags.errors import BagError
 
 _EXTENSIONS = (".mcap", ".db3")
-_DAMAGE = (ReaderError, OSError, struct.error, ValueError, KeyError, TypeError, AssertionError, EOFError)
-"""What the storage libraries raise on damaged files."""
 
 
 class RawMessage(NamedTuple):
@@ -65,12 +62,17 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        storage = _storage(self.path)
+        # Parsers of damaged bytes raise whatever they run into, those of SQLite and zstd their own types.
         try:
-            self._reader = Reader(_storage(self.path))
+            self._reader = Reader(storage)
             self._reader.open()
-        except BagError:
-            raise
-        except _DAMAGE as error:
+        except Exception as error:
+            raise _damaged(self.path, error) from None
+        try:
+            self._topics = self._find_topics()
+        except Exception as error:
+            self._reader.close()
             raise _damaged(self.path, error) from None
         if self._reader.message_count == 0:
             self._reader.close()
@@ -80,6 +82,9 @@ class BagReader:
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The topics, by name."""
+        return self._topics
+
+    def _find_topics(self) -> tuple[Topic, ...]:
         found: dict[str, Topic] = {}
         for connection in self._reader.connections:
             ext = connection.ext
@@ -134,7 +139,7 @@ class BagReader:
             for connection, stamp, data in self._reader.messages(connections):
                 yield RawMessage(connection.topic, connection.msgtype, bytes(data), stamp)
                 done += 1
-        except _DAMAGE as error:
+        except Exception as error:
             raise _damaged(self.path, error, f" after {done} messages") from None
 
     def close(self) -> None:
@@ -175,5 +180,5 @@ def _storage(path: Path) -> Path:
 
 
 def _damaged(path: Path, error: BaseException, where: str = "") -> BagError:
-    got = f"a damaged or truncated one{where}: {error}"
+    got = f"a damaged or truncated one{where}: {str(error) or repr(error)}"
     return BagError(f"{path}: expected a whole bag, got {got}; copy or record it again")

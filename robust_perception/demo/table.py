@@ -63,8 +63,9 @@ class LiveTable:
 
     def _drawn(self, evidence: Evidence, recent: Sequence[Output], time_s: float, now_ns: int) -> Group:
         table = Table(expand=False)
-        for name, justify in (("sensor", "left"), ("what happens to it", "left"), ("the node says", "left")):
-            table.add_column(name, justify=justify, min_width=12 if name == "sensor" else 22)  # type: ignore[arg-type]
+        table.add_column("sensor", min_width=12)
+        table.add_column("what happens to it", min_width=22)
+        table.add_column("the node says", min_width=22)
         table.add_column("Hz", justify="right", min_width=5)
         table.add_column("age ms", justify="right", min_width=7)
         newest = recent[-1] if recent else None

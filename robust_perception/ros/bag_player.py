@@ -84,14 +84,23 @@ def restamped(data: bytes, move: Callable[[int], int]) -> bytes:
     Args:
         data: CDR: two bytes of encapsulation, the last bit of which says little-endian, two of options, then
             seconds (int32) and nanoseconds (uint32).
-        move: old stamp in ns to new stamp in ns; a stamp of zero, which is none, is left alone.
+        move: old stamp in ns to new stamp in ns.
+
+    Returns:
+        The message; unchanged when its stamp is zero, which is none, when it would move beyond what a stamp
+        can hold, and when the bytes are too few for a header.
     """
-    stamp = struct.Struct("<iI" if data[1] & 1 else ">iI")
-    seconds, nanoseconds = stamp.unpack_from(data, 4)
-    before = seconds * SECOND + nanoseconds
-    if before == 0:
+    if len(data) < 12:
         return data
-    return data[:4] + stamp.pack(*divmod(move(before), SECOND)) + data[12:]
+    stamp = struct.Struct("<iI" if data[1] & 1 else ">iI")
+    try:
+        seconds, nanoseconds = stamp.unpack_from(data, 4)
+        before = seconds * SECOND + nanoseconds
+        if before == 0:
+            return data
+        return data[:4] + stamp.pack(*divmod(move(before), SECOND)) + data[12:]
+    except struct.error:
+        return data
 
 
 class BagPlayer:

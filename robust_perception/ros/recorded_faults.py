@@ -1,12 +1,14 @@
 """A fault script applied to recorded messages.
 
 A fault that only decides whether and when a message arrives leaves its bytes alone. One that changes content
-takes the message apart and puts it together again in the same encoding.
+takes the message apart and puts it together again in the same encoding; pictures with an alpha channel and
+grey ones of an RGB camera become rgb8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,5 +96,9 @@ def _image(frame: SensorFrame, encoding: str) -> Image:
         message.header = image_message(frame, "32FC1").header
         return message
     if frame.modality is Modality.RGB:
+        if encoding == "bgr8":
+            return image_message(replace(frame, data=frame.data[..., ::-1]), encoding)
         return image_message(frame, "rgb8")
-    return image_message(frame, "32FC1" if encoding == "32FC1" else "16UC1")
+    message = image_message(frame, "32FC1" if encoding == "32FC1" else "16UC1")
+    message.encoding = encoding  # mono16 is 16UC1 by another name
+    return message

@@ -1,9 +1,9 @@
 """`replay_node`: a bag of this project, or of `ros2 bag`, as live sensors, with scripted faults if asked for.
 
 Topics are published under the names they were recorded with; ROS remappings change them
-(`-r /camera/color/image_raw:=/rgb/image`). Everything in the bag is played but what only the node of that
-time could have said: outputs of fusion, diagnostics, clock, logs. Messages of a type this machine does not
-have are left out, and it is said which. What was latched is latched.
+(`-r /camera/color/image_raw:=/rgb/image`). Everything in the bag is played but what only the nodes of that
+time could have said: outputs of fusion in any namespace, diagnostics, clock, logs, transitions. Messages of a
+type this machine does not have are left out, and it is said which. What was latched is latched.
 
 With the parameter `clock`, the time of the recording is published on /clock (rosgraph_msgs/Clock).
 """
@@ -55,7 +55,12 @@ REPLAY: tuple[Parameter, ...] = (
     Parameter(
         "clock", False, "Publish the time of the recording on /clock; needs stamps recorded.", "configured"
     ),
-    Parameter("topics", [""], "Play only these; an empty name asks for all.", "configured"),
+    Parameter(
+        "topics",
+        [""],
+        "Play only these; an empty name asks for all but outputs of fusion, diagnostics, clock and logs.",
+        "configured",
+    ),
     Parameter(
         "faults", "", "Fault script: a file, or a name out of config/faults; empty = none.", "configured"
     ),
@@ -71,9 +76,17 @@ REPLAY: tuple[Parameter, ...] = (
 
 LEFT_OUT = ("/clock", "/diagnostics", "/parameter_events", "/rosout")
 LEFT_OUT_BELOW = "/fusion/"
+LEFT_OUT_ENDING = "/transition_event"
 
 ACKNOWLEDGED_S = 2.0
 """Deadline for listeners to confirm the last messages before the process ends."""
+
+
+class End(threading.Event):
+    """Set when the process is to end."""
+
+    failed = False
+    """Whether something went wrong before the end of the bag."""
 
 
 class ReplayNode(LifecycleNode):
@@ -83,7 +96,7 @@ class ReplayNode(LifecycleNode):
         ended: set at the end of the bag when the process is to end with it.
     """
 
-    def __init__(self, ended: threading.Event, **kwargs: Any) -> None:
+    def __init__(self, ended: End, **kwargs: Any) -> None:
         super().__init__("replay", **kwargs)
         self._ended = ended
         self._player: BagPlayer | None = None
@@ -176,8 +189,7 @@ class ReplayNode(LifecycleNode):
             raise RosError(msg)
         chosen, unknown = {}, []
         for topic in topics:
-            own = topic.name in LEFT_OUT or topic.name.startswith(LEFT_OUT_BELOW)
-            if topic.name not in wanted if wanted else own:
+            if topic.name not in wanted if wanted else _of_that_time(topic.name):
                 continue
             try:
                 chosen[topic] = _message_class(topic.msgtype)
@@ -197,6 +209,7 @@ class ReplayNode(LifecycleNode):
 
     def _at_end(self, error: BaseException | None) -> None:
         if error is not None:
+            self._ended.failed = True
             self.get_logger().fatal(f"stopped: {error}")
         else:
             deadline = Duration(seconds=ACKNOWLEDGED_S)
@@ -224,17 +237,23 @@ def _message_class(msgtype: str) -> Any:
     return getattr(importlib.import_module(f"{package}.msg"), name)
 
 
+def _of_that_time(topic: str) -> bool:
+    """Whether only a node of the time of the recording could have said what is on this topic."""
+    return topic in LEFT_OUT or LEFT_OUT_BELOW in topic or topic.endswith(LEFT_OUT_ENDING)
+
+
 def _begins_with_header(kind: Any) -> bool:
     fields = list(kind.get_fields_and_field_types().values())
     return bool(fields) and fields[0] == "std_msgs/Header"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node; see `process.run` for the exit codes."""
-    ended = threading.Event()
-    return process.run(
+    """Run the node; exit codes are those of `process.run`, and 1 for a bag not played to its end."""
+    ended = End()
+    code = process.run(
         partial(ReplayNode, ended), lambda node: bool(node.table["autostart"]), argv, stop=ended
     )
+    return code or int(ended.failed)
 
 
 if __name__ == "__main__":

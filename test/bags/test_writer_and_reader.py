@@ -32,6 +32,11 @@ def write(path: Path, storage: str = "mcap", count: int = 5, compress: bool = Fa
     return written
 
 
+def storage_file(path: Path) -> Path:
+    """The file of a bag that holds its messages."""
+    return next(p for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_bytes_come_back_as_they_were(storage: str, tmp_path: Path) -> None:
     written = write(tmp_path / "bag", storage)
@@ -114,9 +119,67 @@ def test_an_empty_bag_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_damaged_bag_is_named(storage: str, tmp_path: Path) -> None:
     write(tmp_path / "bag", storage, count=200)
-    file = next(p for p in (tmp_path / "bag").iterdir() if p.suffix in (".mcap", ".db3"))
+    file = storage_file(tmp_path / "bag")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 3] + b"\xff" * (len(whole) // 3))
+    with pytest.raises(BagError, match="damaged or truncated"):  # noqa: SIM117
+        with BagReader(tmp_path / "bag") as bag:
+            list(bag.messages())
+
+
+@pytest.mark.parametrize(("storage", "compress"), [("mcap", False), ("mcap", True), ("sqlite3", False)])
+@settings(max_examples=40, deadline=None)
+@given(where=st.floats(0, 1), junk=st.binary(min_size=1, max_size=400), cut=st.booleans())
+def test_damage_of_any_kind_is_a_bag_error_or_goes_unnoticed(
+    storage: str,
+    compress: bool,
+    where: float,
+    junk: bytes,
+    cut: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """A pixel or a time may have changed: nothing in a bag says so. What does not parse is named."""
+    path = tmp_path_factory.mktemp("damage") / "bag"
+    write(path, storage, 20, compress)
+    file = storage_file(path)
+    whole = file.read_bytes()
+    at = int(where * len(whole))
+    file.write_bytes(whole[:at] + junk + (b"" if cut else whole[at + len(junk) :]))
+    try:
+        with BagReader(path) as bag:
+            list(bag.messages())
+    except BagError as error:
+        assert str(path) in str(error)
+
+
+def test_a_message_longer_than_its_file_is_named(tmp_path: Path) -> None:
+    first = write(tmp_path / "bag")[0]
+    file = storage_file(tmp_path / "bag")
+    whole = file.read_bytes()
+    at = whole.index(first.data) - 22  # channel, sequence number and two times stand before the data
+    file.write_bytes(whole[: at - 8] + b"\xff" * 8 + whole[at:])
+    with BagReader(tmp_path / "bag") as bag, pytest.raises(BagError, match="truncated one after 0 messages"):
+        list(bag.messages())
+
+
+def test_metadata_that_make_no_sense_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "bag")
+    metadata = tmp_path / "bag" / "metadata.yaml"
+    text = metadata.read_text()
+    assert "message_count: 5" in text
+    for nonsense in (text.replace("message_count: 5", "message_count: five"), "{", "", "- 1", "\0"):
+        metadata.write_text(nonsense)
+        with pytest.raises(BagError, match="damaged or truncated"):
+            BagReader(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_recorder_killed_while_it_wrote_is_named(storage: str, tmp_path: Path) -> None:
+    write(tmp_path / "bag", storage, count=200)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    file = storage_file(tmp_path / "bag")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) * 9 // 10])
     with pytest.raises(BagError, match="damaged or truncated"):  # noqa: SIM117
         with BagReader(tmp_path / "bag") as bag:
             list(bag.messages())

@@ -16,7 +16,7 @@ PAGE = SOURCE.parent / "docs" / "architecture.md"
 LEAVES = ("vocabulary", "units", "labels", "datasets")
 """Each may import those before it; every room may import all of them."""
 COMMON = {*LEAVES, "environment"}
-ENTRY_POINTS = {"bag", "cli", "doctor", "evaluate", "export", "train"}
+ENTRY_POINTS = {"arguments", "bag", "cli", "doctor", "evaluate", "export", "train"}
 TORCH_ALLOWED = {"model", "training", "train", "export"}
 
 

@@ -68,6 +68,15 @@ def test_a_stamp_that_is_none_stays_none() -> None:
     assert restamped(data, lambda stamp: stamp + 5) == data
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_what_cannot_be_restamped_is_left_alone(order: str) -> None:
+    head = bytes([0, 1 if order == "<" else 0, 0, 0])
+    late = head + struct.pack(f"{order}iI", 2**31 - 1, 0)
+    assert restamped(late, lambda stamp: stamp * 2) == late, "more seconds than a stamp can hold"
+    for short in (b"", b"\0", head, late[:11]):
+        assert restamped(short, lambda stamp: stamp + 1) == short
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=30))
 def test_delayed_messages_arrive_in_order_of_arrival(events: list[tuple[int, int]]) -> None:
     events = sorted(events)
@@ -100,6 +109,18 @@ def test_a_frozen_picture_repeats_its_content_under_live_stamps(encoding: str) -
     assert stamp_in(second) == S + 11 * S // 10
     assert content(second) == content(first)
     assert alter(raw("/depth/image", 0, picture(20, encoding)), 2.0) == [(picture(20, encoding), 0.0)]
+
+
+@pytest.mark.parametrize(("encoding", "sensor"), [("bgr8", "rgb"), ("mono16", "depth")])
+def test_a_changed_picture_keeps_its_encoding(encoding: str, sensor: str) -> None:
+    alter = faults(f"{{at: 1.0, until: 2.0, sensor: {sensor}, fault: freeze}}")
+    twin = {"bgr8": "rgb8", "mono16": "16UC1"}[encoding]
+    message = types.deserialize(picture(10, twin), types.IMAGE)
+    message.encoding = encoding
+    data = types.serialize(message, types.IMAGE)
+    topic = f"/{sensor}/image"
+    ((changed, _),) = alter(raw(topic, 0, data), 1.0)
+    assert content(changed) == content(data)
 
 
 def test_a_bag_that_begins_again_forgets_what_was_frozen() -> None:

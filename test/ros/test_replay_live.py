@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tiny_model import make_model
 from robust_perception.bag import main as bag_command
 from robust_perception.bags import types
 from robust_perception.bags.dataset import image
+from robust_perception.bags.reader import BagReader
 from robust_perception.bags.writer import BagWriter
 from robust_perception.ros.messages import stamp_to_ns
 
@@ -31,9 +33,8 @@ def bag(tmp_path: Path) -> Path:
             stamp = 90 * S + index * S // 20
             pixels = np.full((8, 8, 3), index, np.uint8)
             writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "camera"), stamp)
-            writer.write(
-                "/fusion/segmentation", types.IMAGE, image(pixels[..., 0], "mono8", stamp, "c"), stamp
-            )
+            for topic in ("/fusion/segmentation", "/robot/fusion/segmentation"):
+                writer.write(topic, types.IMAGE, image(pixels[..., 0], "mono8", stamp, "c"), stamp)
     return tmp_path / "bag"
 
 
@@ -46,7 +47,8 @@ def indices(live: Graph, topic: str) -> list[int]:
 
 
 def test_every_frame_once_in_order_as_if_it_were_now(bag: Path, live: Graph) -> None:
-    listen(live, "/rgb/image", "/fusion/segmentation")
+    outputs = ("/fusion/segmentation", "/robot/fusion/segmentation")
+    listen(live, "/rgb/image", *outputs)
     before = live.node.get_clock().now().nanoseconds
     player = live.start("replay_node", f"bag:={bag}")
     assert player.wait(60) == 0, "it ends with the bag"
@@ -55,7 +57,8 @@ def test_every_frame_once_in_order_as_if_it_were_now(bag: Path, live: Graph) -> 
     stamps = [stamp_to_ns(a.message.header.stamp) for a in live.received("/rgb/image")]
     assert stamps[0] > before
     assert np.diff(stamps).tolist() == [S // 20] * (FRAMES - 1)
-    assert not live.received("/fusion/segmentation"), "the output of another time"
+    assert not any(live.received(topic) for topic in outputs), "outputs of another time"
+    assert not any(live.node.get_publishers_info_by_topic(topic) for topic in outputs)
     assert "end of the bag" in player.text()
 
 
@@ -71,6 +74,56 @@ def test_recorded_stamps_speed_and_faults(bag: Path, live: Graph, tmp_path: Path
     assert stamp_to_ns(arrivals[0].message.header.stamp) == 90 * S
     took = arrivals[-1].at - arrivals[0].at
     assert took > 0.8 * 0.55 / 2, "half of the 0.55 s of the recording"
+
+
+def test_frozen_and_delayed_frames(bag: Path, live: Graph, tmp_path: Path) -> None:
+    script = tmp_path / "script.yaml"
+    frozen = "{at: 0.1, until: 0.2, sensor: rgb, fault: freeze}"
+    delayed = "{at: 0.3, until: 0.4, sensor: rgb, fault: delay, seconds: 0.12}"
+    script.write_text(f"faults: [{frozen}, {delayed}]")
+    listen(live, "/rgb/image")
+    player = live.start("replay_node", f"bag:={bag}", "stamps:=recorded", f"faults:={script}")
+    assert player.wait(60) == 0
+    live.wait_until("all frames", lambda: len(live.received("/rgb/image")) == FRAMES)
+    assert indices(live, "/rgb/image") == [0, 1, 2, 2, 4, 5, 8, 6, 9, 7, 10, 11]
+    stamps = [stamp_to_ns(a.message.header.stamp) for a in live.received("/rgb/image")]
+    assert [(stamp - 90 * S) * 20 // S for stamp in stamps] == [0, 1, 2, 3, 4, 5, 8, 6, 9, 7, 10, 11]
+
+
+def test_it_waits_for_somebody_to_listen(bag: Path, live: Graph) -> None:
+    waiting = live.start("replay_node", f"bag:={bag}")
+    live.wait_until("the topic", lambda: live.node.count_publishers("/rgb/image") > 0)
+    hasty = live.start("replay_node", f"bag:={bag}", "wait:=false", remap=("/rgb/image:=/nobody/listens",))
+    assert hasty.wait(60) == 0, "a whole bag has been played in the meantime"
+    assert waiting.running
+    listen(live, "/rgb/image")
+    assert waiting.wait(60) == 0
+    live.wait_until("all frames", lambda: len(live.received("/rgb/image")) == FRAMES)
+    assert indices(live, "/rgb/image") == list(range(FRAMES))
+
+
+def test_a_loop_goes_on_until_it_is_told_to_end(bag: Path, live: Graph) -> None:
+    listen(live, "/rgb/image")
+    player = live.start("replay_node", f"bag:={bag}", "loop:=true", "speed:=4.0")
+    live.wait_until("a third round", lambda: len(live.received("/rgb/image")) > 2 * FRAMES)
+    player.signal(signal.SIGINT)
+    assert player.wait(60) == 0
+    seen = indices(live, "/rgb/image")
+    assert seen == [i % FRAMES for i in range(len(seen))]
+    stamps = [stamp_to_ns(a.message.header.stamp) for a in live.received("/rgb/image")]
+    assert stamps == sorted(stamps), "as if now: time goes on when the bag begins again"
+
+
+def test_damage_found_on_the_way_is_told_and_no_success(bag: Path, live: Graph) -> None:
+    with BagReader(bag) as reader:
+        last = list(reader.messages(["/rgb/image"]))[-1]
+    file = next(bag.glob("*.mcap"))
+    whole = file.read_bytes()
+    at = whole.index(last.data) - 22  # channel, sequence number and two times stand before the data
+    file.write_bytes(whole[: at - 8] + b"\xff" * 8 + whole[at:])
+    player = live.start("replay_node", f"bag:={bag}", "wait:=false")
+    assert player.wait(60) == 1
+    assert f"stopped: {bag}: expected a whole bag" in player.text()
 
 
 def test_names_are_remapped(bag: Path, live: Graph) -> None:
