@@ -124,3 +124,9 @@ def test_its_demo_figures_are_those_of_the_report(repository: Path) -> None:
     for name, *rest in rows:
         assert promised[name] == rest
     assert all(p["held"] for p in report["promises"])
+
+
+def test_its_latency_is_that_of_the_benchmark(repository: Path) -> None:
+    report = json.loads((repository / "docs" / "results" / "latency.json").read_text())
+    median = report["patterns"]["rgb+depth+thermal+audio"]["p50"]
+    assert f"takes {median:.0f} ms (median) with four sensors" in README.read_text(encoding="utf-8")
