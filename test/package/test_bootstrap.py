@@ -61,18 +61,26 @@ def test_ros_from_apt_is_known_by_its_variable_and_its_rclpy(
 
 
 class Recorder:
-    """Stands for pip and venv: records the commands instead of running them."""
+    """Stands for pip and venv: records the commands instead of running them.
 
-    def __init__(self) -> None:
+    Args:
+        venv: the environment; of the package, nothing but its command comes to be there.
+    """
+
+    def __init__(self, venv: Path) -> None:
         self.commands: list[str] = []
+        self.script = venv / "bin" / "robust-perception"
 
     def __call__(self, command: list[str | Path], what: str) -> None:
         self.commands.append(" ".join(map(str, command)))
+        if what == "installing the package":
+            self.script.parent.mkdir(exist_ok=True)
+            self.script.touch()
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recorder:
-    recorded = Recorder()
+    recorded = Recorder(tmp_path / "env")
     monkeypatch.setattr(bootstrap, "run", recorded)
     monkeypatch.setattr(bootstrap, "CACHE", tmp_path / "cache")
     (tmp_path / "cache").mkdir()
@@ -98,12 +106,21 @@ def test_changed_source_installs_only_the_package(recorder: Recorder, tmp_path: 
     stamp_file = tmp_path / "env" / "robust_perception_setup.json"
     stamp_file.write_text(json.dumps(json.loads(stamp_file.read_text()) | {"source": "older"}))
     python = tmp_path / "env" / "bin" / "python"
-    python.parent.mkdir()
     python.symlink_to(sys.executable)
     recorder.commands.clear()
     bootstrap.set_up("demo", tmp_path / "env")
     assert len(recorder.commands) == 1
     assert "--no-deps" in recorder.commands[0]
+
+
+def test_a_package_that_somebody_removed_is_installed_again(recorder: Recorder, tmp_path: Path) -> None:
+    bootstrap.set_up("demo", tmp_path / "env")
+    (tmp_path / "env" / "bin" / "python").symlink_to(sys.executable)
+    recorder.script.unlink()
+    recorder.commands.clear()
+    bootstrap.set_up("demo", tmp_path / "env")
+    assert len(recorder.commands) == 1
+    assert "--force-reinstall" in recorder.commands[0]
 
 
 def test_ros_from_apt_gets_no_wheels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -43,9 +44,17 @@ def run(command: list[str | Path], **options: object) -> str:
     return str(done.stdout)
 
 
+def installed_here() -> list[str]:
+    """Where this environment's own copy lies; empty where there is none."""
+    return [str(d.locate_file("")) for d in importlib.metadata.distributions(name="robust_perception")]
+
+
 def test_pip_install_is_visible_to_the_ament_index(source: Path, tmp_path: Path) -> None:
+    before = installed_here()
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--quiet"]
-    run([*pip, "--prefix", tmp_path, source], cwd=tmp_path)
+    # Without the second option pip removes the copy that this environment has.
+    run([*pip, "--prefix", tmp_path, "--ignore-installed", source], cwd=tmp_path)
+    assert installed_here() == before
     assert {file.name for file in (tmp_path / "lib" / "robust_perception").iterdir()} == EXECUTABLES
     assert all(os.access(tmp_path / "lib" / "robust_perception" / name, os.X_OK) for name in EXECUTABLES)
     assert (tmp_path / "bin" / "robust-perception").is_file()
