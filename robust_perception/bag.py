@@ -168,7 +168,8 @@ def check(given: argparse.Namespace) -> int:
             write_dataset(dataset, bag, rate=given.rate, limit=given.limit)
             with LiveGraph(given.model, dataset.modalities, given.domain, Path(folder)) as graph:
                 for pattern in patterns:
-                    compared = Comparison.of(graph.replay(bag, pattern, stamps), offline[pattern])
+                    live = graph.replay(bag, pattern, list(offline[pattern]))
+                    compared = Comparison.of(live, offline[pattern])
                     differing += compared.frames - compared.identical
                     print(f"{pattern!s:<24} {compared}", flush=True)
     except (EngineError, EvaluationError, RosError) as error:

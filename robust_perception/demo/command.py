@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="default: %(default)s")
     parser.add_argument("--model", default="default", help="model folder or name (default: %(default)s)")
     parser.add_argument("--faults", default="demo", help="fault script: a file, or a name in config/faults")
-    parser.add_argument("--rate", type=float, default=6.0, help="frames a second of each sensor, Hz")
+    parser.add_argument("--rate", type=float, default=5.0, help="frames a second of each sensor, Hz")
     parser.add_argument("--seed", type=int, default=4, help="of the simulated scene")
     parser.add_argument("--domain", type=int, help="ROS domain (default: one that hardly anybody uses)")
     parser.add_argument("--no-video", action="store_true", help="leave out the film, which takes a while")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +81,10 @@ def write(path: Path, run: Run, stills: Mapping[tuple[int, int], bytes], video: 
 
 
 def write_numbers(path: Path, run: Run) -> None:
-    """Write promises, figures by pattern and every loss as JSON; times in ms, of the script in s."""
+    """Write promises, figures by pattern and every loss as JSON; times in ms, of the script in s.
+
+    `degraded_ms` is null where all sensors were lost together, for then no reduced output is possible.
+    """
     origin = run.evidence.origin_ns or 0
     content = {
         "facts": dict(run.facts),
@@ -91,7 +95,7 @@ def write_numbers(path: Path, run: Run) -> None:
                 "sensor": str(loss.modality),
                 "last_s": (loss.last_ns - origin) / 1e9,
                 "first_s": (loss.first_ns - origin) / 1e9,
-                "degraded_ms": loss.degraded_ms,
+                "degraded_ms": "never" if loss.degraded_ms == math.inf else loss.degraded_ms,
                 "frames_back": loss.frames_back,
                 "back_ms": loss.back_ms,
             }

@@ -5,6 +5,7 @@ Pictures of sensors are taken as bytes: only their stamp is read, so that listen
 
 from __future__ import annotations
 
+import os
 import queue
 import struct
 import threading
@@ -219,6 +220,7 @@ class Monitor:
                 self._listener.diagnosis(stamp_to_ns(message.header.stamp), error, str(status.message))
 
     def _spin(self) -> None:
+        _give_way()
         try:
             with suppress(ExternalShutdownException):
                 self._executor.spin()
@@ -226,12 +228,19 @@ class Monitor:
             self.failure = error
 
     def _write(self) -> None:
+        _give_way()
         while (entry := self._to_write.get()) is not None:
             if self.failure is None and self._bag is not None:
                 try:
                     self._bag.write(*entry)
                 except Exception as error:  # a full disk; the run goes on, its owner tells
                     self.failure = error
+
+
+def _give_way() -> None:
+    """Lower the priority of the calling thread: listening must not slow down what is listened to."""
+    with suppress(OSError, AttributeError):  # where threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def stamp_in(data: bytes) -> int:
