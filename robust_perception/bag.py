@@ -169,9 +169,10 @@ def check(given: argparse.Namespace) -> int:
             with LiveGraph(given.model, dataset.modalities, given.domain, Path(folder)) as graph:
                 for pattern in patterns:
                     live = graph.replay(bag, pattern, list(offline[pattern]))
-                    compared = Comparison.of(live, offline[pattern])
+                    compared = Comparison.of(live.label_maps, offline[pattern])
                     differing += compared.frames - compared.identical
-                    print(f"{pattern!s:<24} {compared}", flush=True)
+                    again = f", {live.replays} replays" if live.replays > 1 else ""
+                    print(f"{pattern!s:<24} {compared}{again}", flush=True)
     except (EngineError, EvaluationError, RosError) as error:
         raise CheckError(str(error)) from None
     print("replay equals evaluation" if not differing else f"replay differs in {differing} label maps")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,18 @@ LAST_OUTPUT_S = 5.0
 DEPTH = 100
 
 LabelMap = npt.NDArray[np.uint8]
+
+
+class Replayed(NamedTuple):
+    """What came out of a replay.
+
+    Attributes:
+        label_maps: by stamp of the frame.
+        replays: how often the bag was played until every frame had its output, or nobody tried any more.
+    """
+
+    label_maps: dict[int, LabelMap]
+    replays: int
 
 
 class ReplayCheckError(RosError):
@@ -127,10 +139,8 @@ class LiveGraph:
         self._executor.shutdown()
         self._node.destroy_node()
 
-    def replay(
-        self, bag: Path, pattern: Pattern, stamps: Sequence[int], speed: float = 1.0
-    ) -> dict[int, LabelMap]:
-        """Label maps by stamp, of outputs that were made of exactly this pattern's frames of that instant.
+    def replay(self, bag: Path, pattern: Pattern, stamps: Sequence[int], speed: float = 1.0) -> Replayed:
+        """Label maps of outputs that were made of exactly this pattern's frames of one instant.
 
         Args:
             bag: its frames, stamped with `stamps`.
@@ -142,11 +152,12 @@ class LiveGraph:
             ReplayCheckError: a process ended, or refused the pattern.
         """
         found: dict[int, LabelMap] = {}
-        for attempt in range(ATTEMPTS):
-            found |= self._play(bag, pattern, stamps, speed / 2**attempt)
-            if set(stamps) <= set(found):
-                break
-        return found
+        replays = 0
+        while replays < ATTEMPTS and not set(stamps) <= set(found):
+            # What came first stays: a later replay must not cover up a label map that differs.
+            found = self._play(bag, pattern, stamps, speed / 2**replays) | found
+            replays += 1
+        return Replayed(found, replays)
 
     def _play(self, bag: Path, pattern: Pattern, stamps: Sequence[int], speed: float) -> dict[int, LabelMap]:
         self._switch(Pattern.of(self._modalities), False)
