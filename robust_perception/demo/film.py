@@ -59,6 +59,11 @@ DETECTIONS, SEGMENTATION, PRESENCE = "/fusion/detections", "/fusion/segmentation
 LABEL_INFO = "/fusion/label_info"
 
 
+OUTPUT_MESSAGES = 3
+WAITING = 10
+"""Outputs that wait for their reference frame, at most."""
+
+
 class Shot(NamedTuple):
     """The picture of one output."""
 
@@ -79,6 +84,8 @@ class _State:
     frames: dict[Modality, SensorFrame] = field(default_factory=dict)
     history: dict[tuple[Modality, int], SensorFrame] = field(default_factory=dict)
     parts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    complete: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    """Outputs whose messages are all there, and that have not been drawn."""
     turns: dict[str, Counter[int]] = field(default_factory=dict)
 
 
@@ -103,9 +110,8 @@ def shots(bag: Path, progress: Callable[[int, int], None] | None = None) -> Iter
                 message = types.deserialize(raw.data, raw.msgtype)
                 state.names = tuple(entry.class_name for entry in message.class_map if entry.class_id != 255)
             elif raw.topic in (DETECTIONS, SEGMENTATION, PRESENCE):
-                shot = _take_output(state, raw.topic, types.deserialize(raw.data, raw.msgtype))
-                if shot is not None:
-                    yield shot
+                _take_output(state, raw.topic, types.deserialize(raw.data, raw.msgtype))
+            yield from _drawn(state)
 
 
 def write_video(path: Path, pictures: Iterator[Picture], rate: int) -> None:
@@ -153,27 +159,33 @@ def _take_sensor(state: _State, modality: Modality, message: Any) -> None:
         del state.history[next(iter(state.history))]
 
 
-def _take_output(state: _State, topic: str, message: Any) -> Shot | None:
+def _take_output(state: _State, topic: str, message: Any) -> None:
     stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
     counter = state.turns.setdefault(topic, Counter())
     key = stamp_ns, counter[stamp_ns]
     counter[stamp_ns] += 1
     parts = state.parts.setdefault(key, {})
     parts[topic] = message
-    if len(parts) < 3:
-        return None
-    del state.parts[key]
-    perception = _perception(state, parts, stamp_ns)
-    if perception is None:
-        return None
-    picture = overlay.draw(perception, state.names)
-    return Shot(*key, picture, _compose(picture, state.frames, perception.frame_set.pattern))
+    if len(parts) == OUTPUT_MESSAGES:
+        state.complete[key] = state.parts.pop(key)
+
+
+def _drawn(state: _State) -> Iterator[Shot]:
+    """Pictures of the outputs whose reference frame is there; a busy recorder may take it in after them."""
+    for key in list(state.complete):
+        perception = _perception(state, state.complete[key], key[0])
+        if perception is not None:
+            del state.complete[key]
+            picture = overlay.draw(perception, state.names)
+            yield Shot(*key, picture, _compose(picture, state.frames, perception.frame_set.pattern))
+    while len(state.complete) > WAITING:
+        del state.complete[next(iter(state.complete))]
 
 
 def _perception(state: _State, parts: dict[str, Any], stamp_ns: int) -> Perception | None:
     """What the messages of one output say, as the value that the node had made them from.
 
-    None when the recording lacks its reference frame: the recorder may begin to hear later than the node.
+    None while its reference frame is not there; it never comes where the recorder began later than the node.
     """
     head = {pair.key: pair.value for pair in parts[PRESENCE].status[0].values}
     pattern, reference = Pattern.parse(head["pattern"]), Modality(head["reference"])
