@@ -1,8 +1,9 @@
 """A light top-down pyramid decoder (after Lin et al. 2017, feature pyramid networks).
 
-    d5 = y5;   d_l = conv3x3( y_l + up2(d_{l+1}) )   for l = 4, 3, 2
+    d5 = conv3x3( y5 );   d_l = conv3x3( y_l + up2(d_{l+1}) )  for l = 4, 3
 
-`up2` takes the nearest pixel, cut to the finer level's size, which is exact under SAME padding.
+`up2` takes the nearest pixel, cut to the finer level's size, which is exact under SAME padding. p2 goes to
+the segmentation as it is: a convolution there would cost as much as all of these.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ class PyramidDecoder(nn.Module):
     """Carries what the coarse levels know down to the fine ones.
 
     Args:
-        width: C, channels of every level.
+        width: C, channels of p3, p4, p5.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), ChannelNorm(width), nn.ReLU())
-            for _ in LEVELS
+            for _ in LEVELS[1:]
         )
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Fused p2..p5, each (B, C, h, w), fine to coarse -> decoded, same shapes and order."""
+        """Fused p3..p5, each (B, C, h, w), fine to coarse -> decoded, same shapes and order."""
         decoded: list[Tensor] = []
         coarser: Tensor | None = None
         for level, conv in zip(reversed(levels), self.convs, strict=True):

@@ -62,16 +62,16 @@ EPSILON, MOMENTUM = 1e-3, 0.01
 class SameConv2d(nn.Conv2d):
     """Convolution with SAME padding: the output has ceil(side / stride) pixels a side."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, ceil(H / s), ceil(W / s))."""
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, ceil(H / s), ceil(W / s)), with these weights."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         pads: list[int] = []
-        for side in (x.shape[-1], x.shape[-2]):
+        for side in (input.shape[-1], input.shape[-2]):
             whole = max((-(-side // stride) - 1) * stride + kernel - side, 0)
             pads += [whole // 2, whole - whole // 2]
         if any(pads):
-            x = F.pad(x, pads)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+            input = F.pad(input, pads)
+        return F.conv2d(input, weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

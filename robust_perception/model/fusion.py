@@ -3,13 +3,19 @@
 With x_m the latents (B, C, h, w) of modality m, c_m in {0, 1} its presence, e(c) a learned row per pattern:
 
     x_m  <- x_m if c_m else 0                              selected, never multiplied: NaN * 0 is NaN
-    g_m   = G x_m + b_m(c);  g_m <- -inf where c_m = 0     gate of each channel of each pixel
+    g_m   = G x_m + b_m(c);  g_m <- -inf where c_m = 0     gate of each pixel, or of each of its channels
     w_m   = exp(g_m) / sum_k exp(g_k)                      over the sensors present
-    y     = sum_m w_m x_m + W [x_1 .. x_M] + e(c)          W sees what the sensors say together
+    y     = sum_m (w_m x_m + W_m x_m) + e(c)               W_m of the size of a latent
     y    <- y + A a                                        a: the sound's vector, where present
+    y    <- y + conv3x3( ReLU( norm(y) ) )                 at p4 and p5; the decoder does it for finer levels
 
-When no image sensor is present, the w_m vanish and y is e(c) + A a: a prior of what is where, learned like
-everything else. The output does not depend on one bit of an absent sensor's latents.
+At a level whose missing latents were filled in (`completion`), all x_m count, and b_m(c) tells how far a
+guess is to be trusted under c; it starts at -4 for what c lacks, so that training begins with the mean over
+what is there, not with guesses of translators that have learnt nothing. `SumFusion` is the plain rival:
+y = sum_m c_m x_m, which knows no patterns.
+
+When no image sensor is present, all x_m are 0 and y begins as e(c) + A a: a prior of what is
+where, learned like everything else. The output does not depend on one bit of an absent sensor's latents.
 """
 
 from __future__ import annotations
@@ -24,12 +30,19 @@ from robust_perception.model.encoders import ChannelNorm
 from robust_perception.vocabulary import MODALITIES, Modality
 
 GATE_OF_ABSENT = -1e4
-"""Finite, so that a pattern without any image sensor gives 0 / tiny and not NaN."""
+"""Finite: where no image sensor is present at all, -inf - (-inf) would be NaN."""
+
+FIRST_GATE_OF_GUESS = -4.0
 
 
 def is_present(pattern: Tensor, modality: Modality) -> Tensor:
     """int64 (B,) bitmasks -> bool (B,). Division instead of a shift: every runtime has it."""
     return (pattern // (1 << modality.position)) % 2 == 1
+
+
+def smoothing(width: int) -> nn.Sequential:
+    """The residual step at coarse levels."""
+    return nn.Sequential(ChannelNorm(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
 
 
 class LevelFusion(nn.Module):
@@ -39,22 +52,39 @@ class LevelFusion(nn.Module):
         modalities: the image modalities, in the order of `MODALITIES`.
         width: C.
         audio_width: D, 0 without sound.
+        complete: whether missing latents come filled in.
+        coarse: whether there is a gate for every channel and a smoothing; one gate a pixel must do where
+            there are many of them.
     """
 
-    def __init__(self, modalities: Sequence[Modality], width: int, audio_width: int) -> None:
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        width: int,
+        audio_width: int,
+        complete: bool = False,
+        coarse: bool = True,
+    ) -> None:
         super().__init__()
+        gates = width if coarse else 1
         self.modalities = tuple(modalities)
-        self.gates = nn.ModuleDict({m.value: nn.Conv2d(width, width, 1) for m in modalities})
-        self.mix = nn.Conv2d(width * len(self.modalities), width, 1)
+        self.complete = complete
+        self.gates = nn.ModuleDict({m.value: nn.Conv2d(width, gates, 1) for m in modalities})
+        self.mix = nn.ModuleDict({m.value: nn.Conv2d(width, width, 1, bias=False) for m in modalities})
         self.prior = nn.Embedding(1 << len(MODALITIES), width)
-        self.gate_prior = nn.Embedding(1 << len(MODALITIES), width * len(self.modalities))
+        self.gate_prior = nn.Embedding(1 << len(MODALITIES), gates * len(self.modalities))
         self.sound = nn.Linear(audio_width, width) if audio_width else None
-        self.smooth = nn.Sequential(ChannelNorm(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+        self.smooth = smoothing(width) if coarse else None
         nn.init.zeros_(self.prior.weight)
         nn.init.zeros_(self.gate_prior.weight)
         for name, weight in self.gates.named_parameters():
             if name.endswith("weight"):
                 nn.init.zeros_(weight)  # starts as the plain mean over the sensors present
+        if complete:
+            rows = torch.arange(1 << len(MODALITIES))
+            lacks = torch.stack([~is_present(rows, m) for m in self.modalities], dim=1)
+            with torch.no_grad():
+                self.gate_prior.weight += FIRST_GATE_OF_GUESS * lacks.repeat_interleave(gates, dim=1)
 
     def forward(self, latents: Mapping[Modality, Tensor], audio: Tensor | None, pattern: Tensor) -> Tensor:
         """Fuse.
@@ -67,23 +97,56 @@ class LevelFusion(nn.Module):
         Returns:
             float32 (B, C, h, w).
         """
-        batch, width = pattern.shape[0], self.prior.embedding_dim
-        gate_prior = self.gate_prior(pattern).reshape(batch, len(self.modalities), width, 1, 1)
+        gate_prior = self.gate_prior(pattern).reshape(len(pattern), len(self.modalities), -1, 1, 1)
         seen, gates = [], []
         for index, modality in enumerate(self.modalities):
-            present = is_present(pattern, modality)[:, None, None, None]
-            x = torch.where(present, latents[modality], 0.0)
+            x = latents[modality]
+            if not self.complete:
+                present = is_present(pattern, modality)[:, None, None, None]
+                x = torch.where(present, x, 0.0)
             gate = self.gates[modality.value](x) + gate_prior[:, index]
-            gates.append(torch.where(present, gate, GATE_OF_ABSENT))
+            gates.append(gate if self.complete else torch.where(present, gate, GATE_OF_ABSENT))
             seen.append(x)
         # Written out: a softmax over any but the last axis is slow in ONNX Runtime, exp of a picture is not.
         peak = functools.reduce(torch.maximum, gates)
         weights = [torch.exp(gate - peak) for gate in gates]
         weighted = sum(weight * x for weight, x in zip(weights, seen, strict=True))
-        fused = weighted / sum(weights) + self.mix(torch.cat(seen, dim=1))
+        mixed = [self.mix[m.value](x) for m, x in zip(self.modalities, seen, strict=True)]
+        fused = weighted / sum(weights) + sum(mixed)
         token = self.prior(pattern)
         if audio is not None and self.sound is not None:
             token = token + self.sound(audio)
         fused = fused + token[:, :, None, None]
-        smoothed: Tensor = fused + self.smooth(fused)
-        return smoothed
+        result: Tensor = fused if self.smooth is None else fused + self.smooth(fused)
+        return result
+
+
+class SumFusion(nn.Module):
+    """y = sum_m c_m x_m, then the same smoothing; arguments as `LevelFusion`."""
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        width: int,
+        audio_width: int,
+        complete: bool = False,
+        coarse: bool = True,
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.complete = complete
+        self.sound = nn.Linear(audio_width, width) if audio_width else None
+        self.smooth = smoothing(width) if coarse else None
+
+    def forward(self, latents: Mapping[Modality, Tensor], audio: Tensor | None, pattern: Tensor) -> Tensor:
+        """As `LevelFusion.forward`."""
+        seen = []
+        for modality in self.modalities:
+            present = is_present(pattern, modality)[:, None, None, None]
+            x = latents[modality]
+            seen.append(x if self.complete else torch.where(present, x, 0.0))
+        fused = functools.reduce(torch.add, seen)
+        if audio is not None and self.sound is not None:
+            fused = fused + self.sound(audio)[:, :, None, None]
+        result: Tensor = fused if self.smooth is None else fused + self.smooth(fused)
+        return result

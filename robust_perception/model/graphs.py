@@ -3,37 +3,81 @@
 Shapes are static and the batch is one. Graph inputs are raw measurements; outputs are what a robot wants:
 label map, boxes, probabilities. Per graph:
 
-    encoder_<m>   <m> -> <m>_p2 .. <m>_p5, or audio -> audio_vector
+    encoder_<m>   <m> -> <m>_p2 .. <m>_p5, or audio -> audio_vector;
+                  under the rule `poe` also the precisions of what is translated;
+                  with translators also what it tells of other sensors, <m>_p4_as_<n>, ...;
+                  where it has adapters also pattern int64 (1,) in
     fusion        latents of all sensors, pattern int64 (1,) -> label_map uint8 (1, H, W),
-                  confidence (1,) = mean over pixels of the largest class probability,
+                  confidence (1,) = mean of the largest class probability, over pixels of stride 4, of the
+                  logits divided by the pattern's temperature,
                   box_scores (1, N, K) = sqrt(sigmoid(class) sigmoid(centre-ness)), boxes (1, N, 4) xyxy,
                   scene (1, S) = sigmoid, left out without scene classes
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from robust_perception.model.adapter_bank import adapters_of, tabulate
 from robust_perception.model.encoders import LEVELS
-from robust_perception.model.network import FusionNetwork, Latents, Network
+from robust_perception.model.network import FusionNetwork, Latents, Network, Translations
+from robust_perception.model.pattern_selection import ROWS
+from robust_perception.model.representation import compressed_levels
 from robust_perception.vocabulary import Modality
 
 OPSET = 18
+OPERATORS_LOG = "torch.onnx._internal.exporter._registration"
+"""Warns once a graph of every operator of torchvision where that is missing; no graph here has one."""
 
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
 
 
-def latent_names(modality: Modality) -> tuple[str, ...]:
-    """Names of an encoder's outputs."""
-    if modality.is_image:
-        return tuple(f"{modality.value}_{level}" for level in LEVELS)
-    return (f"{modality.value}_vector",)
+def latent_names(fusion: FusionNetwork, modality: Modality) -> tuple[str, ...]:
+    """Names of a sensor's latents."""
+    kinds = LEVELS if modality.is_image else ("vector",)
+    names = [f"{modality.value}_{kind}" for kind in kinds]
+    if fusion.config.translation == "poe":
+        names += [f"{modality.value}_{kind}_precision" for kind in compressed_levels(modality)]
+    return tuple(names)
+
+
+def translation_names(fusion: FusionNetwork, modality: Modality) -> dict[tuple[str, Modality], str]:
+    """Names of what a sensor tells of others, by level and target."""
+    return {
+        (level, target): f"{modality.value}_{level}_as_{target.value}"
+        for level, target in fusion.translation_keys(modality)
+    }
+
+
+def encoder_outputs(fusion: FusionNetwork, modality: Modality) -> tuple[str, ...]:
+    """Names of all an encoder's graph gives, in its order."""
+    return (*latent_names(fusion, modality), *translation_names(fusion, modality).values())
+
+
+class EncoderGraph(nn.Module):
+    """A sensor's raw input to what fusion gets of it.
+
+    What it tells of the others is here too, not in the fusion: it costs nothing then while it is lost.
+    """
+
+    def __init__(self, network: Network, modality: Modality) -> None:
+        super().__init__()
+        self.network = network
+        self.modality = modality
+
+    def forward(self, raw: Tensor, pattern: Tensor | None = None) -> tuple[Tensor, ...]:
+        """One frame, and the pattern where there are adapters -> its latents and translations."""
+        with self.network.selection.of(pattern):
+            latents = self.network.latents(self.modality, self.network.represent(self.modality, raw))
+            return (*latents, *self.network.fusion.translations(self.modality, latents).values())
 
 
 class FusionGraph(nn.Module):
@@ -42,24 +86,38 @@ class FusionGraph(nn.Module):
     Args:
         fusion: the trained half.
         size: (H, W).
+        temperatures: by pattern's bits; 1 for those that are left out.
     """
 
-    def __init__(self, fusion: FusionNetwork, size: tuple[int, int]) -> None:
+    sharpness: Tensor
+
+    def __init__(
+        self,
+        fusion: FusionNetwork,
+        size: tuple[int, int],
+        temperatures: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self.fusion = fusion
         self.size = size
+        sharpness = [1.0 / temperatures.get(bits, 1.0) for bits in range(ROWS)]
+        self.register_buffer("sharpness", torch.tensor(sharpness), persistent=False)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Latents in the order of the modalities, then the pattern -> `OUTPUTS`."""
+        """What the encoders gave, in the order of the modalities, then the pattern -> `OUTPUTS`."""
         *flat, pattern = inputs
+        given = iter(flat)
         latents: Latents = {}
+        ready: dict[Modality, Translations] = {}
         for modality in self.fusion.config.modalities:
-            count = len(latent_names(modality))
-            latents[modality], flat = tuple(flat[:count]), flat[count:]
-        out = self.fusion(latents, pattern, self.size)
+            latents[modality] = tuple(next(given) for _ in latent_names(self.fusion, modality))
+            ready[modality] = {key: next(given) for key in self.fusion.translation_keys(modality)}
+        out = self.fusion(latents, pattern, self.size, ready)
+        label_map = out.segmentation.argmax(dim=1)
         # The largest softmax is 1 / sum exp(l - l_max): no need to make the others.
-        highest, label_map = out.segmentation.max(dim=1)
-        probability = 1.0 / torch.exp(out.segmentation - highest[:, None]).sum(dim=1)
+        below = out.coarse - out.coarse.amax(dim=1, keepdim=True)
+        sharpness = self.sharpness[pattern][:, None, None, None]
+        probability = 1.0 / torch.exp(sharpness * below).sum(dim=1)
         found = out.detections
         scores = torch.sqrt(torch.sigmoid(found.class_logits) * torch.sigmoid(found.centre_logits)[..., None])
         results = [label_map.to(torch.uint8), probability.mean(dim=(1, 2)), scores, found.boxes]
@@ -78,42 +136,60 @@ def example_inputs(network: Network, size: tuple[int, int]) -> dict[Modality, Te
     return {m: kinds[m] for m in network.config.modalities}
 
 
+def follows_pattern(network: Network, modality: Modality) -> bool:
+    """Whether what a sensor's encoder graph gives depends on the pattern: it runs a layer with adapters.
+
+    That are layers of its own, and translators from it to others.
+    """
+    parts = [name.split(".") for name in adapters_of(network)]
+    own = any(p[0] != "fusion" and modality.value in p for p in parts)
+    return own or any("pairs" in p and modality.value in p[p.index("pairs") + 1].split("-") for p in parts)
+
+
 @torch.no_grad()
-def write_graphs(network: Network, size: tuple[int, int], folder: Path) -> dict[str, Path]:
+def write_graphs(
+    network: Network,
+    size: tuple[int, int],
+    folder: Path,
+    temperatures: Mapping[int, float] = MappingProxyType({}),
+) -> dict[str, Path]:
     """Write all graphs of a network; return their files by name.
 
     Args:
         network: in evaluation mode.
         size: (H, W) of the images.
         folder: exists.
+        temperatures: see `FusionGraph`.
     """
     network.eval()
+    if adapters_of(network):
+        network = tabulate(network)
     inputs = example_inputs(network, size)
     files: dict[str, Path] = {}
+    names: list[str] = []
+    flat: list[Tensor] = []
+    pattern = torch.tensor([1], dtype=torch.int64)
     for modality, example in inputs.items():
         name = f"encoder_{modality.value}"
         files[name] = folder / f"{name}.onnx"
-        encoder = network.encoders[modality.value]
-        _write(encoder, (example,), files[name], [modality.value], latent_names(modality))
-    latents = network.encode(inputs)
-    names = [name for m in network.config.modalities for name in latent_names(m)]
-    flat = [latent for m in network.config.modalities for latent in latents[m]]
+        graph = EncoderGraph(network, modality)
+        outputs = encoder_outputs(network.fusion, modality)
+        follows = follows_pattern(network, modality)
+        given = (example, pattern) if follows else (example,)
+        _write(graph, given, files[name], [modality.value, "pattern"][: len(given)], outputs)
+        names += outputs
+        flat += graph(*given)
     outputs = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
     files["fusion"] = folder / "fusion.onnx"
-    pattern = torch.tensor([1], dtype=torch.int64)
-    _write(FusionGraph(network.fusion, size), (*flat, pattern), files["fusion"], [*names, "pattern"], outputs)
+    fusion = FusionGraph(network.fusion, size, temperatures)
+    _write(fusion, (*flat, pattern), files["fusion"], [*names, "pattern"], outputs)
     return files
 
 
 def _write(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, input_names: list[str], outputs: Sequence[str]
 ) -> None:
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    before = registration.level
-    registration.setLevel(
-        logging.ERROR
-    )  # it warns of every operator of torchvision, which nothing here needs
-    with warnings.catch_warnings():
+    with _errors_only(OPERATORS_LOG), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
             module.eval(),
@@ -125,6 +201,16 @@ def _write(
             optimize=True,
             verbose=False,
         )
-    registration.setLevel(before)
     assert program is not None
     program.save(str(path), external_data=False)
+
+
+@contextlib.contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -1,7 +1,11 @@
 """Heads: segmentation, anchor-free detection (after FCOS, Tian et al. 2019) and scene.
 
-Segmentation. The decoded levels, upsampled to stride 4 and summed, a 3x3 convolution, class logits, bilinear
-upsampling to the input's size.
+Segmentation. Every level has its say, and so its own short way for the gradient; N_l are 1x1 convolutions to
+the width of p2, `up2` is bilinear:
+
+    s5 = N_5 d5;   s_l = N_l d_l + up2( s_{l+1} )  for l = 4, 3;   s2 = d2 + up2( s3 )
+
+then a 3x3 convolution, class logits, bilinear upsampling to the input's size.
 
 Detection. At each cell (i, j) of strides s = 8, 16, 32, whose centre is u = (j + 1/2) s, v = (i + 1/2) s:
 
@@ -22,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_perception.model.encoders import ChannelNorm
+from robust_perception.model.encoders import LEVELS, ChannelNorm
 
 DETECTION_STRIDES = (8, 16, 32)
 RARE = 0.01
@@ -46,30 +50,45 @@ class Detections(NamedTuple):
     boxes: Tensor
 
 
-def cell_centres(height: int, width: int, stride: int) -> Tensor:
+def cell_centres(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
     """Centres (u, v) of a level's cells in pixels, float32 (h w, 2)."""
-    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
     return (torch.stack([u, v], dim=-1).reshape(-1, 2).float() + 0.5) * stride
 
 
+def upsample(coarse: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring maps (B, C, h, w) to another size (H, W), bilinear."""
+    return F.interpolate(coarse, size=tuple(size), mode="bilinear", align_corners=False)
+
+
 class SegmentationHead(nn.Module):
-    """Class logits of every pixel."""
+    """Class logits of every pixel of stride 4; `upsample` brings them to the images' size.
 
-    def __init__(self, width: int, classes: int) -> None:
+    Args:
+        width: C, channels of p3, p4, p5.
+        fine_width: C_2, channels of p2.
+        classes: of the label map.
+    """
+
+    def __init__(self, width: int, fine_width: int, classes: int) -> None:
         super().__init__()
+        self.narrow = nn.ModuleList(nn.Conv2d(width, fine_width, 1) for _ in LEVELS[1:])
         self.conv = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), ChannelNorm(width), nn.ReLU()
+            nn.Conv2d(fine_width, fine_width, 3, padding=1, bias=False), ChannelNorm(fine_width), nn.ReLU()
         )
-        self.classify = nn.Conv2d(width, classes, 1)
+        self.classify = nn.Conv2d(fine_width, classes, 1)
 
-    def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Decoded p2..p5 -> float32 (B, classes, H, W)."""
-        finest = levels[0]
-        total = finest
-        for level in levels[1:]:
-            total = total + F.interpolate(level, size=finest.shape[-2:], mode="bilinear", align_corners=False)
-        logits = self.classify(self.conv(total))
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """p2 (B, C_2, h, w) and p3..p5 (B, C, h, w) -> logits, float32 (B, classes, H / 4, W / 4)."""
+        finest, *coarser = levels
+        total: Tensor | None = None
+        for level, narrow in zip(reversed(coarser), reversed(self.narrow), strict=True):
+            said = narrow(level)
+            total = said if total is None else said + upsample(total, said.shape[-2:])
+        assert total is not None  # LEVELS are four
+        logits: Tensor = self.classify(self.conv(finest + upsample(total, finest.shape[-2:])))
+        return logits
 
 
 class DetectionHead(nn.Module):
@@ -99,7 +118,7 @@ class DetectionHead(nn.Module):
             log_distance = (out[..., self.foreground : self.foreground + 4] * self.scales[index]).clamp(
                 max=LARGEST_LOG_DISTANCE
             )
-            cells = cell_centres(height, width, stride).to(level.device)
+            cells = cell_centres(height, width, stride, level.device)
             distance = log_distance.exp() * stride
             boxes.append(torch.cat([cells - distance[..., :2], cells + distance[..., 2:]], dim=-1))
             classes.append(out[..., : self.foreground])
@@ -120,7 +139,7 @@ class SceneHead(nn.Module):
         )
 
     def forward(self, levels: Sequence[Tensor], audio: Tensor | None) -> Tensor:
-        """Decoded p2..p5 and the sound's vector (B, D) -> logits (B, S)."""
-        pooled = [levels[-1].mean(dim=(2, 3)), levels[1].mean(dim=(2, 3))]
+        """Decoded p3..p5 and the sound's vector (B, D) -> logits (B, S)."""
+        pooled = [levels[-1].mean(dim=(2, 3)), levels[0].mean(dim=(2, 3))]
         logits: Tensor = self.layers(torch.cat(pooled + ([audio] if audio is not None else []), dim=1))
         return logits

@@ -1,84 +1,48 @@
 """The network: encoders, fusion, decoder, heads, put together.
 
-raw input of sensor m -> encoder m -> latents of m        only for sensors that are there
-latents, pattern      -> fusion -> decoder -> heads       always
+    raw input of sensor m -> encoder -> representation = latents of m        only for sensors that are there
+    latents, pattern -> completion -> fusion -> embedding -> decoder -> heads             always
+
+What the four papers add is switched by `NetworkConfig`: `bottleneck` and `translation` (CyIN), `shared`
+(Robult), `probabilistic` (DMRNet); all off is the plain network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from robust_perception.model.auxiliary import AuxiliaryHeads
+from robust_perception.model.bottleneck import Gaussian
+from robust_perception.model.completion import Completion, Swap
 from robust_perception.model.decoder import PyramidDecoder
-from robust_perception.model.encoders import LEVELS, AudioEncoder, ImageEncoder
-from robust_perception.model.errors import ModelError
-from robust_perception.model.fusion import LevelFusion, is_present
-from robust_perception.model.heads import DetectionHead, Detections, SceneHead, SegmentationHead
-from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality
+from robust_perception.model.efficientnet import STRIDES
+from robust_perception.model.embedding import ProbabilisticEmbedding
+from robust_perception.model.encoders import LEVELS, AudioEncoder, ImageEncoder, widths_of
+from robust_perception.model.fusion import LevelFusion, SumFusion, is_present
+from robust_perception.model.heads import (
+    DetectionHead,
+    Detections,
+    SceneHead,
+    SegmentationHead,
+    upsample,
+)
+from robust_perception.model.network_config import NetworkConfig
+from robust_perception.model.pattern_selection import PatternSelection
+from robust_perception.model.representation import TRANSLATED, Representation, Representer
+from robust_perception.model.translation import pair_name, pairs_of
+from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 Latents = dict[Modality, tuple[Tensor, ...]]
-"""Per modality the outputs of its encoder: p2..p5, or one vector for sound."""
+"""Per modality what fusion gets: p2 (B, C_2, h, w) and p3..p5 (B, C, h, w), or one vector (B, D) for sound.
+Under the rule `poe` also the precisions of what is translated, (B, 1, h, w) each."""
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Shape of the network.
-
-    Attributes:
-        modalities: sensors it knows.
-        class_names: label id -> name; index 0 is the background.
-        scene_names: scene class -> name; may be empty.
-        width: C, channels of the image latents; a multiple of 8.
-        audio_width: D, length of the sound's vector; a multiple of 8.
-        depth_mean, depth_std: of the valid training depths, metres.
-        thermal_mean, thermal_std: of the training temperatures, kelvin.
-    """
-
-    modalities: tuple[Modality, ...]
-    class_names: tuple[str, ...]
-    scene_names: tuple[str, ...] = ()
-    width: int = 64
-    audio_width: int = 128
-    depth_mean: float = 1.5
-    depth_std: float = 1.0
-    thermal_mean: float = 295.0
-    thermal_std: float = 5.0
-    image_modalities: tuple[Modality, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        images = tuple(m for m in IMAGE_MODALITIES if m in self.modalities)
-        object.__setattr__(self, "image_modalities", images)
-        if not images:
-            names = [m.value for m in self.modalities]
-            msg = f"a network needs at least one of rgb, depth, thermal; got modalities {names}"
-            raise ModelError(msg)
-        if len(self.class_names) < 2:
-            msg = f"a network needs a background and at least one class, got {list(self.class_names)}"
-            raise ModelError(msg)
-        for name, value in (("width", self.width), ("audio_width", self.audio_width)):
-            if value < 8 or value % 8:
-                msg = f"{name} is a positive multiple of 8 (groups of the normalisation), got {value}"
-                raise ModelError(msg)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them."""
-        plain = asdict(self)
-        del plain["image_modalities"]
-        plain["modalities"] = [m.value for m in self.modalities]
-        return plain
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> NetworkConfig:
-        """Read what `to_dict` wrote."""
-        values = dict(plain)
-        values["modalities"] = tuple(Modality(name) for name in values["modalities"])
-        values["class_names"] = tuple(values["class_names"])
-        values["scene_names"] = tuple(values["scene_names"])
-        return cls(**values)
+Translations = dict[tuple[str, Modality], Tensor]
+"""What one sensor tells of others: by level and target, (B, d, h, w); (B, d, 1, 1) where sound takes part."""
 
 
 class Outputs(NamedTuple):
@@ -86,13 +50,41 @@ class Outputs(NamedTuple):
 
     Attributes:
         segmentation: logits, float32 (B, classes, H, W).
+        coarse: those they are made of, float32 (B, classes, H / 4, W / 4).
         detections: raw detections at strides 8, 16, 32.
         scene: logits, float32 (B, S), or None without scene classes.
     """
 
     segmentation: Tensor
+    coarse: Tensor
     detections: Detections
     scene: Tensor | None
+
+
+class Fused(NamedTuple):
+    """The fused pyramid, before it is decoded.
+
+    Attributes:
+        levels: p2..p5, float32 (B, C_2 or C, h, w); p5 is z where there is an embedding.
+        embedding: distribution of z, or None.
+        sound: float32 (B, D), or None without sound.
+    """
+
+    levels: list[Tensor]
+    embedding: Gaussian | None
+    sound: Tensor | None
+
+
+class Noise(NamedTuple):
+    """Makes z a sample; inference has none.
+
+    Attributes:
+        scale: of the standard deviation.
+        generator: source of chance.
+    """
+
+    scale: float
+    generator: torch.Generator | None = None
 
 
 class FusionNetwork(nn.Module):
@@ -101,48 +93,156 @@ class FusionNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        audio_width = config.audio_width if Modality.AUDIO in config.modalities else 0
-        self.levels = nn.ModuleList(
-            LevelFusion(config.image_modalities, config.width, audio_width) for _ in LEVELS
-        )
-        self.decoder = PyramidDecoder(config.width)
-        self.segmentation = SegmentationHead(config.width, len(config.class_names))
-        self.detection = DetectionHead(config.width, len(config.class_names) - 1)
-        self.scene = (
-            SceneHead(config.width, audio_width, len(config.scene_names)) if config.scene_names else None
-        )
+        self.selection = PatternSelection()
+        sensors, width, sound = config.image_modalities, config.width, config.sound_width
+        self.levels = nn.ModuleList()
+        self.completions = nn.ModuleDict()
+        for level, wide in zip(LEVELS, widths_of(width, config.fine_width), strict=True):
+            completed = config.translation != "none" and level in TRANSLATED
+            kind = SumFusion if config.fusion == "sum" else LevelFusion
+            self.levels.append(kind(sensors, wide, sound, completed, coarse=level in TRANSLATED))
+            if completed:
+                self.completions[level] = Completion(
+                    config.modalities,
+                    width,
+                    config.shared,
+                    config.translation,
+                    [
+                        p
+                        for p in pairs_of(config.modalities)
+                        if config.seen is None or pair_name(p) in config.seen
+                    ],
+                    config.translator_blocks,
+                )
+        self.embedding = ProbabilisticEmbedding(width) if config.probabilistic else None
+        self.decoder = PyramidDecoder(width)
+        self.segmentation = SegmentationHead(width, config.fine_width, len(config.class_names))
+        self.detection = DetectionHead(width, len(config.class_names) - 1)
+        self.scene = SceneHead(width, sound, len(config.scene_names)) if config.scene_names else None
 
-    def forward(self, latents: Latents, pattern: Tensor, size: tuple[int, int]) -> Outputs:
-        """Fuse, decode, predict.
+    def completion(self, level: str) -> Completion:
+        """What completes a translated level."""
+        return cast(Completion, self.completions[level])
+
+    def targets(self, level: str) -> tuple[Modality, ...]:
+        """Sensors whose latents of a translated level are completed: the sound's once, at the coarsest."""
+        return self.config.modalities if level == TRANSLATED[-1] else self.config.image_modalities
+
+    def translations(self, source: Modality, latents: tuple[Tensor, ...]) -> Translations:
+        """What one sensor's latents tell of the others', which nobody else has a part in."""
+        return {
+            (level, target): self.completion(level).translate(_at(latents, source, level), source, target)
+            for level, target in self.translation_keys(source)
+        }
+
+    def translation_keys(self, source: Modality) -> list[tuple[str, Modality]]:
+        """Level and target of each translation of a sensor."""
+        return [
+            (level, target)
+            for level in self.completions
+            for target in self.targets(level)
+            if source in self.completion(level).translators.sources_of(target)
+        ]
+
+    def fuse(
+        self,
+        latents: Latents,
+        pattern: Tensor,
+        swap: Swap | None = None,
+        noise: Noise | None = None,
+        ready: Mapping[Modality, Translations] | None = None,
+    ) -> Fused:
+        """One pyramid out of the sensors'.
 
         Args:
             latents: of every modality of the network; whatever the pattern leaves out is not looked at.
             pattern: int64 (B,), bitmask 1..15.
-            size: (H, W) of the images.
+            swap: replacements of a training pass.
+            noise: of a training pass.
+            ready: `translations` of every modality, made ahead; None = those that are needed are made here.
         """
-        audio = None
-        if Modality.AUDIO in latents:
-            vector = latents[Modality.AUDIO][0]
-            present = is_present(pattern, Modality.AUDIO)[:, None]
-            audio = torch.where(present, vector, 0.0)
-        fused = [
-            fusion({m: latents[m][i] for m in self.config.image_modalities}, audio, pattern)
-            for i, fusion in enumerate(self.levels)
-        ]
-        decoded = self.decoder(fused)
+        config = self.config
+        present = {m: is_present(pattern, m) for m in config.modalities}
+        sound = latents[Modality.AUDIO][0] if Modality.AUDIO in config.modalities else None
+        tokens: dict[str, dict[Modality, Tensor]] = {}
+        for level in self.completions:
+            completion = self.completion(level)
+            known = {m: _at(latents[m], m, level) for m in config.modalities}
+            targets = self.targets(level)
+            made = (
+                None
+                if ready is None
+                else {
+                    target: {m: ready[m][level, target] for m in completion.translators.sources_of(target)}
+                    for target in targets
+                }
+            )
+            precisions = self._precisions(latents, level, present)
+            tokens[level] = completion(known, present, targets, precisions, swap, made)
+        if sound is not None:
+            if self.completions:
+                sound = tokens[TRANSLATED[-1]].pop(Modality.AUDIO)[:, :, 0, 0]
+            else:
+                sound = torch.where(present[Modality.AUDIO][:, None], sound, 0.0)
+        levels: list[Tensor] = []
+        for index, (level, fusion) in enumerate(zip(LEVELS, self.levels, strict=True)):
+            known = tokens.get(level) or {m: latents[m][index] for m in config.image_modalities}
+            levels.append(fusion(known, sound, pattern))
+        embedding: Gaussian | None = None
+        if self.embedding is not None:
+            embedding = self.embedding(levels[-1], pattern)
+            levels[-1] = embedding.mean if noise is None else embedding.sample(noise.generator, noise.scale)
+        return Fused(levels, embedding, sound)
+
+    def decode(self, fused: Fused, size: tuple[int, int]) -> Outputs:
+        """What the heads say of a fused pyramid; size (H, W) of the images."""
+        finest, *levels = fused.levels
+        decoded = self.decoder(levels)
+        coarse = self.segmentation([finest, *decoded])
         return Outputs(
-            self.segmentation(decoded, size),
-            self.detection(decoded[1:]),
-            self.scene(decoded, audio) if self.scene is not None else None,
+            upsample(coarse, size),
+            coarse,
+            self.detection(decoded),
+            self.scene(decoded, fused.sound) if self.scene is not None else None,
         )
+
+    def forward(
+        self,
+        latents: Latents,
+        pattern: Tensor,
+        size: tuple[int, int],
+        ready: Mapping[Modality, Translations] | None = None,
+    ) -> Outputs:
+        """Fuse, decode, predict, with means everywhere; arguments as `fuse` and `decode`."""
+        with self.selection.of(pattern):
+            return self.decode(self.fuse(latents, pattern, ready=ready), size)
+
+    def _precisions(
+        self, latents: Latents, level: str, present: Mapping[Modality, Tensor]
+    ) -> dict[Modality, Tensor] | None:
+        if self.config.translation != "poe":
+            return None
+        found = {}
+        for m in self.config.modalities:
+            value = latents[m][len(LEVELS) + TRANSLATED.index(level) if m.is_image else 1]
+            found[m] = torch.where(present[m][:, None, None, None], value, 1.0)
+        return found
+
+
+def _at(latents: tuple[Tensor, ...], modality: Modality, level: str) -> Tensor:
+    """A sensor's latent of a level as a map; the sound's vector is a map of one pixel at every level."""
+    return latents[LEVELS.index(level)] if modality.is_image else latents[0][:, :, None, None]
 
 
 class Network(nn.Module):
-    """Encoders and fusion network."""
+    """Encoders and fusion network, and what training adds."""
+
+    zero: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.register_buffer("zero", torch.zeros(()), persistent=False)  # tells device and type
         statistics = {
             Modality.DEPTH: (config.depth_mean, config.depth_std),
             Modality.THERMAL: (config.thermal_mean, config.thermal_std),
@@ -151,23 +251,90 @@ class Network(nn.Module):
         for modality in MODALITIES:
             if modality in config.image_modalities:
                 mean, std = statistics.get(modality, (0.0, 1.0))
-                self.encoders[modality.value] = ImageEncoder(modality, config.width, mean, std)
+                self.encoders[modality.value] = ImageEncoder(
+                    modality, config.width, config.fine_width, mean, std
+                )
             elif modality in config.modalities:
                 self.encoders[modality.value] = AudioEncoder(config.audio_width)
         self.fusion = FusionNetwork(config)
+        self.selection = self.fusion.selection
+        widths = {m: config.width if m.is_image else config.audio_width for m in config.modalities}
+        self.representers = nn.ModuleDict()
+        if config.informative:
+            for m in config.modalities:
+                self.representers[m.value] = Representer(
+                    m, widths[m], config.width, config.bottleneck, config.shared
+                )
+        self.auxiliary = AuxiliaryHeads(
+            config.modalities,
+            config.width,
+            config.fine_width,
+            widths,
+            config.bottleneck,
+            config.shared,
+            config.auxiliary,
+            len(config.class_names),
+            len(config.scene_names),
+        )
 
-    def encode(self, inputs: Mapping[Modality, Tensor]) -> Latents:
-        """Latents of every modality of the network from its raw inputs (see `encoders`)."""
+    def represent(self, modality: Modality, raw: Tensor) -> Representation:
+        """One sensor's frames, raw input as `encoders` wants it, through its encoder and representation."""
+        out = self.encoders[modality.value](raw)
+        latents = (out,) if isinstance(out, Tensor) else out
+        if not self.representers:
+            return Representation(latents, (), (), ())
+        representation: Representation = self.representers[modality.value](latents)
+        return representation
+
+    def latents(self, modality: Modality, representation: Representation) -> tuple[Tensor, ...]:
+        """What fusion gets of a representation."""
+        tokens = representation.tokens
+        if not modality.is_image:
+            tokens = tuple(x.flatten(1) for x in tokens)
+        if self.config.translation == "poe":
+            return (*tokens, *(g.precision for g in representation.gaussians))
+        return tokens
+
+    def encode(self, inputs: Mapping[Modality, Tensor], only: Pattern | None = None) -> Latents:
+        """Latents of every modality of the network from its raw inputs (see `encoders`).
+
+        Args:
+            inputs: raw inputs of every modality.
+            only: sensors whose encoders run; the others' latents are zero. None = all.
+        """
         latents: Latents = {}
-        for modality in self.config.modalities:
-            out = self.encoders[modality.value](inputs[modality])
-            latents[modality] = (out,) if isinstance(out, Tensor) else out
+        for m in self.config.modalities:
+            if only is None or m in only:
+                latents[m] = self.latents(m, self.represent(m, inputs[m]))
+            else:
+                latents[m] = self._blank(m, inputs[m])
         return latents
+
+    def _blank(self, modality: Modality, raw: Tensor) -> tuple[Tensor, ...]:
+        """Zeros of the shapes that a sensor's latents have."""
+        precise = self.config.translation == "poe"
+        if not modality.is_image:
+            vector = self.zero.new_zeros(len(raw), self.config.sound_width)
+            return (vector, self.zero.new_zeros(len(raw), 1, 1, 1)) if precise else (vector,)
+        sides = {name: [-(-side // stride) for side in raw.shape[1:3]] for name, stride in STRIDES.items()}
+        widths = widths_of(self.config.width, self.config.fine_width)
+        levels = [
+            self.zero.new_zeros(len(raw), wide, *sides[name])
+            for name, wide in zip(LEVELS, widths, strict=True)
+        ]
+        if precise:
+            levels += [self.zero.new_zeros(len(raw), 1, *sides[name]) for name in TRANSLATED]
+        return tuple(levels)
 
     def forward(self, inputs: Mapping[Modality, Tensor], pattern: Tensor) -> Outputs:
         """Raw inputs of all modalities, and the pattern int64 (B,) that says which count."""
         image = inputs[self.config.image_modalities[0]]
-        return self.fusion(self.encode(inputs), pattern, (image.shape[1], image.shape[2]))  # type: ignore[no-any-return]
+        with self.selection.of(pattern):
+            return self.fusion(self.encode(inputs), pattern, (image.shape[1], image.shape[2]))  # type: ignore[no-any-return]
+
+    def served_parameters(self) -> Iterator[nn.Parameter]:
+        """All but what only training needs."""
+        yield from (p for name, p in self.named_parameters() if not name.startswith("auxiliary."))
 
     def load_imagenet(self) -> None:
         """Start every image encoder from ImageNet weights."""

@@ -30,5 +30,5 @@ def shake(network: torch.nn.Module, seed: int = 1) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if parameter.abs().max() == 0 or "prior" in name:
+            if parameter.numel() and (parameter.abs().max() == 0 or "prior" in name):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)

@@ -14,21 +14,21 @@ from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 def test_rgb_is_scaled_as_the_published_weights_want_it() -> None:
     x = torch.tensor([0, 127, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)
-    found = ImageEncoder(Modality.RGB, 8).normalise(x)
+    found = ImageEncoder(Modality.RGB, 8, 8).normalise(x)
     assert found.shape == (1, 3, 1, 1)
     assert found.flatten().tolist() == [-127 / 128, 0.0, 1.0]
 
 
 def test_missing_depth_is_zero_and_says_so() -> None:
     x = torch.tensor([[[2.0, float("nan"), 5.0]]])
-    found = ImageEncoder(Modality.DEPTH, 8, mean=2.0, std=1.5).normalise(x)
+    found = ImageEncoder(Modality.DEPTH, 8, 8, mean=2.0, std=1.5).normalise(x)
     assert found[0, 0, 0].tolist() == [0.0, 0.0, 2.0]
     assert found[0, 1, 0].tolist() == [1.0, 0.0, 1.0]
 
 
 def test_heat_has_a_fine_channel_and_one_for_the_whole_range() -> None:
     x = torch.tensor([[[290.0, 295.0, 1000.0]]])
-    found = ImageEncoder(Modality.THERMAL, 8, mean=290.0, std=5.0).normalise(x)
+    found = ImageEncoder(Modality.THERMAL, 8, 8, mean=290.0, std=5.0).normalise(x)
     assert found[0, 0, 0].tolist() == [0.0, 1.0, 142.0]
     assert found[0, 1, 0].tolist() == [0.0, 0.125, 1.0]
 
@@ -37,8 +37,9 @@ def test_heat_has_a_fine_channel_and_one_for_the_whole_range() -> None:
 def test_image_latents_have_the_strides(modality: Modality, network: Network) -> None:
     with torch.no_grad():
         levels = network.encoders[modality.value](raw_inputs(SIZE, batch=2)[modality])
+    width = network.config.width
     assert [tuple(level.shape) for level in levels] == [
-        (2, 16, 18, 22), (2, 16, 9, 11), (2, 16, 5, 6), (2, 16, 3, 3)
+        (2, network.config.fine_width, 18, 22), (2, width, 9, 11), (2, width, 5, 6), (2, width, 3, 3)
     ]  # fmt: skip
     assert all(bool(torch.isfinite(level).all()) for level in levels)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from robust_perception.model.errors import ModelError
 from robust_perception.model.fusion import is_present
 from robust_perception.model.heads import DETECTION_STRIDES
-from robust_perception.model.network import Network, NetworkConfig, Outputs
+from robust_perception.model.network import Network, Outputs
+from robust_perception.model.network_config import NetworkConfig
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern
 
 Latents = Mapping[Modality, tuple[Tensor, ...]]
@@ -167,7 +168,7 @@ def test_wrong_configuration_is_refused(change: dict[str, Any], words: str) -> N
 
 def test_configuration_survives_json() -> None:
     config = NetworkConfig(
-        (Modality.DEPTH, Modality.AUDIO), ("background", "cup"), ("loud",), 24, 40, 1.1, 0.7, 290.5, 3.5
+        (Modality.DEPTH, Modality.AUDIO), ("background", "cup"), ("loud",), 24, 16, 40, 1.1, 0.7, 290.5, 3.5
     )
     assert NetworkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
