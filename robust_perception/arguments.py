@@ -17,11 +17,12 @@ def patterns(text: str) -> list[Pattern]:
 
 def positive(text: str) -> int:
     """Read a whole number above zero."""
-    value = int(text)
-    if value < 1:
-        msg = f"expected a positive number, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+    return _whole(text, 1, "a positive number")
+
+
+def count(text: str) -> int:
+    """Read a whole number from zero on."""
+    return _whole(text, 0, "a number from 0 on")
 
 
 def rate(text: str) -> float:
@@ -29,5 +30,18 @@ def rate(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1000:
         msg = f"expected a rate above 0 and up to 1000 frames a second, got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def seed(text: str) -> int:
+    """Read a seed, a whole number from zero on."""
+    return _whole(text, 0, "a seed from 0 on")
+
+
+def _whole(text: str, least: int, expected: str) -> int:
+    value = int(text)
+    if value < least:
+        msg = f"expected {expected}, got {text}"
         raise argparse.ArgumentTypeError(msg)
     return value

@@ -83,7 +83,8 @@ class Sample:
         name: stem of its files.
         frames: what the sensors measured, in canonical units; images are of one size.
         label: uint8 (H, W), class index, 255 = unlabelled; None without a label file.
-        boxes: float32 (n, 4), [x1, y1, x2, y2] in pixels, x2 and y2 exclusive; None when nobody knows.
+        boxes: float32 (n, 4), [x1, y1, x2, y2] in pixels, x2 and y2 exclusive; None when nobody knows, as
+            where every pixel is unlabelled.
         class_ids: int64 (n,), class index of each box, 1..K.
         scene: float32 (k,), 1 where the scene class is present; None when nobody knows.
     """
@@ -144,6 +145,11 @@ class FolderDataset(Sequence[Sample]):
         """Scene class index -> name; empty when the data set has none."""
         return self._table.scene_names
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any frame has a label map."""
+        return bool(self._files["label"])
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -160,7 +166,8 @@ class FolderDataset(Sequence[Sample]):
         """Decode one sample, or a list of them for a slice.
 
         Raises:
-            DatasetError: a file cannot be decoded or is not of its kind; images of one sample differ in size.
+            DatasetError: a file cannot be decoded or is not of its kind, a label map has a value that is no
+                class, or images of one sample differ in size; names the files.
         """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -168,15 +175,16 @@ class FolderDataset(Sequence[Sample]):
         name = self.names[position]
         stamp = FIRST_STAMP_NS + position * FRAME_PERIOD_NS
         frames = {m: self.frame(m, name, stamp) for m in self.modalities if name in self._files[m.value]}
-        label = self._label(name)
+        label = self.label(name)
         shapes = {m.value: f.data.shape[:2] for m, f in frames.items() if m in IMAGE_MODALITIES}
         if label is not None:
             shapes["label"] = label.shape
         if len(set(shapes.values())) > 1:
-            msg = f"{self.folder}: expected images of one size for {name!r}, got {shapes}"
+            files = [f"{kind}/{self._files[kind][name].name} {h}x{w}" for kind, (h, w) in shapes.items()]
+            msg = f"{self.folder}: expected images of one size for {name!r}, got {', '.join(files)} (HxW)"
             raise DatasetError(msg)
-        boxes, class_ids = self._boxes_of(name, label)
-        return Sample(name, frames, label, boxes, class_ids, self._scene.get(name))
+        boxes, class_ids = self.boxes_of(name, label)
+        return Sample(name, frames, label, boxes, class_ids, self.scene(name))
 
     def path(self, modality: Modality, name: str) -> Path | None:
         """The file of one sensor in one sample; None where it is missing."""
@@ -210,7 +218,8 @@ class FolderDataset(Sequence[Sample]):
             raise DatasetError(msg)
         return ClassTable.plain([])
 
-    def _label(self, name: str) -> npt.NDArray[np.uint8] | None:
+    def label(self, name: str) -> npt.NDArray[np.uint8] | None:
+        """Decode the label map of one sample: uint8 (H, W), class index; None without a file."""
         path = self._files["label"].get(name)
         if path is None:
             return None
@@ -220,18 +229,31 @@ class FolderDataset(Sequence[Sample]):
         wrong = np.unique(values[(values >= self._table.label_count) & (values != UNLABELLED)])
         if wrong.size:
             allowed = f"label values below {self._table.label_count} or {UNLABELLED}"
-            msg = f"{path}: expected {allowed}, got {wrong.tolist()}"
+            msg = f"{path}: expected {allowed} ({self._label_source}), got {wrong.tolist()}"
             raise DatasetError(msg)
         label: npt.NDArray[np.uint8] = self._table.label_to_class[values]
         return label
 
-    def _boxes_of(
+    def boxes_of(
         self, name: str, label: npt.NDArray[np.uint8] | None
     ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64] | None]:
+        """Boxes and class indices of one sample: those listed, else those of its label map `label`."""
         listed = self._boxes.get(name)
         if listed is not None:
             return listed
-        return (None, None) if label is None else boxes_of_label(label)
+        # A map without a known pixel does not say that there is no object.
+        if label is None or bool((label == UNLABELLED).all()):
+            return None, None
+        return boxes_of_label(label)
+
+    def scene(self, name: str) -> npt.NDArray[np.float32] | None:
+        """Scene classes of one sample: float32 (k,), 1 where present; None when nobody knows."""
+        return self._scene.get(name)
+
+    @property
+    def _label_source(self) -> str:
+        path = self.root / "classes.json"
+        return f"the classes of {path}" if path.is_file() else "the class names given for this folder"
 
     def _scene_labels(self) -> dict[str, npt.NDArray[np.float32]]:
         path = self.folder / "scene.json"

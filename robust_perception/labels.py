@@ -137,9 +137,13 @@ class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
             for annotation in content["annotations"]:
                 category = int(annotation["category_id"])
                 if not 0 <= category < table.label_count:
-                    msg = f"{path}: expected category ids below {table.label_count}, got {category}"
+                    msg = f"{path}: expected 'category_id' below {table.label_count}, got {category}"
                     raise DatasetError(msg)
-                x, y, width, height = (float(v) for v in annotation["bbox"])
+                corner_and_size = [float(v) for v in annotation["bbox"]]
+                if len(corner_and_size) != 4 or not np.isfinite(corner_and_size).all():
+                    msg = f"{path}: expected 'bbox' as [x, y, width, height], got {annotation['bbox']}"
+                    raise DatasetError(msg)
+                x, y, width, height = corner_and_size
                 class_id = int(table.label_to_class[category])
                 if class_id not in (0, UNLABELLED) and not annotation.get("iscrowd", 0):
                     rows[names[annotation["image_id"]]].append(([x, y, x + width, y + height], class_id))

@@ -113,6 +113,16 @@ def test_boxes_come_from_the_label_map(folder: Path) -> None:
     }
 
 
+def test_a_map_without_a_known_pixel_does_not_say_that_there_is_no_object(folder: Path) -> None:
+    write(folder / "test" / "label" / "a.png", np.full(SIZE, UNLABELLED, np.uint8))
+    write(folder / "test" / "label" / "b.png", np.zeros(SIZE, np.uint8))
+    unknown, empty = FolderDataset(folder, "test")
+    assert unknown.boxes is None
+    assert unknown.class_ids is None
+    assert empty.boxes is not None
+    assert len(empty.boxes) == 0
+
+
 def test_coarse_classes_map_labels_and_boxes(folder: Path) -> None:
     dataset = FolderDataset(folder, "test", "coarse")
     sample = dataset[0]
@@ -147,9 +157,13 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
     [
         (
             {"images": [], "annotations": [{"category_id": 9, "bbox": [0, 0, 1, 1]}]},
-            "category ids below 3, got 9",
+            "'category_id' below 3, got 9",
         ),
         ({"images": []}, "COCO's images and annotations, got KeyError"),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [0, 0, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \[0, 0, 1\]",
+        ),
     ],
 )
 def test_wrong_coco_boxes_are_named(folder: Path, content: object, message: str) -> None:
@@ -208,9 +222,13 @@ def test_ignored_label_of_a_name_list_is_unlabelled(folder: Path) -> None:
         (
             "label/a.png",
             np.full(SIZE, 9, np.uint8),
-            r"a\.png: expected label values below 3 or 255, got \[9\]",
+            r"a\.png: expected label values below 3 or 255 \(the classes of .*classes\.json\), got \[9\]",
         ),
-        ("rgb/a.png", np.zeros((10, 10, 3), np.uint8), r"one size for 'a', got .*'rgb': \(10, 10\)"),
+        (
+            "rgb/a.png",
+            np.zeros((10, 10, 3), np.uint8),
+            r"one size for 'a', got rgb/a\.png 10x10, depth/a\.png 24x32",
+        ),
     ],
 )
 def test_a_wrong_picture_is_named(folder: Path, file: str, image: np.ndarray, message: str) -> None:

@@ -39,7 +39,7 @@ class Crop:
         boxes: float32 (n, 4), xyxy in pixels of the crop.
         class_ids: int64 (n,), 1..K.
         boxes_known: whether the sample's boxes are known at all.
-        scene: float32 (S,), or None when nobody knows.
+        scene: float32 (S,), NaN where unknown, or None when nobody knows any.
     """
 
     inputs: Mapping[Modality, Image]
@@ -53,7 +53,7 @@ class Crop:
 def whole_frame(
     sample: Sample, modalities: tuple[Modality, ...], size: tuple[int, int]
 ) -> dict[Modality, Image]:
-    """Raw network inputs of a sample at the model's size, for validation and export."""
+    """Raw network inputs at the model's size, of those sensors of the network that the sample has."""
     return {m: prepare(sample.frames[m], size) for m in modalities if m in sample.frames}
 
 
@@ -67,7 +67,7 @@ def make_crop(
     """Cut and change one sample.
 
     Args:
-        sample: as read.
+        sample: as read; without boxes its crops lie anywhere.
         modalities: of the network.
         size: the model's (H, W); frames of another size are resized first, and boxes and label with them.
         config: what may be changed and by how much.
@@ -99,6 +99,9 @@ def make_crop(
 
 
 def _native_size(sample: Sample, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) that the sample's boxes are in pixels of."""
+    if sample.label is not None:
+        return sample.label.shape[0], sample.label.shape[1]
     for modality, frame in sample.frames.items():
         if modality.is_image:
             return frame.data.shape[0], frame.data.shape[1]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robust_perception.preprocess import INPUT_DTYPES
+from robust_perception.preprocess import INPUT_DTYPES, input_shape
 from robust_perception.training.augmentation import Crop
-from robust_perception.vocabulary import Modality, Pattern
+from robust_perception.vocabulary import UNLABELLED, Modality, Pattern
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Batch:
         boxes: per sample float32 (n, 4), xyxy.
         class_ids: per sample int64 (n,), 1..K.
         boxes_known: bool (B,).
-        scene: float32 (B, S).
-        scene_known: bool (B,).
+        scene: float32 (B, S); 0 where unknown.
+        scene_known: bool (B, S).
+        known_classes: bool (B, C), the classes that the sample's data folder labels; the background always.
     """
 
     inputs: dict[Modality, Tensor]
@@ -37,22 +40,47 @@ class Batch:
     boxes_known: Tensor
     scene: Tensor
     scene_known: Tensor
+    known_classes: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; boxes stay on the host, where targets are made of them."""
+        return dataclasses.replace(
+            self,
+            inputs={modality: values.to(device) for modality, values in self.inputs.items()},
+            label=self.label.to(device),
+            boxes_known=self.boxes_known.to(device),
+            scene=self.scene.to(device),
+            scene_known=self.scene_known.to(device),
+            known_classes=self.known_classes.to(device),
+        )
+
+    @property
+    def labelled(self) -> Tensor:
+        """Bool (B,), whether any pixel has a label."""
+        return (self.label != UNLABELLED).flatten(1).any(dim=1)
 
 
-def stack(crops: Sequence[Crop], modalities: Sequence[Modality], scenes: int) -> Batch:
+def stack(
+    crops: Sequence[Crop],
+    modalities: Sequence[Modality],
+    scenes: int,
+    known_classes: Sequence[npt.NDArray[np.bool_]],
+) -> Batch:
     """Stack crops of one size.
 
     Args:
-        crops: at least one; together they have every modality.
+        crops: at least one; a sensor that none of them has is all zeros.
         modalities: of the network.
         scenes: number of scene classes S.
+        known_classes: per crop bool (C,).
     """
+    size = (crops[0].label.shape[0], crops[0].label.shape[1])
     inputs = {}
     for modality in modalities:
-        shape = next(c.inputs[modality].shape for c in crops if modality in c.inputs)
-        empty = np.zeros(shape, INPUT_DTYPES[modality])
+        empty = np.zeros(input_shape(modality, size), INPUT_DTYPES[modality])
         inputs[modality] = torch.from_numpy(np.stack([c.inputs.get(modality, empty) for c in crops]))
-    unknown = np.zeros(scenes, np.float32)
+    unknown = np.full(scenes, np.nan, np.float32)
+    scene = np.stack([unknown if c.scene is None else c.scene for c in crops])
     return Batch(
         inputs=inputs,
         available=tuple(Pattern.of(m for m in modalities if m in c.inputs) for c in crops),
@@ -60,6 +88,7 @@ def stack(crops: Sequence[Crop], modalities: Sequence[Modality], scenes: int) ->
         boxes=[torch.from_numpy(c.boxes) for c in crops],
         class_ids=[torch.from_numpy(c.class_ids) for c in crops],
         boxes_known=torch.tensor([c.boxes_known for c in crops]),
-        scene=torch.from_numpy(np.stack([unknown if c.scene is None else c.scene for c in crops])),
-        scene_known=torch.tensor([c.scene is not None for c in crops]),
+        scene=torch.from_numpy(np.nan_to_num(scene, nan=0.0)),
+        scene_known=torch.from_numpy(np.isfinite(scene)),
+        known_classes=torch.from_numpy(np.stack(known_classes)),
     )

@@ -5,20 +5,24 @@ One file and one rename, so that a run that is killed while it saves keeps its l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from robust_perception.model.network import Network, NetworkConfig
+from robust_perception.model.adapter_bank import AdapterBank, AdapterConfig, attach
+from robust_perception.model.network import Network
+from robust_perception.model.network_config import NetworkConfig
 from robust_perception.training.errors import CheckpointError
+from robust_perception.vocabulary import Pattern
 
 FORMAT = "robust_perception/1"
 
@@ -45,36 +49,71 @@ class Progress:
 
 
 def save_run(
-    path: Path, network: Network, average: Network, optimiser: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    network: Network,
+    average: Network,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    mined: nn.Module | None = None,
 ) -> None:
-    """Write everything that is needed to go on."""
+    """Write everything that is needed to go on; `mined` is what the run has learnt beside its weights."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     state = optimiser.state_dict()["state"]
     tensors |= {f"optimiser.{i}.{k}": v for i, values in state.items() for k, v in values.items()}
+    if mined is not None:
+        tensors |= {f"mined.{k}": v for k, v in mined.state_dict().items()}
     _save(path, tensors, network.config, {"progress": asdict(progress)})
 
 
-def load_run(path: Path, network: Network, average: Network, optimiser: torch.optim.Optimizer) -> Progress:
-    """Read what `save_run` wrote into these.
+def read_progress(path: Path) -> Progress:
+    """Where the run of a checkpoint stands; no tensor is read.
+
+    Raises:
+        CheckpointError: missing, damaged, or a network alone.
+    """
+    content = _read_content(path)
+    if "progress" not in content:
+        msg = f"{path}: expected a run's state (last.safetensors), got a network's weights"
+        raise CheckpointError(msg)
+    return Progress(**_known(path, "progress", content["progress"], Progress))
+
+
+def load_run(
+    path: Path,
+    network: Network,
+    average: Network,
+    optimiser: torch.optim.Optimizer,
+    mined: nn.Module | None = None,
+) -> None:
+    """Read the tensors that `save_run` wrote into these.
 
     Raises:
         CheckpointError: missing, damaged, or of another network.
     """
-    tensors, content = _load(path)
+    tensors = _read_tensors(path)
     _fill(path, network, _part(tensors, "network."))
     _fill(path, average, _part(tensors, "average."))
+    if mined is not None:
+        _fill(path, mined, _part(tensors, "mined."))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _part(tensors, "optimiser.").items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return Progress(**content["progress"])
 
 
-def save_weights(path: Path, network: Network, training: Mapping[str, Any]) -> None:
-    """Write a network alone, with what is to be remembered of its training."""
-    _save(path, dict(network.state_dict()), network.config, {"training": dict(training)})
+def save_weights(
+    path: Path, network: Network, training: Mapping[str, Any], adapters: AdapterBank | None = None
+) -> None:
+    """Write a network alone, with its adapters if it has any and what is to be remembered of its training."""
+    more: dict[str, Any] = {"training": dict(training)}
+    if adapters is not None:
+        more["adapters"] = {
+            "config": asdict(adapters.config),
+            "patterns": [pattern.bits for pattern in adapters.patterns],
+        }
+    _save(path, dict(network.state_dict()), network.config, more)
 
 
 def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
@@ -83,13 +122,33 @@ def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
     Raises:
         CheckpointError: missing, damaged, or no file of weights.
     """
-    tensors, content = _load(path)
+    content = _read_content(path)
     if "training" not in content:
         msg = f"{path}: expected a network's weights (best.safetensors), got a run's state"
         raise CheckpointError(msg)
-    network = Network(NetworkConfig.from_dict(content["network"]))
-    _fill(path, network, tensors)
+    network = Network(NetworkConfig.from_dict(_known(path, "network", content["network"], NetworkConfig)))
+    if "adapters" in content:
+        plain = _known(path, "adapters", content["adapters"]["config"], AdapterConfig)
+        lists = {k: tuple(v) for k, v in plain.items() if isinstance(v, list)}
+        patterns = [Pattern(bits) for bits in content["adapters"]["patterns"]]
+        attach(network, AdapterConfig(**{**plain, **lists}), patterns, network.config.modalities)
+    _fill(path, network, _read_tensors(path))
     return network.eval(), content["training"]
+
+
+def _known(path: Path, section: str, values: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The values of a section, refused where this version has no such key or lacks one it needs."""
+    items = [item for item in fields(kind) if item.init]
+    unknown = sorted(values.keys() - {item.name for item in items})
+    needed = {i.name for i in items if i.default is MISSING and i.default_factory is MISSING}
+    missing = sorted(needed - values.keys())
+    if unknown or missing:
+        msg = (
+            f"{path}: expected a checkpoint of this version's schema, got unknown keys {unknown} and no "
+            f"{missing} in its section {section!r}; use the version that wrote it, or train again"
+        )
+        raise CheckpointError(msg)
+    return values
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -103,24 +162,35 @@ def _save(path: Path, tensors: Mapping[str, Tensor], config: NetworkConfig, more
     os.replace(unfinished, path)  # noqa: PTH105 - the atomic one is meant
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_content(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        header = file.metadata() or {}
+    if header.get("format") != FORMAT:
+        msg = f"{path}: expected a checkpoint of format {FORMAT}, got {header.get('format')}"
+        raise CheckpointError(msg)
+    content: dict[str, Any] = json.loads(header["content"])
+    return content
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         msg = f"{path}: expected a checkpoint, got no such file"
         raise CheckpointError(msg)
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            yield file
     except (SafetensorError, OSError) as error:
         msg = f"{path}: expected a safetensors file, got one that cannot be read ({error})"
         raise CheckpointError(msg) from None
-    if header.get("format") != FORMAT:
-        msg = f"{path}: expected a checkpoint of format {FORMAT}, got {header.get('format')}"
-        raise CheckpointError(msg)
-    return tensors, json.loads(header["content"])
 
 
-def _fill(path: Path, network: Network, tensors: Mapping[str, Tensor]) -> None:
+def _fill(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

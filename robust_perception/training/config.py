@@ -1,35 +1,28 @@
 """Configuration of a training run: one dataclass a concern, YAML in, YAML beside the run.
 
-A YAML file has one section a dataclass; every key may be left out and takes its default. A key nobody knows
-is refused with the list of those that are allowed: a misspelt learning rate would cost a night.
+A YAML file has one section a dataclass; every key may be left out and takes its default.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import difflib
 import hashlib
-import math
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import yaml
 
+from robust_perception.model.network_config import FUSIONS
+from robust_perception.model.translation import RULES
 from robust_perception.training.errors import ConfigError
+from robust_perception.training.method_config import (
+    AdaptationConfig,
+    MethodConfig,
+    PatternConfig,
+    StageConfig,
+)
+from robust_perception.training.sections import different, expect, plain, read_section
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
-
-Section = TypeVar("Section")
-
-
-def _expect(condition: bool, what: str, expected: str, got: object) -> None:
-    if not condition:
-        msg = f"{what}: expected {expected}, got {got!r}"
-        raise ConfigError(msg)
 
 
 @dataclass(frozen=True)
@@ -40,37 +33,63 @@ class DataConfig:
         classes: "fine" or "coarse" labels of the data folder.
         modalities: names of the sensors the model shall know; empty = all that the training split has.
         size: (H, W) of the exported model, pixels.
+        labelled: part of the training samples with labels whose labels are used, in (0, 1]; the others are
+            seen without. Which ones depends on the seed alone, a smaller part lies inside a larger one.
     """
 
     classes: str = "fine"
     modalities: tuple[str, ...] = ()
     size: tuple[int, int] = (240, 320)
+    labelled: float = 1.0
 
     def __post_init__(self) -> None:
-        _expect(self.classes in ("fine", "coarse"), "data.classes", "'fine' or 'coarse'", self.classes)
+        expect(self.classes in ("fine", "coarse"), "data.classes", "'fine' or 'coarse'", self.classes)
         known = [m.value for m in Modality]
-        _expect(
+        expect(
             set(self.modalities) <= set(known), "data.modalities", f"names out of {known}", self.modalities
         )
         images = {m.value for m in IMAGE_MODALITIES}
         some_image = not self.modalities or bool(images & set(self.modalities))
-        _expect(some_image, "data.modalities", f"at least one of {sorted(images)}", self.modalities)
-        sides = all(side >= 64 and side % 32 in (0, 16) for side in self.size)
-        _expect(sides, "data.size", "[H, W], each a multiple of 16 from 64 on", self.size)
+        expect(some_image, "data.modalities", f"at least one of {sorted(images)}", self.modalities)
+        sides = all(side >= 64 and side % 16 == 0 for side in self.size)
+        expect(sides, "data.size", "[H, W], each a multiple of 16 from 64 on", self.size)
+        expect(0.0 < self.labelled <= 1.0, "data.labelled", "a value in (0, 1]", self.labelled)
 
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """Width of the network; see `model.network.NetworkConfig`."""
+    """What the network is made of; see `model.network.NetworkConfig`.
+
+    Attributes:
+        width, fine_width, audio_width: of the latents: p3 to p5, p2, and the sound's.
+        imagenet: whether encoders of images start from ImageNet weights.
+        fusion: "gated", or "sum", the plain one that knows no patterns.
+        bottleneck: hidden width of CyIN's information bottleneck; 0 = none.
+        translation: how a missing latent is filled in, "mean", "sum" or "poe"; "none" = it is not.
+        shared: whether latents are split into a shared and a unique half (Robult).
+        probabilistic: whether the fused latent is a distribution (DMRNet).
+        auxiliary: whether there is a second decoder, for hard combinations (DMRNet, MMANet).
+    """
 
     width: int = 64
+    fine_width: int = 64
     audio_width: int = 128
     imagenet: bool = True
+    fusion: str = "gated"
+    bottleneck: int = 0
+    translation: str = "none"
+    shared: bool = False
+    probabilistic: bool = False
+    auxiliary: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "audio_width"):
+        expect(self.fusion in FUSIONS, "network.fusion", f"one of {FUSIONS}", self.fusion)
+        rules = ("none", *RULES)
+        expect(self.translation in rules, "network.translation", f"one of {rules}", self.translation)
+        expect(self.bottleneck >= 0, "network.bottleneck", "a width >= 0", self.bottleneck)
+        for name in ("width", "fine_width", "audio_width"):
             value = getattr(self, name)
-            _expect(value >= 8 and value % 8 == 0, f"network.{name}", "a positive multiple of 8", value)
+            expect(value >= 8 and value % 8 == 0, f"network.{name}", "a positive multiple of 8", value)
 
 
 @dataclass(frozen=True)
@@ -111,41 +130,17 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         fits = all(side >= 32 and side % 32 == 0 for side in self.crop)
-        _expect(fits, "augmentation.crop", "[H, W], positive multiples of 32", self.crop)
+        expect(fits, "augmentation.crop", "[H, W], positive multiples of 32", self.crop)
         ordered = 0.0 < self.scale[0] <= self.scale[1]
-        _expect(ordered, "augmentation.scale", "[low, high] with 0 < low <= high", self.scale)
+        expect(ordered, "augmentation.scale", "[low, high] with 0 < low <= high", self.scale)
         for name in ("around_object", "flip", "darkness", "blank"):
             value = getattr(self, name)
-            _expect(0.0 <= value <= 1.0, f"augmentation.{name}", "a probability", value)
+            expect(0.0 <= value <= 1.0, f"augmentation.{name}", "a probability", value)
         for name in ("brightness", "contrast", "saturation", "depth_scale"):
             value = getattr(self, name)
-            _expect(0.0 <= value < 1.0, f"augmentation.{name}", "a value in [0, 1)", value)
+            expect(0.0 <= value < 1.0, f"augmentation.{name}", "a value in [0, 1)", value)
         for name in ("thermal_offset", "thermal_noise", "depth_holes", "audio_gain"):
-            _expect(getattr(self, name) >= 0, f"augmentation.{name}", "a value >= 0", getattr(self, name))
-
-
-@dataclass(frozen=True)
-class PatternConfig:
-    """Which sensors a training sample shows.
-
-    Attributes:
-        dropout_weight: weight of the loss under a random pattern; 0 = no such pass.
-        full_weight: weight of the loss under everything the sample has; 0 = no such pass. Without this pass
-            the richest pattern is seen once in 2^M - 1 times and pays for the robustness of the others.
-        distillation: weight of the divergence from the full pass's label probabilities to the random
-            pattern's; 0 = off.
-    """
-
-    dropout_weight: float = 1.0
-    full_weight: float = 1.0
-    distillation: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("dropout_weight", "full_weight", "distillation"):
-            _expect(getattr(self, name) >= 0, f"patterns.{name}", "a value >= 0", getattr(self, name))
-        _expect(self.dropout_weight + self.full_weight > 0, "patterns", "one pass with a weight", self)
-        both = self.distillation == 0 or (self.dropout_weight > 0 and self.full_weight > 0)
-        _expect(both, "patterns.distillation", "0 unless both passes have a weight", self.distillation)
+            expect(getattr(self, name) >= 0, f"augmentation.{name}", "a value >= 0", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            _expect(value >= 0, f"losses.{name}", "a value >= 0", value)
+            expect(value >= 0, f"losses.{name}", "a value >= 0", value)
 
 
 @dataclass(frozen=True)
@@ -178,6 +173,9 @@ class OptimiserConfig:
         warmup: part of all steps over which the rate rises.
         gradient_norm: gradients are scaled down to this norm.
         average: decay of the running average of the weights that is validated and exported; 0 = none.
+        shards: equal parts of a batch whose losses are formed apart, a multiple of the number of processes
+            that train together; see `shards`.
+        precision: of encoders and decoder in training, "float32" or "bfloat16"; see `acceleration`.
     """
 
     epochs: int = 36
@@ -188,16 +186,22 @@ class OptimiserConfig:
     warmup: float = 0.05
     gradient_norm: float = 5.0
     average: float = 0.995
+    shards: int = 1
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
-            _expect(getattr(self, name) >= 1, f"optimiser.{name}", "a positive count", getattr(self, name))
+            expect(getattr(self, name) >= 1, f"optimiser.{name}", "a positive count", getattr(self, name))
         for name in ("learning_rate", "gradient_norm"):
-            _expect(getattr(self, name) > 0, f"optimiser.{name}", "a value > 0", getattr(self, name))
+            expect(getattr(self, name) > 0, f"optimiser.{name}", "a value > 0", getattr(self, name))
         for name in ("backbone_scale", "weight_decay"):
-            _expect(getattr(self, name) >= 0, f"optimiser.{name}", "a value >= 0", getattr(self, name))
+            expect(getattr(self, name) >= 0, f"optimiser.{name}", "a value >= 0", getattr(self, name))
         for name in ("warmup", "average"):
-            _expect(0 <= getattr(self, name) < 1, f"optimiser.{name}", "in [0, 1)", getattr(self, name))
+            expect(0 <= getattr(self, name) < 1, f"optimiser.{name}", "in [0, 1)", getattr(self, name))
+        whole = self.shards >= 1 and self.batch % self.shards == 0
+        expect(whole, "optimiser.shards", f"a positive divisor of the batch of {self.batch}", self.shards)
+        kinds = ("float32", "bfloat16")
+        expect(self.precision in kinds, "optimiser.precision", f"one of {kinds}", self.precision)
 
 
 @dataclass(frozen=True)
@@ -208,16 +212,20 @@ class ValidationConfig:
         every: epochs from one validation to the next.
         first: epoch of the first one; the last epoch always has one.
         limit: samples, evenly spread over the split; 0 = all.
+        patterns: whose mean chooses the best weights: "all", or "full" for a network that is trained for
+            nothing else.
     """
 
     every: int = 4
     first: int = 1
     limit: int = 0
+    patterns: str = "all"
 
     def __post_init__(self) -> None:
-        _expect(self.every >= 1, "validation.every", "a positive count", self.every)
-        _expect(self.first >= 1, "validation.first", "a positive count", self.first)
-        _expect(self.limit >= 0, "validation.limit", "a count", self.limit)
+        expect(self.patterns in ("all", "full"), "validation.patterns", "'all' or 'full'", self.patterns)
+        expect(self.every >= 1, "validation.every", "a positive count", self.every)
+        expect(self.first >= 1, "validation.first", "a positive count", self.first)
+        expect(self.limit >= 0, "validation.limit", "a count", self.limit)
 
 
 @dataclass(frozen=True)
@@ -235,9 +243,30 @@ class TrainingConfig:
     network: NetworkShape = field(default_factory=NetworkShape)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     patterns: PatternConfig = field(default_factory=PatternConfig)
+    methods: MethodConfig = field(default_factory=MethodConfig)
+    stages: tuple[StageConfig, ...] = (StageConfig(),)
+    adapters: AdaptationConfig = field(default_factory=AdaptationConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    def __post_init__(self) -> None:
+        total = sum(stage.share for stage in self.stages)
+        expect(abs(total - 1.0) < 1e-6, "stages", "shares that add up to 1", total)
+        network, methods = self.network, self.methods
+        for key, weight, there, what in (
+            ("methods.gamma", methods.gamma, network.translation != "none", "network.translation"),
+            ("methods.swap", methods.swap, network.translation != "none", "network.translation"),
+            ("methods.unimodal", methods.unimodal, network.bottleneck > 0, "network.bottleneck"),
+            ("methods.contrast", methods.contrast, network.shared, "network.shared"),
+            ("methods.reconstruction", methods.reconstruction, network.shared, "network.shared"),
+            ("methods.alpha", methods.alpha, network.probabilistic, "network.probabilistic"),
+            ("methods.hard", methods.hard, network.probabilistic and network.auxiliary,
+             "network.probabilistic and network.auxiliary"),
+            ("methods.weakest", methods.weakest, network.auxiliary, "network.auxiliary"),
+            ("methods.hard", methods.hard, self.patterns.dropout_weight > 0, "patterns.dropout_weight"),
+        ):  # fmt: skip
+            expect(weight == 0 or there, key, f"0 without {what}", weight)
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:
@@ -259,68 +288,10 @@ class TrainingConfig:
 
     def to_text(self) -> str:
         """The configuration as YAML, every value spelt out."""
-        return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
+        return yaml.safe_dump(plain(dataclasses.asdict(self)), sort_keys=False)
 
     @property
     def sha256(self) -> str:
-        """Identity of the configuration."""
-        return hashlib.sha256(self.to_text().encode()).hexdigest()
-
-
-def read_section(kind: type[Section], content: object, where: str) -> Section:
-    """A dataclass out of plain values, its nested dataclasses included.
-
-    Args:
-        kind: the dataclass.
-        content: what YAML gave.
-        where: dotted place of the section, for messages.
-
-    Raises:
-        ConfigError: a key is unknown, or a value has another type or is not allowed.
-    """
-    if not isinstance(content, Mapping):
-        msg = f"{where or 'configuration'}: expected keys and values, got {content!r}"
-        raise ConfigError(msg)
-    hints = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        place = f"{where}.{key}" if where else str(key)
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), list(hints), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            msg = f"unknown key {place!r}: expected one of {sorted(hints)}{hint}"
-            raise ConfigError(msg)
-        values[str(key)] = _read(hints[key], value, place)
-    return kind(**values)
-
-
-def _read(hint: Any, value: object, place: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return read_section(hint, value, place)
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)
-        fits = isinstance(value, list) and (inner[-1] is Ellipsis or len(value) == len(inner))
-        _expect(fits, place, _name(hint), value)
-        kinds = [inner[0]] * len(typing.cast("list[Any]", value)) if inner[-1] is Ellipsis else inner
-        return tuple(_read(k, v, place) for k, v in zip(kinds, typing.cast("list[Any]", value), strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-3 as text.
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if isinstance(value, float):
-        _expect(math.isfinite(value), place, "a finite number", value)
-    exact = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    _expect(exact, place, _name(hint), value)
-    return value
-
-
-def _name(hint: Any) -> str:
-    return str(hint) if isinstance(hint, types.GenericAlias) else hint.__name__
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+        """Identity: a hash of what differs from the defaults, so that a new key changes no old one."""
+        text = yaml.safe_dump(plain(different(self, TrainingConfig())), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+
+from robust_perception.vocabulary import Pattern
 
 
 class TrainingError(Exception):
@@ -17,23 +19,26 @@ class CheckpointError(TrainingError):
     """A checkpoint is missing, damaged, or of another run."""
 
 
+class MachineError(TrainingError):
+    """The machine lacks what the run was told to use."""
+
+
 class ExportError(TrainingError):
     """An exported graph does not say what the network says."""
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss became NaN or infinite.
+    """A loss, or the gradient of their sum, became NaN or infinite.
 
     Args:
-        loss: its name.
-        name: the pass it appeared in, "full" or "random".
+        what: its name, e.g. "loss dice of the full pass".
         patterns: the sensors the samples of the batch showed.
         value: what it was.
     """
 
-    def __init__(self, loss: str, name: str, patterns: Sequence[str], value: float) -> None:
+    def __init__(self, what: str, patterns: Iterable[Pattern], value: float) -> None:
+        shown = ", ".join(sorted({str(pattern) for pattern in patterns}))
         super().__init__(
-            f"loss {loss} of the {name} pass: expected a finite number, got {value} under the patterns "
-            f"{', '.join(patterns)}; lower optimiser.learning_rate, or look for damaged frames in the data"
+            f"{what}: expected a finite number, got {value} under the patterns {shown}; "
+            "lower optimiser.learning_rate, or look for damaged frames in the data"
         )
-        self.loss = loss

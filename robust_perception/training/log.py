@@ -1,12 +1,15 @@
-"""What a run shows while it goes on: a line of progress with the time left, a row an epoch, a CSV file."""
+"""What a run shows while it goes on: a line of progress with the time left; CSV and TensorBoard by epoch."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
+
+LOG = "log.csv"
 
 SECONDS_BETWEEN_LINES = 60.0
 """Pause between progress lines where nobody watches (a log file)."""
@@ -53,6 +56,32 @@ def duration(seconds: float) -> str:
     """Hours, minutes, seconds: "1:02:03"."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+class Journal:
+    """The rows of a run in `log.csv`, and for TensorBoard where that is installed.
+
+    Args:
+        folder: of the run.
+        epoch: epochs done before this process; what was written after them is dropped.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._path = folder / LOG
+        self._writer = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
+
+    def write(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """All rows so far, of which the last is new."""
+        write_csv(self._path, rows)
+        if self._writer is not None:
+            for name, value in rows[-1].items():
+                if name != "epoch":
+                    self._writer.add_scalar(name, value, int(rows[-1]["epoch"]))
+            self._writer.flush()
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, float]]) -> None:

@@ -1,13 +1,15 @@
 """The training loop.
 
     for each epoch:
-        for each batch:  L -> gradient -> step of AdamW -> running average
+        for each batch:
+            for each of its shards that is this process's:  L -> gradient
+            sum over the processes -> step of AdamW -> running average
         validate the average under every pattern, keep it when its mean is the best so far
         save everything
 
-The validated and exported weights are the running average's. Chance depends on (seed, epoch, sample) alone
-and everything else is in the checkpoint, so that a run which is killed and goes on ends with the weights of
-one which was not.
+The validated and exported weights are the running average's. Chance depends on (seed, epoch, sample, shard)
+alone and everything else is in the checkpoint, so that a run which is killed and goes on ends with the
+weights of one which was not, on as many processes as there are then.
 """
 
 from __future__ import annotations
@@ -15,26 +17,36 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
-from robust_perception.datasets import FolderDataset
-from robust_perception.model.network import Network, NetworkConfig
+from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import checkpoint, optimiser
+from robust_perception.training.acceleration import accelerate
+from robust_perception.training.building import build_network, check_splits, modalities_of
 from robust_perception.training.checkpoint import Progress
 from robust_perception.training.config import TrainingConfig
-from robust_perception.training.errors import CheckpointError, ConfigError
+from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
 from robust_perception.training.loader import Loader
-from robust_perception.training.log import ProgressLine, duration, write_csv
-from robust_perception.training.objective import objective
-from robust_perception.training.statistics import measure
-from robust_perception.training.validation import validate
-from robust_perception.vocabulary import Modality, Pattern, patterns_of
+from robust_perception.training.log import Journal, ProgressLine, duration
+from robust_perception.training.machine import Machine
+from robust_perception.training.mixture import MixedDataset
+from robust_perception.training.objective import Helpers, objective
+from robust_perception.training.ranks import Ranks
+from robust_perception.training.shards import NormStatistics, own_shards, sum_gradients
+from robust_perception.training.stages import moment
+from robust_perception.training.supervision import labelled_names
+from robust_perception.training.validation import mean_over, validate
+from robust_perception.vocabulary import Pattern, patterns_of
 
-LAST, BEST, CONFIG, LOG = "last.safetensors", "best.safetensors", "config.yaml", "log.csv"
+STEPS_APART, SHARDS_APART, SEEDS = 1 << 32, 1 << 56, 1 << 63
+"""Between the chance of two runs, between that of two shards of a step, and in all."""
+
+LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -43,133 +55,180 @@ class Run:
 
     Attributes:
         config: every choice.
-        data: the data folder with the splits `train` and `val`.
+        data: the data folders, each with the splits `train` and `val`; several train together.
         out: the folder the run writes into.
         seed: of weights, order, crops and patterns.
+        teacher: weights of a network trained on complete data, for `methods.relation`.
     """
 
     config: TrainingConfig
-    data: Path
+    data: tuple[Path, ...]
     out: Path
     seed: int = 0
+    teacher: Path | None = None
 
 
-def train(run: Run, resume: bool = False, stream: TextIO = sys.stderr, stop_after: int | None = None) -> Path:
+def train(
+    run: Run,
+    resume: bool = False,
+    stream: TextIO = sys.stderr,
+    stop_after: int | None = None,
+    machine: Machine = Machine(),  # noqa: B008 - a frozen value
+) -> Path:
     """Train until the last epoch; return the file of the best weights.
 
     Args:
-        run: what to do.
+        run: what to do; the same in every process.
         resume: go on from the folder's last checkpoint if there is one; otherwise the folder must hold none.
         stream: for progress.
         stop_after: leave after this epoch, as if killed there.
+        machine: what computes it.
 
     Raises:
-        ConfigError: the data lacks a modality that the configuration names.
+        DatasetError: a split is missing, or cannot serve for what it is for.
+        ConfigError: the data lacks a modality that the configuration names, or a batch cannot be dealt out to
+            the processes.
         CheckpointError: the folder holds another run, or one that was not asked to be resumed.
         NonFiniteLossError: names the loss and the patterns.
     """
-    config = run.config
+    config, ranks = run.config, machine.ranks
+    stream = ranks.voice(stream)
+    own = own_shards(config.optimiser.shards, ranks)
     torch.manual_seed(run.seed)
-    splits = {name: FolderDataset(run.data, name, config.data.classes) for name in ("train", "val")}
+    splits = {name: MixedDataset.open(run.data, name, config.data.classes) for name in ("train", "val")}
+    check_splits(splits, modalities_of(config, splits["train"]))
+    # On a processor convolutions of this layout are a sixth faster.
     network = build_network(config, splits["train"])
+    network = network.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     patterns = patterns_of(network.config.modalities)
-    loader = Loader(splits["train"], network.config.modalities, config, run.seed)
-    adam = optimiser.build(network, config.optimiser)
+    modalities = network.config.modalities
+    labelled = labelled_names(splits["train"], modalities, config.data.labelled, run.seed)
+    loader = Loader(
+        splits["train"], modalities, config, run.seed, labelled,
+        shards=config.optimiser.shards, own=own, workers=machine.workers,
+    )  # fmt: skip
+    chosen = patterns if config.validation.patterns == "all" else patterns[:1]
+    helpers = build_helpers(run, patterns, ranks.device)
+    adam = optimiser.build(network, config.optimiser, config.stages)
     average = optimiser.WeightAverage(network, config.optimiser.average)
-    progress = begin(run, network, average, adam, resume)
+    progress = ranks.from_first(lambda: begin(run, resume, loader.steps))
+    if progress.epoch:
+        checkpoint.load_run(run.out / LAST, network, average.network, adam, helpers.hard)
+    accelerate(network, ranks.device, config.optimiser.precision, machine.compiled)
+    statistics = NormStatistics(network, config.optimiser.shards, ranks)
+    journal = Journal(run.out, progress.epoch) if ranks.first else None
     steps = loader.steps * config.optimiser.epochs
     line = ProgressLine(stream, steps, progress.step)
     parameters = [p for p in network.parameters() if p.requires_grad]
 
     while progress.epoch < config.optimiser.epochs:
         start = time.monotonic()
+        if helpers.hard is not None and not ranks.first:
+            helpers.hard.forget_window()  # the first process has what was seen so far
         sums: dict[str, float] = {}
+        now = moment(config.stages, config.optimiser.epochs, progress.epoch, config.methods, config.patterns)
         network.train()
-        for draw in loader.epoch(progress.epoch):
+        for draws in loader.epoch(progress.epoch):
             learning_rate = optimiser.rate(progress.step, steps, config.optimiser)
             for group in adam.param_groups:
-                group["lr"] = learning_rate * group["scale"]
-            latents = network.encode(draw.batch.inputs)
-            loss, parts = objective(
-                network.fusion, latents, draw.batch, draw.patterns, config.losses, config.patterns
-            )
+                group["lr"] = learning_rate * group["scale"] * group["stages"][now.index]
             adam.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.gradient_norm)
+            statistics.begin_step()
+            for shard, draw in zip(own, draws, strict=True):
+                helpers.generator.manual_seed(
+                    (run.seed * STEPS_APART + progress.step + shard * SHARDS_APART) % SEEDS
+                )
+                batch = draw.batch.to(ranks.device)
+                loss, parts = objective(network, batch, draw.patterns, config.losses, now, helpers)
+                (loss / config.optimiser.shards).backward()  # type: ignore[no-untyped-call]
+                statistics.end_shard()
+                parts["loss"] = float(loss.detach())
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, 0.0) + value / (loader.steps * config.optimiser.shards)
+            sum_gradients(parameters, ranks)
+            statistics.end_step()
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.gradient_norm))
+            if not math.isfinite(norm):
+                shown = [pattern for draw in draws for pattern in draw.patterns]
+                raise NonFiniteLossError("norm of the gradient", shown, norm)
             adam.step()
             average.update(network, progress.step)
             progress.step += 1
-            parts["loss"] = float(loss.detach())
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value / loader.steps
             line(progress.step, progress.epoch + 1, parts["loss"], learning_rate)
         progress.epoch += 1
+        if helpers.hard is not None:
+            ranks.sum_([helpers.hard.total, helpers.hard.seen])
+            if progress.epoch % config.methods.window == 0:
+                helpers.hard.close_window()
+        sums = add_up(sums, ranks)
         row = {
             "epoch": float(progress.epoch),
+            "stage": float(now.index),
             "seconds": time.monotonic() - start,
             "rate": learning_rate,
             **sums,
         }
         if is_validated(config, progress.epoch):
             scores = validate(
-                average.network, splits["val"], patterns, config.data.size, config.validation.limit
+                average.network, splits["val"], chosen, config.data.size, config.validation.limit, ranks
             )
-            known = [score for score in scores.values() if not math.isnan(score)]
-            row["val/mean"] = sum(known) / len(known) if known else 0.0
+            row["val/mean"] = mean_over(scores)
             row |= {f"val/{pattern}": score for pattern, score in scores.items()}
             if progress.best is None or row["val/mean"] > progress.best:
                 progress.best = row["val/mean"]
-                checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row))
+                if ranks.first:
+                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row))
             line.say(table(scores, row["val/mean"]))
         progress.history.append(row)
         line.say(f"epoch {progress.epoch}: loss {row['loss']:.3f}, {duration(row['seconds'])}")
-        checkpoint.save_run(run.out / LAST, network, average.network, adam, progress)
-        write_csv(run.out / LOG, progress.history)
+        if journal is not None:
+            checkpoint.save_run(run.out / LAST, network, average.network, adam, progress, helpers.hard)
+            journal.write(progress.history)
         if stop_after is not None and progress.epoch >= stop_after:
             break
+    ranks.wait()
     return run.out / BEST
 
 
-def build_network(config: TrainingConfig, dataset: FolderDataset) -> Network:
-    """The network of a configuration for a data set, on its first weights.
+def add_up(sums: dict[str, float], ranks: Ranks) -> dict[str, float]:
+    """Sums of the processes by name; a loss that only some of them had counts 0 in the others."""
+    everywhere = ranks.gather(sums)
+    names = dict.fromkeys(name for part in everywhere for name in part)
+    return {name: sum(part.get(name, 0.0) for part in everywhere) for name in names}
+
+
+def build_helpers(run: Run, patterns: Sequence[Pattern], device: torch.device) -> Helpers:
+    """What the loss needs beside the network.
 
     Raises:
-        ConfigError: the data lacks a modality that the configuration names, or has no boxes and labels.
+        ConfigError: a teacher is asked for and not named, or the other way round.
+        CheckpointError: its file cannot be read.
     """
-    wanted = tuple(Modality(name) for name in config.data.modalities) or dataset.modalities
-    missing = [m.value for m in wanted if m not in dataset.modalities]
-    if missing:
-        there = [m.value for m in dataset.modalities]
-        msg = f"data.modalities: expected sensors that {dataset.folder} has ({there}), got {missing} too"
+    methods = run.config.methods
+    if bool(methods.relation) != (run.teacher is not None):
+        msg = f"methods.relation {methods.relation}: expected a teacher exactly when > 0, got {run.teacher}"
         raise ConfigError(msg)
-    values: dict[str, float] = {}
-    for modality in (Modality.DEPTH, Modality.THERMAL):
-        found = measure(dataset, modality) if modality in wanted else None
-        if found is not None:
-            values |= {f"{modality.value}_mean": found[0], f"{modality.value}_std": found[1]}
-    network = Network(
-        NetworkConfig(
-            modalities=tuple(m for m in Modality if m in wanted),
-            class_names=dataset.class_names,
-            scene_names=dataset.scene_names,
-            width=config.network.width,
-            audio_width=config.network.audio_width,
-            **values,
-        )
-    )
-    if config.network.imagenet:
-        network.load_imagenet()
-    return network
+    hard = None
+    if methods.hard or methods.weakest:
+        count = max(1, round(methods.hard_share * len(patterns))) if methods.hard else 1
+        hard = HardCombinations(tuple(p.bits for p in patterns), count)
+    teacher = None
+    if run.teacher is not None:
+        teacher = checkpoint.load_weights(run.teacher)[0].requires_grad_(False).to(device)
+    return Helpers(torch.Generator(device), None if hard is None else hard.to(device), teacher)
 
 
-def begin(
-    run: Run,
-    network: Network,
-    average: optimiser.WeightAverage,
-    adam: torch.optim.AdamW,
-    resume: bool,
-) -> Progress:
-    """A new run's progress, or that of the folder's last checkpoint with its tensors filled in."""
+def begin(run: Run, resume: bool, steps: int) -> Progress:
+    """A new run's progress, or that of the folder's last checkpoint.
+
+    Args:
+        run: what to do; its folder is made.
+        resume: whether there may be a checkpoint.
+        steps: of an epoch.
+
+    Raises:
+        CheckpointError: there is one that may not be or that is of another run.
+    """
     last = run.out / LAST
     if not last.is_file():
         run.out.mkdir(parents=True, exist_ok=True)
@@ -178,10 +237,11 @@ def begin(
     if not resume:
         msg = f"{run.out}: expected a folder without a run, got {LAST}; add --resume or choose another --out"
         raise CheckpointError(msg)
-    progress = checkpoint.load_run(last, network, average.network, adam)
+    progress = checkpoint.read_progress(last)
     for name, expected, got in (
         ("configuration", run.config.sha256, progress.config_sha256),
         ("seed", run.seed, progress.seed),
+        ("number of steps", progress.epoch * steps, progress.step),
     ):
         if expected != got:
             msg = f"{last}: expected a run of this {name} ({expected}), got {got}; give it another --out"
@@ -196,14 +256,14 @@ def is_validated(config: TrainingConfig, epoch: int) -> bool:
 
 
 def remembered(run: Run, row: dict[str, float]) -> dict[str, object]:
-    """What goes beside the best weights."""
+    """What goes beside the best weights; patterns that no validation frame could show are left out."""
     return {
         "config": run.config.to_text(),
         "config_sha256": run.config.sha256,
         "seed": run.seed,
-        "data": run.data.resolve().name,
+        "data": " + ".join(path.resolve().name for path in run.data),
         "epoch": int(row["epoch"]),
-        "validation": {name: row[name] for name in row if name.startswith("val/")},
+        "validation": {k: v for k, v in row.items() if k.startswith("val/") and not math.isnan(v)},
     }
 
 

@@ -15,6 +15,13 @@ Detection, over cells, P = number of cells that answer for a box (at least 1), q
 (Lin et al. 2017; Rezatofighi et al. 2019; Tian et al. 2019.)
 
 Scene: mean binary cross-entropy over known labels.
+
+Data sets with different classes (marginal loss: Fang and Yan 2020; Shi et al. 2021). A sample whose folder
+labels the classes K says with "background" no more than "none of K":
+
+    p'(background) = p(background) + sum of p(c) over c not in K,    p'(c) = p(c) for c in K, else 0
+
+Cross-entropy and Dice look at p'; focal and scene leave classes outside K out.
 """
 
 from __future__ import annotations
@@ -29,6 +36,26 @@ from robust_perception.vocabulary import UNLABELLED
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 SMOOTH = 1.0
+
+
+def merge_unknown(logits: Tensor, known: Tensor) -> Tensor:
+    """Logits of p': classes that a sample's folder does not label are taken together with the background.
+
+    Args:
+        logits: (B, C, H, W).
+        known: bool (B, C), the classes that are labelled; the background is taken as known.
+
+    Returns:
+        (B, C, H, W), the logits themselves where every class is known; -inf for classes that are not. A class
+        that is not known must not be a pixel's label.
+    """
+    if bool(known[:, 1:].all()):
+        return logits
+    unknown = ~known[:, 1:, None, None]
+    background, foreground = logits[:, :1], logits[:, 1:]
+    merged = torch.cat([background, foreground.masked_fill(~unknown, -torch.inf)], dim=1)
+    merged = merged.logsumexp(dim=1, keepdim=True)
+    return torch.cat([merged, foreground.masked_fill(unknown, -torch.inf)], dim=1)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, background_weight: float = 1.0) -> Tensor:
@@ -57,14 +84,17 @@ def dice(logits: Tensor, label: Tensor) -> Tensor:
     return torch.where(occurs, 1.0 - score, torch.zeros_like(score)).sum() / occurs.sum().clamp(min=1)
 
 
-def focal(logits: Tensor, classes: Tensor) -> Tensor:
-    """Focal loss; logits (B, N, K), classes int64 (B, N) with 0 = nothing."""
+def focal(logits: Tensor, classes: Tensor, known: Tensor | None = None) -> Tensor:
+    """Focal loss; logits (B, N, K), classes int64 (B, N) with 0 = nothing, known bool (B, K), None = all."""
     truth = F.one_hot(classes, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = torch.sigmoid(logits)
     q = probability * truth + (1.0 - probability) * (1.0 - truth)
     alpha = FOCAL_ALPHA * truth + (1.0 - FOCAL_ALPHA) * (1.0 - truth)
-    return (alpha * (1.0 - q) ** FOCAL_GAMMA * entropy).sum() / (classes > 0).sum().clamp(min=1)
+    each = alpha * (1.0 - q) ** FOCAL_GAMMA * entropy
+    if known is not None:
+        each = torch.where(known[:, None], each, torch.zeros_like(each))
+    return each.sum() / (classes > 0).sum().clamp(min=1)
 
 
 def giou(boxes: Tensor, truth: Tensor) -> Tensor:
@@ -79,8 +109,14 @@ def giou(boxes: Tensor, truth: Tensor) -> Tensor:
     return 1.0 - overlap / union.clamp(min=1e-6) + (hull - union) / hull.clamp(min=1e-6)
 
 
-def detection(found: Detections, targets: Targets) -> dict[str, Tensor]:
-    """`detection_class`, `detection_box`, `detection_centre` of a batch; the last two 0 without objects."""
+def detection(found: Detections, targets: Targets, known: Tensor | None = None) -> dict[str, Tensor]:
+    """`detection_class`, `detection_box`, `detection_centre` of a batch; the last two 0 without objects.
+
+    Args:
+        found: raw detections of K classes.
+        targets: what they should be.
+        known: bool (B, K), the classes whose boxes the sample's folder has; None = all.
+    """
     answers = targets.classes > 0
     zero = found.boxes.sum() * 0.0
     box, centre = zero, zero
@@ -90,16 +126,23 @@ def detection(found: Detections, targets: Targets) -> dict[str, Tensor]:
         box = (each * weight).sum() / weight.sum().clamp(min=1e-6)
         centre = F.binary_cross_entropy_with_logits(found.centre_logits[answers], weight)
     return {
-        "detection_class": focal(found.class_logits, targets.classes),
+        "detection_class": focal(found.class_logits, targets.classes, known),
         "detection_box": box,
         "detection_centre": centre,
     }
 
 
 def scene(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """Mean binary cross-entropy; logits and labels (B, S), known bool (B,); 0 when none is known."""
-    each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
-    return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum().clamp(min=1)
+    """Mean over samples of the mean binary cross-entropy over the classes that are known of each.
+
+    Args:
+        logits: (B, S).
+        labels: (B, S), 0 or 1; any finite number where unknown.
+        known: bool (B, S). Samples of which no class is known count nothing; 0 when there are no others.
+    """
+    each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    mean = torch.where(known, each, torch.zeros_like(each)).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    return mean.sum() / known.any(dim=1).sum().clamp(min=1)
 
 
 def distillation(student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:

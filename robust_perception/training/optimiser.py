@@ -11,28 +11,40 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from robust_perception.model.network import Network
 from robust_perception.training.config import OptimiserConfig
+from robust_perception.training.method_config import StageConfig
+from robust_perception.training.stages import learning_scale
 
 
-def build(network: Network, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW with four groups: {ImageNet backbones, the rest} x {decayed, not}; `scale` is the factor."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def build(
+    network: nn.Module, config: OptimiserConfig, stages: Sequence[StageConfig] = ()
+) -> torch.optim.AdamW:
+    """AdamW over what learns, in groups of one rate.
+
+    A group's rate is the peak times `scale` (ImageNet backbones learn slower) times the factor in `stages` of
+    the stage that the run is in; matrices and kernels decay.
+    """
+    groups: dict[tuple[bool, bool, tuple[float, ...]], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        decays = parameter.ndim > 1 and "prior" not in name
-        groups.setdefault((".backbone." in name, decays), []).append(parameter)
+        if parameter.requires_grad and parameter.numel():
+            decays = parameter.ndim > 1 and "prior" not in name
+            factors = tuple(learning_scale(stage, name) for stage in stages)
+            groups.setdefault((".backbone." in name, decays, factors), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
                 "weight_decay": config.weight_decay if decays else 0.0,
                 "scale": config.backbone_scale if backbone else 1.0,
+                "stages": factors,
             }
-            for (backbone, decays), parameters in sorted(groups.items())
+            for (backbone, decays, factors), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
         lr=config.learning_rate,
     )
@@ -40,10 +52,15 @@ def build(network: Network, config: OptimiserConfig) -> torch.optim.AdamW:
 
 def rate(step: int, steps: int, config: OptimiserConfig) -> float:
     """Learning rate of step `step` (from 0) out of `steps`, before the groups' factors."""
-    warm = round(config.warmup * steps)
+    return config.learning_rate * half_cosine(step, steps, config.warmup)
+
+
+def half_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor in [0, 1] of step `step` (from 0) out of `steps`, of which the part `warmup` rises."""
+    warm = round(warmup * steps)
     if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return (step + 1) / warm
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 class WeightAverage:

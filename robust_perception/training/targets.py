@@ -40,6 +40,10 @@ class Targets(NamedTuple):
     boxes: Tensor
     centres: Tensor
 
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        return Targets(*(column.to(device) for column in self))
+
 
 class Cells(NamedTuple):
     """The cells of all levels: centres (N, 2), stride (N,), least and largest distance (N,)."""

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from robust_perception.training.config import TrainingConfig, read_section
+from robust_perception.training.config import TrainingConfig
+from robust_perception.training.sections import read_section
 
 SIZE = (64, 96)
+
+EVERYTHING: dict[str, dict[str, object]] = {
+    "network": {
+        "width": 16, "audio_width": 16, "imagenet": False, "bottleneck": 8, "translation": "mean",
+        "shared": True, "probabilistic": True, "auxiliary": True,
+    },
+    "methods": {
+        "unimodal": 1.0, "gamma": 1.0, "swap": 0.5, "contrast": 0.1, "reconstruction": 1.0, "alpha": 1e-3,
+        "hard": 0.5, "window": 1,
+    },
+}  # fmt: skip
+"""Sections of a run with all four papers."""
 
 
 def write(root: Path, train: int = 4, val: int = 2) -> Path:
@@ -53,6 +67,23 @@ def write(root: Path, train: int = 4, val: int = 2) -> Path:
     return root
 
 
+def write_other(root: Path, train: int = 4, val: int = 2) -> Path:
+    """Colour and depth alone; labels the cold things only, under index 1 and another background's name."""
+    write(root, train, val)
+    names = [{"id": i, "name": name} for i, name in enumerate(("floor", "cold", "tall"))]
+    (root / "classes.json").write_text(json.dumps({"fine": names, "scene_names": ["silence", "noise"]}))
+    for split in ("train", "val"):
+        shutil.rmtree(root / split / "thermal")
+        shutil.rmtree(root / split / "audio")
+        scene = json.loads((root / split / "scene.json").read_text())
+        quiet = {name: ["silence"] if present == ["tone"] else present for name, present in scene.items()}
+        (root / split / "scene.json").write_text(json.dumps(quiet))
+        for path in (root / split / "label").iterdir():
+            label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(path), (label == 2).astype(np.uint8))
+    return root
+
+
 def config(**changes: object) -> TrainingConfig:
     """A run of two epochs with two steps each on `write`'s data; sections given replace their values."""
     sections: dict[str, dict[str, object]] = {
@@ -62,6 +93,7 @@ def config(**changes: object) -> TrainingConfig:
         "optimiser": {"epochs": 2, "batch": 2},
         "validation": {"every": 1},
     }
+    stages = {"stages": changes.pop("stages")} if "stages" in changes else {}
     for name, values in changes.items():
         sections[name] = {**sections.get(name, {}), **values}  # type: ignore[dict-item]
-    return read_section(TrainingConfig, {"name": "small", "license": "Apache-2.0", **sections}, "")
+    return read_section(TrainingConfig, {"name": "small", "license": "Apache-2.0", **sections, **stages}, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import yaml
 
 from robust_perception import export, train
 from robust_perception.engine.engine import Engine
+from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.selfcheck import check_all
 from robust_perception.evaluate import main as evaluate
+from robust_perception.exporting import references
 from robust_perception.model.graphs import OUTPUTS
 from robust_perception.training import loop
 from robust_perception.training.checkpoint import load_weights
@@ -60,7 +63,7 @@ def test_the_manifest_remembers_the_training(run: Path) -> None:
 
 def test_absent_latents_may_hold_anything(run: Path) -> None:
     manifest = Manifest.load(run / "model")
-    pipeline = Pipeline(manifest, OnnxRuntimeBackend(run / "model", manifest, 1))
+    pipeline = Pipeline(manifest, OnnxRuntimeBackend(run / "model", manifest, threads=1))
     generator = np.random.default_rng(0)
     latents, garbage = {}, {}
     for modality in Modality:
@@ -84,16 +87,74 @@ def test_it_can_be_evaluated(run: Path, data: Path, tmp_path: Path) -> None:
 def test_graphs_of_other_weights_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
     network, _ = load_weights(run / loop.BEST)
     manifest = Manifest.load(run / "model")
-    inputs = export.reference_inputs(export.FolderDataset(data, "val"), manifest)
+    inputs = references.reference_inputs(export.MixedDataset.open((data,), "val"), manifest)
     network.fusion.segmentation.classify.bias.data[1] += 5.0
     with pytest.raises(ExportError, match="label_map"):
-        export.compare(network, manifest, run / "model", inputs)
+        references.compare(network, manifest, run / "model", inputs, {})
 
 
 def test_a_run_s_state_is_no_model(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--weights", str(run / loop.LAST), "--data", str(data), "--out", str(run / "other")]
     assert export.main(words) == 1
     assert "best.safetensors" in capsys.readouterr().err
+
+
+def test_data_with_other_classes_is_refused(run: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "data"
+    shutil.copytree(data, other)
+    content = json.loads((other / "classes.json").read_text())
+    content["fine"][2]["name"] = "hot"
+    (other / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(ExportError, match=r"'cold'.*, got .*'hot'"):
+        export.export(run / loop.BEST, (other,), tmp_path / "model", "a command")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_failed_export_leaves_no_model(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = Manifest.load(run / "model").graphs
+    for spec in graphs.values():
+        shutil.copy(run / "model" / spec.file, tmp_path)
+    written = {name: tmp_path / spec.file for name, spec in graphs.items()}
+    monkeypatch.setattr(export, "write_graphs", lambda *_: written)
+    monkeypatch.setattr(references, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="expected what torch says"):
+        export.export(run / loop.BEST, (data,), tmp_path, "a command")
+    with pytest.raises(EngineError, match=r"manifest\.json"):
+        Engine.load(str(tmp_path), "onnxruntime")
+
+
+def test_a_finished_run_that_is_resumed_is_exported_and_errors_are_said_in_words(
+    run: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(weights: Path, *_: object, **__: object) -> str:
+        assert weights == run / loop.BEST
+        raise EngineError("no backend today")
+
+    monkeypatch.setattr(export, "export", fails)
+    words = [
+        "--config",
+        str(run.parent / "small.yaml"),
+        "--data",
+        str(data),
+        "--out",
+        str(run),
+        "--seed",
+        "2",
+    ]
+    assert train.main([*words, "--resume"]) == 1
+    assert "no backend today" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--threads", "0"], ["--seed", "-1"]], ids=" ".join)
+def test_numbers_that_make_no_sense_are_wrong_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--config", "c", "--data", "d", "--out", "o", *words])
+    assert stopped.value.code == 2
+    assert words[0] in capsys.readouterr().err
 
 
 def test_a_misspelt_key_is_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import small_data
 import torch
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.training.loader import Loader
-from robust_perception.vocabulary import Modality
+from robust_perception.vocabulary import Modality, Pattern
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def test_an_epoch_is_the_same_whenever_it_is_drawn(dataset: FolderDataset) -> No
     first = loader(dataset)
     list(first.epoch(0))
     again = loader(dataset)
-    for one, two in zip(first.epoch(1), again.epoch(1), strict=True):
+    for (one,), (two,) in zip(first.epoch(1), again.epoch(1), strict=True):
         assert one.patterns == two.patterns
         for modality, values in one.batch.inputs.items():
             assert torch.equal(values.nan_to_num(-1), two.batch.inputs[modality].nan_to_num(-1))
@@ -32,14 +34,14 @@ def test_an_epoch_is_the_same_whenever_it_is_drawn(dataset: FolderDataset) -> No
 
 def test_epochs_and_seeds_differ(dataset: FolderDataset) -> None:
     def labels(seed: int, epoch: int) -> torch.Tensor:
-        return torch.cat([draw.batch.label for draw in loader(dataset, seed).epoch(epoch)])
+        return torch.cat([draw.batch.label for (draw,) in loader(dataset, seed).epoch(epoch)])
 
     assert not torch.equal(labels(1, 0), labels(1, 1))
     assert not torch.equal(labels(1, 0), labels(2, 0))
 
 
 def test_shapes_and_kinds(dataset: FolderDataset) -> None:
-    draws = list(loader(dataset).epoch(0))
+    draws = [draw for (draw,) in loader(dataset).epoch(0)]
     assert len(draws) == 2, "five samples give two whole batches of two"
     batch = draws[0].batch
     assert batch.inputs[Modality.RGB].shape == (2, 32, 64, 3)
@@ -54,5 +56,29 @@ def test_shapes_and_kinds(dataset: FolderDataset) -> None:
 
 def test_fewer_samples_than_a_batch_make_one(dataset: FolderDataset) -> None:
     config = small_data.config(optimiser={"batch": 64})
-    draws = list(Loader(dataset, tuple(Modality), config, 1).epoch(0))
+    draws = [draw for (draw,) in Loader(dataset, tuple(Modality), config, 1).epoch(0)]
     assert [len(draw.patterns) for draw in draws] == [5]
+
+
+def test_a_sensor_that_a_whole_batch_lacks_is_zeros_and_in_no_pattern(tmp_path: Path) -> None:
+    data = small_data.write(tmp_path, train=4)
+    for name in ("000", "001", "002"):
+        (data / "train" / "audio" / f"{name}.wav").unlink()
+    draws = [draw for (draw,) in loader(FolderDataset(data, "train")).epoch(0)]
+    silent = [d for d in draws if not any(Modality.AUDIO in a for a in d.batch.available)]
+    assert len(silent) == 1
+    assert silent[0].batch.inputs[Modality.AUDIO].shape == (2, 16000)
+    assert not silent[0].batch.inputs[Modality.AUDIO].any()
+    assert not any(Modality.AUDIO in pattern for pattern in silent[0].patterns)
+
+
+def test_frames_without_any_sensor_of_the_network_are_left_out(tmp_path: Path) -> None:
+    data = small_data.write(tmp_path, train=5)
+    for name in ("001", "003"):
+        (data / "train" / "rgb" / f"{name}.png").unlink()
+    config = small_data.config(optimiser={"batch": 3})
+    only = Loader(FolderDataset(data, "train"), (Modality.RGB,), config, 1)
+    assert only.steps == 1
+    for epoch in range(3):
+        ((draw,),) = only.epoch(epoch)
+        assert draw.batch.available == (Pattern.parse("rgb"),) * 3

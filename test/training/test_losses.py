@@ -172,13 +172,124 @@ def test_a_batch_without_objects_still_teaches_that_there_are_none() -> None:
 
 def test_scene_counts_only_what_is_known() -> None:
     logits, truth = double(3, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).double()
-    known = torch.tensor([True, False, True])
+    known = torch.tensor([True, False, True])[:, None].expand(3, 2)
     p = torch.sigmoid(logits).numpy()
     t = truth.numpy()
     entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p))
     assert float(losses.scene(logits, truth, known)) == pytest.approx(entropy[[0, 2]].mean())
     assert gradient_is_right(lambda x: losses.scene(x, truth, known), logits)
-    assert float(losses.scene(logits, truth, torch.zeros(3, dtype=torch.bool))) == 0.0
+    assert float(losses.scene(logits, truth, torch.zeros(3, 2, dtype=torch.bool))) == 0.0
+
+
+def test_scene_classes_of_another_data_set_count_nothing() -> None:
+    logits, truth = double(3, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).double()
+    known = torch.tensor([[True, False], [True, True], [False, False]])
+    p, t = torch.sigmoid(logits).numpy(), truth.numpy()
+    entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+    assert float(losses.scene(logits, truth, known)) == pytest.approx((entropy[0, 0] + entropy[1].mean()) / 2)
+    assert gradient_is_right(lambda x: losses.scene(x, truth, known), logits)
+    leaf = logits.clone().requires_grad_()
+    losses.scene(leaf, truth, known).backward()
+    assert leaf.grad is not None
+    assert (leaf.grad != 0).tolist() == known.tolist()
+
+
+SOME_KNOWN = torch.tensor([[True, True, True, True], [True, True, False, False]])
+"""The second sample's folder labels class 1 only."""
+
+
+def partly_known() -> Tensor:
+    """`labels` without what the second sample's folder does not label."""
+    label = labels()
+    label[1] = torch.where(label[1] == 2, 0, label[1])
+    return label
+
+
+def test_merging_by_hand() -> None:
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).double().log()[None, :, None, None]
+    known = torch.tensor([[True, True, False, False]])
+    merged = losses.merge_unknown(logits, known)
+    assert torch.softmax(merged, 1).flatten().tolist() == pytest.approx([0.8, 0.2, 0.0, 0.0])
+    background, first = torch.zeros(1, 1, 1, dtype=torch.int64), torch.ones(1, 1, 1, dtype=torch.int64)
+    assert float(losses.cross_entropy(merged, background)) == pytest.approx(-math.log(0.8))
+    assert float(losses.cross_entropy(merged, first)) == pytest.approx(-math.log(0.2))
+    # One pixel of class 1: 1 - (2 * 0.2 + 1) / (0.2 + 1 + 1); class 2 occurs nowhere.
+    assert float(losses.dice(merged, first)) == pytest.approx(1 - 1.4 / 2.2)
+
+
+def test_marginal_losses_are_their_formulas() -> None:
+    logits, label = double(2, CLASSES, 3, 4), partly_known()
+    p = torch.softmax(logits, 1).numpy()
+    p[1, 0] += p[1, 2] + p[1, 3]
+    p[1, 2:] = 0.0
+    total, weights = 0.0, 0.0
+    for b, i, j in np.ndindex(2, 3, 4):
+        if label[b, i, j] != UNLABELLED:
+            weight = 0.3 if label[b, i, j] == 0 else 1.0
+            total -= weight * math.log(p[b, int(label[b, i, j]), i, j])
+            weights += weight
+    merged = losses.merge_unknown(logits, SOME_KNOWN)
+    assert float(losses.cross_entropy(merged, label, 0.3)) == pytest.approx(total / weights)
+    known = (label != UNLABELLED).numpy()
+    each = []
+    for c in (1, 2):
+        truth = (label == c).numpy()
+        overlap = (p[:, c] * truth)[known].sum()
+        each.append(1 - (2 * overlap + 1) / (p[:, c][known].sum() + truth.sum() + 1))
+    assert float(losses.dice(merged, label)) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.dice])
+def test_marginal_gradients(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    logits, label = double(2, CLASSES, 3, 4), partly_known()
+    assert gradient_is_right(lambda x: loss(losses.merge_unknown(x, SOME_KNOWN), label), logits)
+
+
+def test_a_background_of_one_set_does_not_speak_against_the_classes_of_another() -> None:
+    label = torch.zeros(1, 2, 2, dtype=torch.int64)
+    sure = torch.zeros(1, CLASSES, 2, 2).double()
+    sure[:, 3] = 20.0
+    leaf = sure.clone().requires_grad_()
+    value = losses.cross_entropy(losses.merge_unknown(leaf, SOME_KNOWN[1:]), label)
+    value.backward()
+    assert value.item() < 1e-8, "class 3 may well be what this folder calls background"
+    assert leaf.grad is not None
+    assert float(leaf.grad[:, 3].abs().max()) < 1e-8
+    assert float(losses.cross_entropy(losses.merge_unknown(sure, SOME_KNOWN[:1]), label)) > 19.0
+
+
+def test_where_every_class_is_known_nothing_changes_by_a_bit() -> None:
+    logits, every = double(2, CLASSES, 3, 4).float(), torch.ones(2, CLASSES, dtype=torch.bool)
+    assert losses.merge_unknown(logits, every) is logits
+    mixed = losses.merge_unknown(logits, SOME_KNOWN)
+    assert torch.equal(mixed[0], logits[0]), "also beside a sample where not every class is known"
+    found, targets = detections()
+    with_all = losses.detection(found, targets, torch.ones(1, KINDS, dtype=torch.bool))
+    for name, value in losses.detection(found, targets).items():
+        assert torch.equal(value, with_all[name]), name
+    scene, truth = double(5, 3).float(), (double(5, 3, seed=1) > 0).float()
+    rows = torch.tensor([True, False, True, True, False])
+    each = torch.nn.functional.binary_cross_entropy_with_logits(scene, truth, reduction="none").mean(dim=1)
+    before = torch.where(rows, each, torch.zeros_like(each)).sum() / rows.sum()
+    assert torch.equal(losses.scene(scene, truth, rows[:, None].expand(5, 3)), before)
+
+
+def test_focal_leaves_out_classes_that_nobody_looked_for() -> None:
+    logits, classes = double(2, 5, KINDS), torch.tensor([[0, 1, 0, 3, 0], [0, 0, 1, 0, 0]])
+    known = torch.tensor([[True, True, True], [True, False, False]])
+    total = 0.0
+    for b, n, k in np.ndindex(2, 5, KINDS):
+        if known[b, k]:
+            p = 1 / (1 + math.exp(-float(logits[b, n, k])))
+            there = int(classes[b, n]) == k + 1
+            q, a = (p, 0.25) if there else (1 - p, 0.75)
+            total -= a * (1 - q) ** 2 * math.log(q)
+    assert float(losses.focal(logits, classes, known)) == pytest.approx(total / 3)
+    assert gradient_is_right(lambda x: losses.focal(x, classes, known), logits)
+    leaf = logits.clone().requires_grad_()
+    losses.focal(leaf, classes, known).backward()
+    assert leaf.grad is not None
+    assert not bool(leaf.grad[1, :, 1:].any())
 
 
 def test_distillation_is_a_divergence_whose_teacher_does_not_learn() -> None:
@@ -199,6 +310,8 @@ def test_distillation_is_a_divergence_whose_teacher_does_not_learn() -> None:
 def test_extreme_logits_stay_finite(scale: float) -> None:
     logits, label = (scale * double(2, CLASSES, 3, 4)).requires_grad_(), labels()
     value = losses.cross_entropy(logits, label) + losses.dice(logits, label)
+    merged, seen = losses.merge_unknown(logits, SOME_KNOWN), partly_known()
+    value = value + losses.cross_entropy(merged, seen) + losses.dice(merged, seen)
     value = value + losses.focal(logits.flatten(2)[:, :KINDS].transpose(1, 2), label.flatten(1) % 4)
     value.backward()
     assert bool(torch.isfinite(value))

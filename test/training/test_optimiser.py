@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robust_perception.model.network import Network, NetworkConfig
+from robust_perception.model.network import Network
+from robust_perception.model.network_config import NetworkConfig
 from robust_perception.training.config import OptimiserConfig
 from robust_perception.training.optimiser import WeightAverage, build, rate
 from robust_perception.vocabulary import Modality

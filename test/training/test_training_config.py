@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robust_perception.training.config import OptimiserConfig, PatternConfig, TrainingConfig
+from robust_perception.training.config import OptimiserConfig, TrainingConfig
 from robust_perception.training.errors import ConfigError
+from robust_perception.training.method_config import PatternConfig
 
 
 def load(tmp_path: Path, text: str) -> TrainingConfig:
@@ -62,6 +63,8 @@ def test_a_misspelt_key_is_refused_with_the_right_one(key: str, tmp_path: Path) 
         ("data: {modalities: [audio]}", r"data\.modalities: expected at least one of"),
         ("data: {size: [240]}", r"data\.size: expected .*got \[240\]"),
         ("data: {size: [241, 320]}", r"data\.size: expected .*multiple of 16"),
+        ("data: {labelled: 0}", r"data\.labelled: expected a value in \(0, 1\], got 0"),
+        ("data: {labelled: 1.5}", r"data\.labelled: expected a value in \(0, 1\], got 1\.5"),
         ("network: {width: 12}", r"network\.width: expected a positive multiple of 8, got 12"),
         ("network: {imagenet: 1}", r"network\.imagenet: expected bool, got 1"),
         ("augmentation: {crop: [100, 128]}", r"augmentation\.crop: expected .*multiples of 32"),

@@ -1,0 +1,96 @@
+"""Stage S3: adapters a pattern on a frozen network."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import small_data
+import torch
+from safetensors.torch import load_file
+
+from robust_perception.datasets import FolderDataset
+from robust_perception.model.adapter_bank import adapters_of
+from robust_perception.training import checkpoint
+from robust_perception.training.adaptation import ADAPTED, adapt
+from robust_perception.training.config import TrainingConfig
+from robust_perception.training.loop import BEST, Run, train
+from robust_perception.training.validation import validate
+from robust_perception.vocabulary import MODALITIES, Pattern, patterns_of
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_data.write(tmp_path_factory.mktemp("adaptation") / "data")
+
+
+def config(**adapters: object) -> TrainingConfig:
+    # The network of the test is tiny: a share of 0.7 % would be nothing.
+    return small_data.config(adapters={"kind": "ssf", "budget": 0.2, "epochs": 1, **adapters})
+
+
+@pytest.fixture(scope="module")
+def base(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("base")
+    return train(Run(config(), (data,), out), stream=io.StringIO())
+
+
+PAIR = [Pattern.parse("rgb+depth"), Pattern.parse("thermal")]
+
+
+@pytest.mark.parametrize("kind", ["lora", "ssf", "bitfit"])
+def test_the_frozen_network_and_the_full_pattern_keep_every_bit(
+    kind: str, data: Path, base: Path, tmp_path: Path
+) -> None:
+    adapted, _ = checkpoint.load_weights(adapt(base, (data,), tmp_path, config(kind=kind), only=PAIR))
+    plain, _ = checkpoint.load_weights(base)
+    assert adapters_of(adapted)
+    state = adapted.state_dict()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(state[name], value), name
+    val = FolderDataset(data, "val")
+    full = [Pattern.of(MODALITIES)]
+    assert validate(adapted, val, full, small_data.SIZE) == validate(plain, val, full, small_data.SIZE)
+
+
+def test_a_pattern_is_never_worse_on_validation(data: Path, base: Path, tmp_path: Path) -> None:
+    adapted, _ = checkpoint.load_weights(adapt(base, (data,), tmp_path, config(), only=PAIR))
+    plain, _ = checkpoint.load_weights(base)
+    val = FolderDataset(data, "val")
+    patterns = patterns_of(MODALITIES)
+    after, before = (validate(n, val, patterns, small_data.SIZE) for n in (adapted, plain))
+    assert all(after[p] >= before[p] - 1e-9 for p in patterns)
+
+
+def test_a_killed_run_goes_on_to_the_same_rows(data: Path, base: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    adapt(base, (data,), whole, config(), seed=3, only=PAIR)
+    adapt(base, (data,), parts, config(), seed=3, only=PAIR[:1])
+    adapt(base, (data,), parts, config(), seed=3, only=PAIR)
+    for pattern in PAIR:
+        files = [load_file(folder / f"{pattern}.safetensors") for folder in (whole, parts)]
+        assert files[0].keys() == files[1].keys()
+        assert all(torch.equal(files[0][k], files[1][k]) for k in files[0])
+    networks = [load_file(folder / ADAPTED) for folder in (whole, parts)]
+    assert all(torch.equal(networks[0][k], networks[1][k]) for k in networks[0])
+
+
+def test_the_rows_learn(data: Path, base: Path, tmp_path: Path) -> None:
+    adapt(base, (data,), tmp_path, config(), only=PAIR[:1])
+    rows = load_file(tmp_path / f"{PAIR[0]}.safetensors")
+    assert any(bool(((row != 0) & (row != 1)).any()) for row in rows.values())
+
+
+def test_distillation_from_the_full_pattern_changes_what_is_learnt(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    for name, weight in (("without", 0.0), ("with", 1.0)):
+        adapt(base, (data,), tmp_path / name, config(distillation=weight), only=PAIR[:1])
+    one, other = (load_file(tmp_path / name / f"{PAIR[0]}.safetensors") for name in ("without", "with"))
+    assert any(not torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_base_that_is_no_network_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(checkpoint.CheckpointError, match=BEST):
+        adapt(tmp_path / BEST, (data,), tmp_path, config())
