@@ -14,6 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from robust_perception import environment
+from robust_perception.engine import choice
 
 TOPICS = {"rgb": "rgb/image", "depth": "depth/image", "thermal": "thermal/image", "audio": "audio"}
 TRUTH = ("false", "true")
@@ -47,8 +48,14 @@ def arguments():
     yield DeclareLaunchArgument(
         "backend",
         default_value="",
-        choices=["", "auto", "onnxruntime"],
+        choices=["", *choice.CHOICES],
         description="what runs the graphs; empty: as the parameters say",
+    )
+    yield DeclareLaunchArgument(
+        "precision",
+        default_value="",
+        choices=["", *choice.PRECISION_CHOICES],
+        description="arithmetic of the graphs; empty: as the parameters say",
     )
     yield DeclareLaunchArgument(
         "use_sim_time",
@@ -89,7 +96,7 @@ def nodes(context):
     for sensor in TOPICS:
         if said[f"{sensor}_enabled"] == "false":
             values[f"{sensor}.enabled"] = False
-    for name in ("model", "backend"):
+    for name in ("model", "backend", "precision"):
         if said[name]:
             values[name] = said[name]
     remappings = [pair for sensor in TOPICS for pair in _remappings(sensor, said[f"{sensor}_topic"])]

@@ -2,13 +2,14 @@
 
     robust-perception doctor [--json]
 
-Exit code 0 when the main road works: ROS, the message types, a backend and the model. A warning does not
-change it.
+Exit code 0 when everything the graph needs is here: ROS, the message types, a backend and the model. A
+warning does not change it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import importlib
 import importlib.metadata
@@ -22,6 +23,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from robust_perception import environment
@@ -69,7 +71,14 @@ def libraries() -> Iterator[Finding]:
         except ImportError as error:
             yield Finding(f"library {module}", "fault", str(error), f"pip install {package}")
         else:
-            yield Finding(f"library {module}", "ok", str(getattr(loaded, "__version__", "importable")))
+            yield Finding(f"library {module}", "ok", version_of(loaded, package))
+
+
+def version_of(module: ModuleType, package: str) -> str:
+    """Version of an imported module, else of the package it came with, else the word "importable"."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return str(getattr(module, "__version__", None) or importlib.metadata.version(package))
+    return "importable"
 
 
 def ros() -> Iterator[Finding]:
@@ -98,7 +107,8 @@ def profile(environ: Mapping[str, str]) -> Finding:
         if not shipped.is_file():
             return Finding("Fast DDS profile", "fault", f"{shipped} is missing", "install the package again")
         found = f"unset in this shell; the launch file and `robust-perception` use {shipped}"
-        mend = f"for `ros2 run` and camera drivers: export {environment.PROFILE_VARIABLES[0]}={shipped}"
+        variable = environment.profile_variable(environ)
+        mend = f"for `ros2 run` and camera drivers: export {variable}={shipped}"
         return Finding("Fast DDS profile", "warning", found, mend)
     try:
         ElementTree.parse(said)
@@ -162,17 +172,14 @@ def type_hash(name: str, prefixes: Sequence[str]) -> str | None:
 
 def backends() -> Iterator[Finding]:
     """Every backend, and why it is or is not usable."""
-    for name in choice.BACKENDS:
+    for name, kind in choice.BACKENDS.items():
         reason = choice.probe(name)
-        version = importlib.metadata.version(name) if reason is None else ""
-        mend = "" if reason is None else f"pip install {name}"
-        found = f"{version}, on the CPU" if reason is None else reason.removeprefix(f"{name}: ")
-        yield Finding(f"backend {name}", "ok" if reason is None else "fault", found, mend)
-    for name in choice.NOT_AVAILABLE:
-        reason = str(choice.probe(name)).removeprefix(f"{name}: ")
-        yield Finding(
-            f"backend {name}", "note", f"{reason}; {gpu()}" if name.startswith("tensorrt") else reason
-        )
+        if reason is None:
+            yield Finding(f"backend {name}", "ok", f"runs {', '.join(kind.precisions)}")
+            continue
+        found, _, mend = reason.removeprefix(f"{name}: ").partition("; ")
+        yield Finding(f"backend {name}", "fault" if name == choice.EVERYWHERE else "note", found, mend)
+    yield Finding("NVIDIA GPU", "note", gpu())
 
 
 def gpu() -> str:
@@ -269,7 +276,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{finding.state:<8}{finding.subject:<{width + 2}}{finding.found}")
         if finding.mend:
             print(f"{'':<8}{'':<{width + 2}}-> {finding.mend}")
-    print("the main road works" if works else "the main road does not work: mend the faults above")
+    if works:
+        print("everything the graph needs is here")
+    else:
+        faults = [finding.subject for finding in findings if finding.state == "fault"]
+        print(f"something the graph needs is not here, mend first: {', '.join(faults)}")
     return 0 if works else 1
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from robust_perception import __version__, arguments
 from robust_perception.datasets import DatasetError
-from robust_perception.engine.choice import CHOICES
+from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.evaluation.errors import EvaluationError
@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
+    parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
     parser.add_argument(
         "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
     )
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given.json is not None:  # found out now, not after the last frame
             given.json.parent.mkdir(parents=True, exist_ok=True)
-        engine = Engine.load(given.model, given.backend, given.threads)
+        engine = Engine.load(given.model, given.backend, given.threads, given.precision)
         dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
         patterns = choose_patterns(engine, dataset, given.patterns)
         report = evaluate(

@@ -1,29 +1,75 @@
-"""Which backend runs a model: the named one or, under `auto`, the first that works, with the others' reasons.
+"""Which backend runs a model, and in which precision: the named ones or, under `auto`, the first that work.
 
-A named backend is never replaced by another: whoever asks for it wants it or an error.
+    backend   precision   what may run
+    auto      auto        every automatic backend in the order of `BACKENDS`, each in its precisions, quickest
+                          first
+    auto      named       the same, in that precision alone
+    named     auto        that backend, in its precisions, quickest first
+    named     named       that or an error
+
+Every option that was passed over is kept with its reason. A named backend is never replaced by another, nor a
+named precision: whoever asks for it wants it or an error.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from robust_perception.engine.errors import BackendError, SelfCheckError
+from robust_perception.engine.errors import BackendError, EngineError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
+from robust_perception.engine.precision import FP16, FP32, INT8
 from robust_perception.engine.protocol import Backend
 
-BACKENDS: dict[str, Callable[[Path, Manifest, int | None], Backend]] = {"onnxruntime": OnnxRuntimeBackend}
-"""Backends of this version by name, best first: the order `auto` tries them in."""
+Build = Callable[[Path, Manifest, str, "int | None"], Backend]
+Check = Callable[[Backend], None]
 
-NOT_AVAILABLE = ("tensorrt", "tensorrt_rtx", "openvino")
-"""Names that are known and that this version does not run."""
 
-CHOICES = ("auto", *BACKENDS, *NOT_AVAILABLE)
+@dataclass(frozen=True)
+class Kind:
+    """One backend as the choice sees it.
+
+    Attributes:
+        build: makes it for a model; takes folder, manifest, precision and threads.
+        probe: why it cannot be used here, "; " and the mend, or None when nothing speaks against it; imports
+            nothing heavy.
+        precisions: what `precision` names -> the graphs it means here, quickest first.
+        automatic: whether `auto` tries it.
+    """
+
+    build: Build
+    probe: Callable[[], str | None]
+    precisions: Mapping[str, str]
+    automatic: bool = True
+
+
+def _installed(package: str) -> Callable[[], str | None]:
+    def missing() -> str | None:
+        if importlib.util.find_spec(package) is None:
+            return f"the Python package is not installed; `pip install {package}`"
+        return None
+
+    return missing
+
+
+ON_CPU = {INT8: INT8, FP32: FP32}
+
+BACKENDS: dict[str, Kind] = {
+    "onnxruntime": Kind(OnnxRuntimeBackend, _installed("onnxruntime"), ON_CPU),
+}
+"""Backends by name, best first: the order `auto` tries them in."""
+
+EVERYWHERE = "onnxruntime"
+"""The one that needs no more than the package itself installs."""
+
+CHOICES = ("auto", *BACKENDS)
 """Values the `backend` setting takes."""
 
-Check = Callable[[Backend], None]
+PRECISION_CHOICES = ("auto", FP32, FP16, INT8)
+"""Values the `precision` setting takes."""
 
 
 def probe(name: str) -> str | None:
@@ -32,18 +78,15 @@ def probe(name: str) -> str | None:
     Raises:
         BackendError: not a backend's name.
     """
-    if name in NOT_AVAILABLE:
-        return f"{name}: not available in this version"
     if name not in BACKENDS:
         msg = f"backend: expected one of {', '.join(CHOICES)}, got {name!r}"
         raise BackendError(msg)
-    if importlib.util.find_spec(name) is None:
-        return f"{name}: the Python package is not installed; `pip install {name}`"
-    return None
+    reason = BACKENDS[name].probe()
+    return None if reason is None else f"{name}: {reason}"
 
 
 def choose(
-    folder: Path, manifest: Manifest, backend: str, threads: int | None, check: Check
+    folder: Path, manifest: Manifest, backend: str, precision: str, threads: int | None, check: Check
 ) -> tuple[Backend, tuple[str, ...]]:
     """Build a backend for a model.
 
@@ -51,41 +94,47 @@ def choose(
         folder: the model folder.
         manifest: its manifest.
         backend: one of `CHOICES`.
-        threads: threads of one operator; None = the cores this process may use.
+        precision: one of `PRECISION_CHOICES`.
+        threads: threads of one operator on a CPU; None = the cores this process may use.
         check: raises SelfCheckError when the built backend does not give the model's reference outputs.
 
     Returns:
-        The backend, and for every one that was passed over its name and the reason.
+        The backend, and for every option that was passed over its name and the reason.
 
     Raises:
-        BackendError: the named backend does not work, or none does; the message holds every reason.
-        SelfCheckError: the named backend does not give the model's reference outputs.
+        BackendError: nothing that was asked for works; the message holds every reason.
+        SelfCheckError: the only option of a named backend does not give the model's reference outputs.
         ModelFileError: a file of the model is missing or damaged.
     """
-    if backend != "auto":
-        reason = probe(backend)
-        if reason is not None:
-            msg = f"{reason}; expected one of auto, {', '.join(BACKENDS)}"
-            raise BackendError(msg)
-        return _build(backend, folder, manifest, threads, check), ()
-    rejected = [reason for name in NOT_AVAILABLE if (reason := probe(name)) is not None]
-    for name in BACKENDS:
+    if precision not in PRECISION_CHOICES:
+        msg = f"precision: expected one of {', '.join(PRECISION_CHOICES)}, got {precision!r}"
+        raise BackendError(msg)
+    names = [name for name, kind in BACKENDS.items() if kind.automatic] if backend == "auto" else [backend]
+    rejected: list[str] = []
+    failed: list[EngineError] = []
+    for name in names:
         reason = probe(name)
         if reason is not None:
             rejected.append(reason)
             continue
-        try:
-            return _build(name, folder, manifest, threads, check), tuple(rejected)
-        except (
-            BackendError,
-            SelfCheckError,
-        ) as error:  # a damaged file is no backend's fault and ends the search
-            rejected.append(f"{name}: {error}")
-    msg = "no backend runs this model: " + "; ".join(rejected)
+        kind = BACKENDS[name]
+        wanted = {p: g for p, g in kind.precisions.items() if precision in ("auto", p)}
+        if not wanted:
+            rejected.append(f"{name}: runs {', '.join(kind.precisions)}, not {precision}")
+        for named, graphs in wanted.items():
+            if graphs not in manifest.precisions:
+                rejected.append(f"{name} {named}: model {manifest.name} has no {graphs} graphs")
+                continue
+            try:
+                built = kind.build(folder, manifest, graphs, threads)
+                check(built)
+            except (BackendError, SelfCheckError) as error:  # a damaged file is no backend's fault
+                rejected.append(f"{name} {named}: {error}")
+                failed.append(error)
+            else:
+                return built, tuple(rejected)
+    if backend != "auto" and len(failed) == 1:
+        raise failed[0]
+    what = "no backend runs this model" if backend == "auto" else f"backend {backend} does not run this model"
+    msg = f"{what}: " + "; ".join(rejected)
     raise BackendError(msg)
-
-
-def _build(name: str, folder: Path, manifest: Manifest, threads: int | None, check: Check) -> Backend:
-    built = BACKENDS[name](folder, manifest, threads)
-    check(built)
-    return built

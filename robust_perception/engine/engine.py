@@ -2,7 +2,8 @@
 
 The latents of a sensor's last two frames are kept: a 9 Hz thermal camera beside a 30 Hz colour camera is
 encoded nine times a second, and a frame encoded ahead does not drive out the one that is in use. A frame is
-new when it is another measurement, by its stamp and its array, never by its content.
+new when it is another measurement, by its stamp and its array, never by its content. Where a sensor's encoder
+has adapters its latents belong to one pattern, and are made again when that changes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +44,7 @@ class EngineInfo:
 
     Attributes:
         backend: name of the backend.
-        precision: element type of its arithmetic.
+        precision: one of `precision.PRECISIONS`.
         device: where it runs.
         rejected: for every backend that was passed over, its name and the reason.
         model: the model's name.
@@ -74,17 +76,24 @@ class Engine:
         self.folder = folder
         self.score_threshold: float | None = None
         self._pipeline = pipeline
-        self._cache: dict[Modality, deque[tuple[SensorFrame, Latents]]] = {}
+        self._cache: dict[Modality, deque[_Encoded]] = {}
         self._spent_ms: dict[Modality, float] = {}  # on latents that no inference has used yet
 
     @classmethod
-    def load(cls, model: Path | str, backend: str = "auto", threads: int | None = None) -> Engine:
+    def load(
+        cls,
+        model: Path | str,
+        backend: str = "auto",
+        threads: int | None = None,
+        precision: str = "auto",
+    ) -> Engine:
         """Load a model and check it against a few of its own reference outputs.
 
         Args:
             model: a model folder, or the name of an installed model.
             backend: one of `choice.CHOICES`; a named one is never replaced by another.
             threads: threads of one operator; None = the cores this process may use.
+            precision: one of `choice.PRECISION_CHOICES`; a named one is never replaced by another.
 
         Raises:
             EngineError: no such model, a file of it is missing or damaged, no backend runs it, or it does not
@@ -92,22 +101,32 @@ class Engine:
         """
         folder = find_model(model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
-        built, rejected = choose(folder, manifest, backend, threads, _checker(folder, manifest))
+        built, rejected = choose(folder, manifest, backend, precision, threads, _checker(folder, manifest))
+        return cls.of(built, manifest, folder, rejected)
+
+    @classmethod
+    def of(cls, backend: Backend, manifest: Manifest, folder: Path, rejected: tuple[str, ...] = ()) -> Engine:
+        """An engine on a backend that is built already; nothing is checked."""
         info = EngineInfo(
-            backend=built.name,
-            precision=built.precision,
-            device=built.device,
+            backend=backend.name,
+            precision=backend.precision,
+            device=backend.device,
             rejected=rejected,
             model=manifest.name,
             version=manifest.version,
             sha=manifest.sha256,
         )
-        return cls(Pipeline(manifest, built), info, folder)
+        return cls(Pipeline(manifest, backend), info, folder)
 
-    def encode(self, frame: SensorFrame) -> bool:
+    def encode(self, frame: SensorFrame, pattern: Pattern | None = None) -> bool:
         """Make a frame's latents before the inference that will use them.
 
         Encoding as frames arrive leaves only the fusion to do when a set is complete or a sensor is lost.
+
+        Args:
+            frame: in canonical units.
+            pattern: that is expected when it is used; None = all sensors. Of no meaning where encoders
+                have no adapters.
 
         Returns:
             Whether there was something to do: False for latents in hand, or a sensor the model does not have.
@@ -115,9 +134,13 @@ class Engine:
         Raises:
             FrameError: the frame cannot be made a network input.
         """
-        if frame.modality not in self.manifest.modalities or self._cached(frame) is not None:
+        if frame.modality not in self.manifest.modalities:
             return False
-        self._encode(frame)
+        known = self.manifest.patterns[0]
+        expected = known if pattern is None else Pattern(pattern.bits & known.bits)
+        if self._cached(frame, expected) is not None:
+            return False
+        self._encode(frame, expected)
         return True
 
     def infer(self, frame_set: FrameSet) -> Perception:
@@ -141,7 +164,7 @@ class Engine:
         ahead = sum(self._spent_ms.get(m, 0.0) for m in used.frames)
         latents = {}
         for modality, frame in used.frames.items():
-            latents[modality] = self._cached(frame) or self._encode(frame)
+            latents[modality] = self._cached(frame, used.pattern) or self._encode(frame, used.pattern)
             if modality in self._spent_ms:
                 timings[f"encode/{modality.value}"] = self._spent_ms.pop(modality)
         before = time.perf_counter()
@@ -216,24 +239,35 @@ class Engine:
             absent={**frame_set.absent, **unknown},
         )
 
-    def _cached(self, frame: SensorFrame) -> Latents | None:
+    def _cached(self, frame: SensorFrame, pattern: Pattern) -> Latents | None:
         # By identity of the array, not by stamp alone: a bag that starts over repeats its stamps. The cache
         # holds the array, so its identity cannot be given to another one.
-        for known, latents in self._cache.get(frame.modality, ()):
-            if known.stamp_ns == frame.stamp_ns and known.data is frame.data:
-                return latents
+        for known in self._cache.get(frame.modality, ()):
+            same = known.frame.stamp_ns == frame.stamp_ns and known.frame.data is frame.data
+            if same and known.pattern in (None, pattern):
+                return known.latents
         return None
 
-    def _encode(self, frame: SensorFrame) -> Latents:
+    def _encode(self, frame: SensorFrame, pattern: Pattern) -> Latents:
         start = time.perf_counter()
         try:
             prepared = prepare(frame, self.manifest.size)
         except ValueError as error:
             raise FrameError(frame.modality, str(error)) from None
-        latents = self._pipeline.encode(frame.modality, prepared)
-        self._cache.setdefault(frame.modality, deque(maxlen=KEPT)).append((frame, latents))
+        latents = self._pipeline.encode(frame.modality, prepared, pattern)
+        made_for = pattern if self.manifest.follows_pattern(frame.modality) else None
+        kept = self._cache.setdefault(frame.modality, deque(maxlen=KEPT))
+        kept.append(_Encoded(frame, made_for, latents))
         self._spent_ms[frame.modality] = _milliseconds(start)
         return latents
+
+
+class _Encoded(NamedTuple):
+    """A frame's latents; pattern: the only one they are for, None = all."""
+
+    frame: SensorFrame
+    pattern: Pattern | None
+    latents: Latents
 
 
 def warm_up(engine: Engine) -> None:

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robust_perception.engine.errors import ManifestError, ModelFileError
+from robust_perception.engine.errors import BackendError, ManifestError, ModelFileError
+from robust_perception.engine.precision import FP32, PRECISIONS
 from robust_perception.vocabulary import Modality, Pattern, patterns_of
 
 FILE_NAME = "manifest.json"
@@ -109,6 +110,24 @@ class GraphSpec(FileSpec):
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What a pattern's logits are divided by for the confidence, and how wrong that is on average.
+
+    Attributes:
+        temperature: positive; it is in the fusion graph.
+        error_before, error: expected calibration error with temperature 1 and with this one, 0 to 1, of
+            validation pixels.
+    """
+
+    temperature: float
+    error_before: float
+    error: float
+
+    def __post_init__(self) -> None:
+        _expect(self.temperature > 0.0, "calibration: temperature", "a positive number", self.temperature)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A model as its exporter described it.
 
@@ -124,7 +143,11 @@ class Manifest:
         score_threshold: pattern's bits -> least score of a published box; every pattern of `modalities`.
         nms_iou: boxes of one class that overlap more than this are one object.
         max_detections: most boxes of one frame.
-        graphs: `encoder_<modality>` for every modality, and `fusion`.
+        graphs: `encoder_<modality>` for every modality, and `fusion`, in fp32.
+        variants: by other precision, the same graphs with the same inputs and outputs.
+        calibration: by pattern's bits; patterns that were not fitted have none.
+        quality: by precision, by pattern's bits the foreground mIoU on validation frames, percent; what a
+            lower precision costs is told here.
         references: inputs and outputs to check a loaded model against; None when there are none.
         training: command, seed, data, config_sha256.
         exporter: versions of what wrote the graphs.
@@ -142,6 +165,9 @@ class Manifest:
     graphs: Mapping[str, GraphSpec]
     nms_iou: float = 0.5
     max_detections: int = 100
+    variants: Mapping[str, Mapping[str, GraphSpec]] = field(default_factory=dict)
+    calibration: Mapping[int, Calibration] = field(default_factory=dict)
+    quality: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     references: FileSpec | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     exporter: Mapping[str, Any] = field(default_factory=dict)
@@ -149,6 +175,15 @@ class Manifest:
     def __post_init__(self) -> None:
         expected = {encoder_name(m) for m in self.modalities} | {"fusion"}
         _expect(set(self.graphs) == expected, "graphs", sorted(expected), sorted(self.graphs))
+        others = PRECISIONS[1:]
+        _expect(set(self.variants) <= set(others), "variants", f"some of {others}", sorted(self.variants))
+        for precision, graphs in self.variants.items():
+            what = f"variants: {precision}"
+            _expect(set(graphs) == expected, what, sorted(expected), sorted(graphs))
+            for name, graph in graphs.items():
+                as_fp32 = self.graphs[name]
+                same = (graph.inputs, graph.outputs) == (as_fp32.inputs, as_fp32.outputs)
+                _expect(same, f"{what}: {name}", "the inputs and outputs of fp32", "others")
         bits = {p.bits for p in self.patterns}
         _expect(
             set(self.score_threshold) == bits, "score_threshold", sorted(bits), sorted(self.score_threshold)
@@ -160,6 +195,29 @@ class Manifest:
         _expect(known, "class_names", "2 to 255 names, each once, background first", self.class_names)
         _expect(0.0 < self.nms_iou <= 1.0, "nms_iou", "a value in (0, 1]", self.nms_iou)
         _expect(self.max_detections > 0, "max_detections", "a positive count", self.max_detections)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those this model has graphs for."""
+        return tuple(p for p in PRECISIONS if p == FP32 or p in self.variants)
+
+    def graphs_of(self, precision: str) -> Mapping[str, GraphSpec]:
+        """The graphs of a precision.
+
+        Raises:
+            BackendError: the model has none.
+        """
+        if precision not in self.precisions:
+            msg = (
+                f"model {self.name}: expected one of its precisions {', '.join(self.precisions)}, got "
+                f"{precision!r}; `robust-perception export --precision {precision}` makes its graphs"
+            )
+            raise BackendError(msg)
+        return self.graphs if precision == FP32 else self.variants[precision]
+
+    def follows_pattern(self, modality: Modality) -> bool:
+        """Whether a sensor's latents depend on the pattern: its encoder has adapters."""
+        return any(t.name == "pattern" for t in self.graphs[encoder_name(modality)].inputs)
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
@@ -179,7 +237,9 @@ class Manifest:
         """The manifest as JSON."""
         content: dict[str, Any] = {"schema": SCHEMA, **asdict(self)}
         content["modalities"] = [m.value for m in self.modalities]
-        content["score_threshold"] = {str(b): value for b, value in sorted(self.score_threshold.items())}
+        content["score_threshold"] = _by_text(self.score_threshold)
+        content["calibration"] = _by_text(content["calibration"])
+        content["quality"] = {precision: _by_text(values) for precision, values in self.quality.items()}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def save(self, folder: Path) -> Path:
@@ -203,7 +263,7 @@ class Manifest:
         """
         path = folder / FILE_NAME
         manifest = cls._from_json(path, _read_bounded(path))
-        files: list[FileSpec] = list(manifest.graphs.values())
+        files: list[FileSpec] = [g for p in manifest.precisions for g in manifest.graphs_of(p).values()]
         if manifest.references is not None:
             files.append(manifest.references)
         for file in files:
@@ -231,7 +291,14 @@ class Manifest:
             content["class_names"] = tuple(str(name) for name in content["class_names"])
             content["scene_names"] = tuple(str(name) for name in content["scene_names"])
             content["score_threshold"] = {int(b): float(v) for b, v in content["score_threshold"].items()}
-            content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
+            calibration = content.get("calibration", {})
+            content["calibration"] = {int(b): Calibration(**value) for b, value in calibration.items()}
+            content["quality"] = {
+                precision: {int(b): float(v) for b, v in values.items()}
+                for precision, values in content.get("quality", {}).items()
+            }
+            content["graphs"] = _graphs(content["graphs"])
+            content["variants"] = {p: _graphs(graphs) for p, graphs in content.get("variants", {}).items()}
             references = content.get("references")
             content["references"] = None if references is None else FileSpec(**references)
             return cls(**content)
@@ -246,6 +313,15 @@ class Manifest:
 def encoder_name(modality: Modality) -> str:
     """Name of a sensor's encoder graph."""
     return f"encoder_{modality.value}"
+
+
+def _by_text(values: Mapping[int, Any]) -> dict[str, Any]:
+    """Keys as JSON has them, in order."""
+    return {str(bits): value for bits, value in sorted(values.items())}
+
+
+def _graphs(content: Mapping[str, Any]) -> dict[str, GraphSpec]:
+    return {name: _graph(graph) for name, graph in content.items()}
 
 
 def _graph(content: Mapping[str, Any]) -> GraphSpec:

@@ -15,6 +15,7 @@ import numpy as np
 
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import FileSpec, GraphSpec, Manifest, TensorSpec
+from robust_perception.engine.precision import FP32
 from robust_perception.vocabulary import Array
 
 _DTYPES = {
@@ -34,19 +35,23 @@ class OnnxRuntimeBackend:
     Args:
         folder: the model folder.
         manifest: its manifest; files are checked against it before they are parsed.
+        precision: which of the model's graphs.
         threads: threads of one operator; None = the cores this process may use.
 
     Raises:
         ModelFileError: a graph's file is missing or damaged.
-        BackendError: ONNX Runtime is not installed, refuses a graph, or finds other tensors than described.
+        BackendError: ONNX Runtime is not installed, refuses a graph, or finds other tensors than described,
+            or the model has no graphs of this precision.
     """
 
     name = "onnxruntime"
     device = "cpu"
-    precision = "fp32"
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
-        self._specs = dict(manifest.graphs)
+    def __init__(
+        self, folder: Path, manifest: Manifest, precision: str = FP32, threads: int | None = None
+    ) -> None:
+        self.precision = precision
+        self._specs = dict(manifest.graphs_of(precision))
         count = usable_cores() if threads is None else threads
         if count < 1:
             msg = f"threads: expected a positive number or none, got {threads}"
@@ -57,6 +62,8 @@ class OnnxRuntimeBackend:
             session = _open(path, spec.read(folder), count)
             self._sessions[name] = session
             _compare(path, spec, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
+        latents = self._specs["fusion"].inputs
+        self._absent = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in latents if t.name != "pattern"}
 
     def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one graph; see `Backend.run`."""
@@ -65,14 +72,15 @@ class OnnxRuntimeBackend:
             msg = f"graph: expected one of {sorted(self._specs)}, got {graph!r}"
             raise BackendError(msg)
         # ONNX Runtime's own message for a wrong input names neither the graph nor the sensor.
+        given = {**self._absent, **feeds}
         for tensor in spec.inputs:
-            value = feeds.get(tensor.name)
+            value = given.get(tensor.name)
             if value is None or value.shape != tensor.shape or value.dtype != np.dtype(tensor.dtype):
                 got = "none" if value is None else f"{value.dtype}{list(value.shape)}"
                 msg = f"{graph}: expected input {tensor}, got {got}"
                 raise BackendError(msg)
         names = [tensor.name for tensor in spec.outputs]
-        values = self._sessions[graph].run(names, {t.name: feeds[t.name] for t in spec.inputs})
+        values = self._sessions[graph].run(names, {t.name: given[t.name] for t in spec.inputs})
         return dict(zip(names, values, strict=True))
 
 

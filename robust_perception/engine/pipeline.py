@@ -47,20 +47,24 @@ class Pipeline:
     def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self.manifest = manifest
         self.backend = backend
-        self._absent: dict[Modality, dict[str, Array]] = {}
-        for modality in manifest.modalities:
-            outputs = manifest.graphs[encoder_name(modality)].outputs
-            self._absent[modality] = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in outputs}
         self._check_fit()
 
-    def encode(self, modality: Modality, prepared: Array) -> Latents:
+    def encode(self, modality: Modality, prepared: Array, pattern: Pattern) -> Latents:
         """Latents of one sensor.
 
         Args:
             modality: the sensor.
             prepared: what `preprocess.prepare` made of its frame, without batch axis.
+            pattern: that they will be fused under; of no meaning unless `Manifest.follows_pattern`.
         """
-        return self.backend.run(encoder_name(modality), {modality.value: prepared[np.newaxis]})
+        feeds = {modality.value: prepared[np.newaxis]}
+        if self.manifest.follows_pattern(modality):
+            feeds["pattern"] = self._row(pattern)
+        return self.backend.run(encoder_name(modality), feeds)
+
+    def run(self, prepared: Mapping[Modality, Array], pattern: Pattern) -> RawOutputs:
+        """Outputs of one frame a sensor under a pattern: `encode` each, then `fuse`."""
+        return self.fuse({m: self.encode(m, array, pattern) for m, array in prepared.items()}, pattern)
 
     def fuse(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> RawOutputs:
         """Outputs under a pattern.
@@ -72,14 +76,13 @@ class Pipeline:
         Raises:
             EngineError: the pattern names a modality the model or `latents` does not have.
         """
-        # The runtime's Gather takes negative rows from the end without a word: the range is checked here.
-        missing = [m.value for m in pattern if m not in latents or m not in self._absent]
+        missing = [m.value for m in pattern if m not in latents]
         if missing:
             msg = f"pattern {pattern}: expected latents of each of its modalities, got none of {missing}"
             raise EngineError(msg)
-        feeds: dict[str, Array] = {"pattern": np.array([pattern.bits], dtype=np.int64)}
-        for modality, absent in self._absent.items():
-            feeds.update(latents.get(modality, absent))
+        feeds: dict[str, Array] = {"pattern": self._row(pattern)}
+        for given in latents.values():
+            feeds.update(given)
         outputs = self.backend.run("fusion", feeds)
         scene = outputs["scene"][0] if "scene" in outputs else np.zeros(0, dtype=np.float32)
         return RawOutputs(
@@ -90,9 +93,19 @@ class Pipeline:
             scene=scene,
         )
 
+    def _row(self, pattern: Pattern) -> Array:
+        # The runtime's Gather takes negative rows from the end without a word: the range is checked here.
+        unknown = [m.value for m in pattern if m not in self.manifest.modalities]
+        if unknown:
+            known = ", ".join(m.value for m in self.manifest.modalities)
+            msg = f"pattern {pattern}: expected modalities out of {known}, got {unknown}"
+            raise EngineError(msg)
+        return np.array([pattern.bits], dtype=np.int64)
+
     def _check_fit(self) -> None:
         fusion = self.manifest.graphs["fusion"]
-        given = {"pattern"} | {name for latents in self._absent.values() for name in latents}
+        encoders = (self.manifest.graphs[encoder_name(m)] for m in self.manifest.modalities)
+        given = {"pattern"} | {t.name for encoder in encoders for t in encoder.outputs}
         wanted = {t.name for t in fusion.inputs}
         if not wanted <= given or "pattern" not in wanted:
             expected = f"'pattern' and the encoders' outputs {sorted(given - {'pattern'})}"

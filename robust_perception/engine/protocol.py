@@ -21,19 +21,22 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """Element type of the arithmetic, e.g. `fp32`."""
+        """One of `precision.PRECISIONS`."""
 
     def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one graph.
 
         Args:
             graph: its name in the manifest.
-            feeds: every input of the graph, batch axis included, as the manifest describes it.
+            feeds: inputs of the graph, batch axis included, as the manifest describes them. Latents that are
+                left out are of absent sensors: the graph does not look at them, whatever they are.
 
         Returns:
-            Every output by name; the arrays belong to the caller.
+            Every output by name; the arrays belong to the caller. Latents are to be given back as they came:
+            a backend may keep them in its device's memory.
 
         Raises:
-            BackendError: the graph is unknown or an input is not as described.
+            BackendError: the graph is unknown, an input is not as described, or one is missing that is no
+                latent.
         """
         ...

@@ -1,13 +1,14 @@
 """Does a loaded model give the outputs that were stored when it was exported?
 
-The exporter stores one input per modality and, for every pattern, the outputs it got. Another machine rounds
-differently, so numbers may differ by `TOLERANCE` and single pixels may flip their class; a wrong kernel, a
-damaged constant or a forgotten mask differs by far more.
+The exporter stores one input per modality and, for every pattern, the outputs fp32 gave. Another machine or a
+lower precision rounds differently, so numbers may differ and single pixels may flip their class, within
+`TOLERANCES`; a wrong kernel, a damaged constant or a forgotten mask differs by far more.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,17 +20,35 @@ import numpy as np
 from robust_perception.engine.errors import ModelFileError, SelfCheckError
 from robust_perception.engine.manifest import MEND
 from robust_perception.engine.pipeline import Pipeline
+from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.preprocess import input_shape
 from robust_perception.vocabulary import Array, Modality, Pattern
 
 if TYPE_CHECKING:
     from robust_perception.engine.engine import Engine
 
-TOLERANCE = 2e-3
-"""Largest difference of a number, relative to the larger of its magnitude and one."""
 
-PIXEL_AGREEMENT = 0.995
-"""Least part of the pixels whose class must be the stored one."""
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a precision may be from the fp32 references.
+
+    Attributes:
+        difference: largest difference of a number, relative to the larger of its magnitude and one; None
+            where single numbers mean little: a box's score in eight bits.
+        pixel_agreement: least part of the pixels whose class must be the stored one.
+    """
+
+    difference: float | None
+    pixel_agreement: float
+
+
+TOLERANCES = {
+    FP32: Tolerance(2e-3, 0.995),
+    FP16: Tolerance(5e-2, 0.995),
+    INT8: Tolerance(None, 0.98),
+    INT8_SYMMETRIC: Tolerance(None, 0.98),
+}
+"""Another machine rounds differently, a lower precision everywhere: each its own."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +58,32 @@ class CheckResult:
     Attributes:
         pattern: the pattern.
         pixel_agreement: part of the pixels whose class is the stored one.
-        largest_difference: largest difference of a number, relative as in `TOLERANCE`; NaN when one is not
+        largest_difference: largest difference of a number, relative as in `Tolerance`; NaN when one is not
             finite.
         worst_output: the output it was found in.
+        tolerance: how far it may be.
     """
 
     pattern: Pattern
     pixel_agreement: float
     largest_difference: float
     worst_output: str
+    tolerance: Tolerance = TOLERANCES[FP32]
 
     @property
     def passed(self) -> bool:
-        """Whether it is within the tolerances."""
-        return self.pixel_agreement >= PIXEL_AGREEMENT and self.largest_difference <= TOLERANCE
+        """Whether it is within the tolerances; a number that is not finite never is."""
+        most = math.inf if self.tolerance.difference is None else self.tolerance.difference
+        near = math.isfinite(self.largest_difference) and self.largest_difference <= most
+        return self.pixel_agreement >= self.tolerance.pixel_agreement and near
 
     def __str__(self) -> str:
+        most = self.tolerance.difference
+        limit = "finite" if most is None else f"most {most:.0e}"
         return (
-            f"{self.pattern}: {self.pixel_agreement:.2%} of the pixels agree (least {PIXEL_AGREEMENT:.1%}), "
-            f"largest difference {self.largest_difference:.2e} in {self.worst_output} (most {TOLERANCE:.0e})"
+            f"{self.pattern}: {self.pixel_agreement:.2%} of the pixels agree (least "
+            f"{self.tolerance.pixel_agreement:.1%}), largest difference {self.largest_difference:.2e} in "
+            f"{self.worst_output} ({limit})"
         )
 
 
@@ -87,17 +113,17 @@ def compare(
         SelfCheckError: the references lack an input or an output, or one has another shape.
     """
     inputs = {m: read_input(references, m, pipeline) for m in pipeline.manifest.modalities}
-    latents = {m: pipeline.encode(m, stored) for m, stored in inputs.items()}
+    tolerance = TOLERANCES[pipeline.backend.precision]
     results = []
     for pattern in patterns:
-        outputs = pipeline.fuse({m: latents[m] for m in pattern}, pattern)
+        outputs = pipeline.run({m: inputs[m] for m in pattern}, pattern)
         names = ["confidence", "box_scores", "boxes"] + (["scene"] if outputs.scene.size else [])
         stored = {name: _stored(references, pattern, name, getattr(outputs, name)) for name in names}
         labels = _stored(references, pattern, "label_map", outputs.label_map)
         differences = {name: _difference(getattr(outputs, name), stored[name]) for name in names}
         worst = max(names, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
         agreement = float(np.mean(outputs.label_map == labels))
-        results.append(CheckResult(pattern, agreement, differences[worst], worst))
+        results.append(CheckResult(pattern, agreement, differences[worst], worst, tolerance))
     return tuple(results)
 
 

@@ -13,13 +13,13 @@ on test.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception.datasets import FolderDataset, Sample
+from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.protocol import offline_frame_set
 from robust_perception.vocabulary import Pattern, Perception
@@ -40,7 +40,11 @@ class _Found:
 
 
 def best_thresholds(
-    engine: Engine, dataset: FolderDataset, patterns: Sequence[Pattern], limit: int = 0
+    engine: Engine,
+    dataset: Sequence[Sample],
+    patterns: Sequence[Pattern],
+    limit: int = 0,
+    known: Callable[[int], npt.NDArray[np.bool_]] | None = None,
 ) -> dict[Pattern, float]:
     """The threshold of the best F1 by pattern.
 
@@ -49,6 +53,8 @@ def best_thresholds(
         dataset: validation frames with boxes.
         patterns: all that the model serves.
         limit: frames to look at, evenly spread; 0 = all.
+        known: frame -> which classes somebody has labelled in it, bool (classes,); boxes of others are
+            neither right nor wrong. None = all.
     """
     found = {pattern: _Found() for pattern in patterns}
     count = len(dataset)
@@ -61,18 +67,23 @@ def best_thresholds(
                 continue
             for pattern, tally in found.items():
                 if all(m in sample.frames for m in pattern):
-                    _add(tally, sample, engine.infer(offline_frame_set(sample, pattern)))
+                    perception = engine.infer(offline_frame_set(sample, pattern))
+                    _add(tally, sample, perception, None if known is None else known(index))
     finally:
         engine.score_threshold = before
     return {pattern: _best(tally) for pattern, tally in found.items()}
 
 
-def _add(tally: _Found, sample: Sample, perception: Perception) -> None:
+def _add(
+    tally: _Found, sample: Sample, perception: Perception, known: npt.NDArray[np.bool_] | None = None
+) -> None:
     assert sample.boxes is not None and sample.class_ids is not None
     tally.true_boxes += len(sample.boxes)
     free = np.ones(len(sample.boxes), dtype=bool)
     overlap = iou(perception.boxes, sample.boxes)
     for i in np.argsort(-perception.scores, kind="stable"):
+        if known is not None and not known[perception.class_ids[i]]:
+            continue
         candidates = np.where(free & (sample.class_ids == perception.class_ids[i]), overlap[i], 0.0)
         hit = bool(candidates.size) and float(candidates.max()) >= IOU
         if hit:

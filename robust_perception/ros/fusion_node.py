@@ -70,7 +70,9 @@ class FusionNode(LifecycleNode):
         start = time.monotonic()
         try:
             audio_format(self.table)
-            engine = Engine.load(name, self.table["backend"], self.table["threads"] or None)
+            engine = Engine.load(
+                name, self.table["backend"], self.table["threads"] or None, self.table["precision"]
+            )
             synchronizer = Synchronizer(synchronizer_config(self.table, engine.manifest.modalities))
             warm_up(engine)
         except (EngineError, PresenceError, RosError) as error:

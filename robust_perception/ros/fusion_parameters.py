@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robust_perception.engine.choice import CHOICES
+from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.presence.config import SensorConfig, SynchronizerConfig
 from robust_perception.ros.audio import SAMPLE_TYPES, AudioFormat
 from robust_perception.ros.errors import EncodingError, ParameterError
@@ -72,6 +72,13 @@ def _transport(modality: Modality) -> Parameter:
 FUSION: tuple[Parameter, ...] = (
     Parameter("model", "default", "Model folder, or the name of an installed model.", "configured"),
     Parameter("backend", "auto", "What runs the model.", "configured", choices=CHOICES),
+    Parameter(
+        "precision",
+        "auto",
+        "Arithmetic the model runs in; auto = the quickest that gives its reference outputs.",
+        "configured",
+        choices=PRECISION_CHOICES,
+    ),
     Parameter(
         "threads", 0, "Threads of one operator; 0 = the cores this process may use.", "configured", 0, 256
     ),

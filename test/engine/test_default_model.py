@@ -25,7 +25,7 @@ def engine() -> Engine:
 def pipeline() -> Pipeline:
     folder = find_model("default")
     manifest = Manifest.load(folder)
-    return Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, 2))
+    return Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, threads=2))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def inputs(pipeline: Pipeline) -> dict[Modality, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def latents(pipeline: Pipeline, inputs: dict[Modality, np.ndarray]) -> dict[Modality, Latents]:
-    return {m: pipeline.encode(m, array) for m, array in inputs.items()}
+    return {m: pipeline.encode(m, array, Pattern.of([m])) for m, array in inputs.items()}
 
 
 def same(a: RawOutputs, b: RawOutputs) -> bool:

@@ -66,14 +66,13 @@ def make_model(
 def save_references(folder: Path, manifest: Manifest) -> Manifest:
     """Run every pattern once and store what went in and came out."""
     generator = np.random.default_rng(3)
-    pipeline = Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, 1))
+    pipeline = Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, threads=1))
     arrays: dict[str, np.ndarray] = {}
     for m in manifest.modalities:
         values = generator.random(input_shape(m, manifest.size)) * (255 if m is Modality.RGB else 5)
         arrays[f"input/{m.value}"] = values.astype(INPUT_DTYPES[m])
-    latents = {m: pipeline.encode(m, arrays[f"input/{m.value}"]) for m in manifest.modalities}
     for pattern in manifest.patterns:
-        outputs = pipeline.fuse({m: latents[m] for m in pattern}, pattern)
+        outputs = pipeline.run({m: arrays[f"input/{m.value}"] for m in pattern}, pattern)
         for name in ("label_map", "confidence", "box_scores", "boxes", "scene"):
             arrays[f"output/{pattern.bits}/{name}"] = getattr(outputs, name)
     np.savez(folder / "references.npz", **arrays)

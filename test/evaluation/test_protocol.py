@@ -203,7 +203,7 @@ def test_the_command_can_be_narrowed(model: Path, data: Path, tmp_path: Path) ->
         ({"--model": "nothing-like-it"}, "model: expected a folder or one of"),
         ({"--split": "val"}, "val: expected a folder, got none"),
         ({"--patterns": "thermal"}, "pattern thermal: expected sensors that model"),
-        ({"--backend": "tensorrt"}, "tensorrt: not available in this version"),
+        ({"--precision": "fp16"}, "onnxruntime: runs int8, fp32, not fp16"),
         ({"--classes": "coarse"}, "coarse_names"),
     ],
 )

@@ -61,3 +61,13 @@ def test_boxes_more_often_wrong_than_right_are_not_published() -> None:
     _add(tally, sample(), perception([*wrong, [0, 0, 10, 10]], [0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1]))
     assert tally.hits == [False, False, False, True]
     assert _best(tally) == NEVER
+
+
+def test_a_box_of_a_class_that_nobody_labelled_is_neither_right_nor_wrong() -> None:
+    tally = _Found()
+    boxes = [[0, 0, 10, 10], [50, 50, 60, 60], [60, 60, 70, 70]]
+    known = np.array([True, True, True, False])
+    _add(tally, sample(), perception(boxes, [0.5, 0.9, 0.8], [1, 3, 2]), known)
+    assert tally.scores == pytest.approx([0.8, 0.5])
+    assert tally.hits == [False, True]
+    assert tally.true_boxes == 2

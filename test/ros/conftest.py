@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
-from live_graph import Graph
+from live_graph import Graph, own_domain
 from tiny_model import make_model
 
 
@@ -15,6 +15,13 @@ from tiny_model import make_model
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder whose graphs run in a millisecond."""
     return make_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def domain() -> Iterator[int]:
+    """A domain of its own, for what starts a graph by itself."""
+    with own_domain() as number:
+        yield number
 
 
 @pytest.fixture

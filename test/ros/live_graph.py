@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import cycle
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -24,8 +25,8 @@ from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, VisionI
 
 from robust_perception import environment
 
-DOMAINS = cycle(range(20, 40))
-"""A domain id of its own for every graph; a number comes again only after its graph has long ended."""
+DOMAINS = cycle(range(1, 41))
+"""Of the tests; the commands take theirs above. A number comes again only after its graph has long ended."""
 
 SOURCE = str(Path(__file__).resolve().parents[2])
 """Of the package: the processes try the source tree, as the tests do."""
@@ -50,6 +51,23 @@ class Arrival(NamedTuple):
 
     message: Any
     at: float
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """A domain id that no other test of this machine uses, be it in another run of the tests.
+
+    The mark of its being used is a name among the abstract sockets, which ends with the process.
+    """
+    for number in islice(DOMAINS, 40):
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as mark:
+            try:
+                mark.bind(f"\0robust_perception/test/domain/{number}")
+            except OSError:
+                continue
+            yield number
+            return
+    raise AssertionError("expected a free domain out of 40, got none: how many runs of the tests are there?")
 
 
 def profile(depth: int, latched: bool) -> QoSProfile:
@@ -110,14 +128,15 @@ class Graph:
     """A domain with a listener in it; a context manager that ends everything it started."""
 
     def __init__(self, folder: Path) -> None:
-        self.domain = next(DOMAINS)
         self.folder = folder
         self.processes: list[Process] = []
         self._received: dict[str, list[Arrival]] = {}
         self._changed = threading.Condition()
         self._context = rclpy.Context()
+        self._claim = ExitStack()
 
     def __enter__(self) -> Graph:
+        self.domain = self._claim.enter_context(own_domain())
         environment.prepare()
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         rclpy.init(context=self._context, domain_id=self.domain)
@@ -142,6 +161,7 @@ class Graph:
         rclpy.try_shutdown(context=self._context)
         self._thread.join(10)
         self.node.destroy_node()
+        self._claim.close()
 
     def start(
         self, module: str, *parameters: str, remap: tuple[str, ...] = (), with_profile: bool = True

@@ -30,9 +30,9 @@ ROWS = (
 
 
 @pytest.fixture
-def context() -> Iterator[rclpy.Context]:
+def context(domain: int) -> Iterator[rclpy.Context]:
     made = rclpy.Context()
-    rclpy.init(context=made, domain_id=39)
+    rclpy.init(context=made, domain_id=domain)
     yield made
     rclpy.try_shutdown(context=made)
 

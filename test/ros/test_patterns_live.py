@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,21 @@ pytestmark = pytest.mark.ros
 OUTPUT_TOPICS = ("/fusion/detections", "/fusion/segmentation", "/fusion/scene", "/fusion/presence")
 OUTPUT_PERIOD = 1 / 15
 SLACK = 0.5
-"""Seconds for transport and a machine that does other things; the promises are measured by the demo."""
+"""Seconds for transport and the outputs under way."""
+
+
+def outputs_within(seconds: float) -> int:
+    """How many outputs a promise of so many seconds leaves room for.
+
+    Promises of time are counted in outputs here: a machine that does other things makes them fewer, never
+    more. The demo measures the seconds.
+    """
+    return math.ceil(seconds / OUTPUT_PERIOD)
+
+
+def outputs_between(live: Graph, start: float, end: float) -> list[str]:
+    """Their patterns: those that came in [start, end), in monotonic seconds."""
+    return [pattern_of(a.message) for a in live.received("/fusion/presence") if start <= a.at < end]
 
 
 @pytest.mark.parametrize("pattern", ALL_PATTERNS, ids=str)
@@ -37,7 +51,7 @@ def test_cold_start_with_any_subset(pattern: Pattern, live: Graph, tiny: Path) -
             ).message
             reference = next(iter(pattern))
             assert message.header.frame_id == f"{reference}_frame", topic
-        assert right.at - first < 1.0, f"{right.at - first:.3f} s after the first frames"
+        assert len(outputs_between(live, first, right.at)) <= outputs_within(1.0)
     presence = right.message
     assert values(presence.status[0])["bits"] == str(pattern.bits)
     states = {m: values(presence.status[1 + m.position]) for m in MODALITIES}
@@ -58,8 +72,8 @@ def test_every_sensor_lost_and_regained(live: Graph, tiny: Path) -> None:
             reduced = live.wait_for(
                 "/fusion/presence", rest, lambda m, rest=rest: pattern_of(m) == rest, 5.0, since=gone
             )
-            took = reduced.at - gone
-            assert took <= TIMEOUTS[modality] + OUTPUT_PERIOD + SLACK, f"{modality}: {took:.3f} s"
+            still = outputs_between(live, gone, reduced.at)
+            assert len(still) <= outputs_within(TIMEOUTS[modality] + SLACK), f"{modality}: {still}"
             status = reduced.message.status[1 + modality.position]
             assert values(status)["reason"] == "late", status
             assert reduced.message.header.frame_id == f"{next(iter(Pattern.parse(rest)))}_frame"
@@ -82,14 +96,15 @@ def test_all_lost_is_silence_and_an_error(live: Graph, tiny: Path) -> None:
         live.wait_for("/fusion/presence", everything, lambda m: pattern_of(m) == everything, 10.0)
         sensors.lose(*MODALITIES)
         status = live.diagnosis("pattern", "an error", lambda s: s.level == DiagnosticStatus.ERROR)
-        noticed = time.monotonic()
         assert "no sensor is alive" in status.message
+        status = live.diagnosis("pattern", "a report", lambda s: True)
+        assert status.level == DiagnosticStatus.ERROR
+        before = {topic: len(live.received(topic)) for topic in OUTPUT_TOPICS}
         for _ in range(2):  # two more reports: a second at least
             status = live.diagnosis("pattern", "a report", lambda s: True)
             assert status.level == DiagnosticStatus.ERROR
         for topic in OUTPUT_TOPICS:
-            late = [a for a in live.received(topic) if a.at > noticed + 0.2]
-            assert not late, f"{topic} went on without any sensor"
+            assert len(live.received(topic)) == before[topic], f"{topic} went on without any sensor"
         back = sensors.regain(*MODALITIES)
         live.wait_for("/fusion/presence", everything, lambda m: pattern_of(m) == everything, 5.0, since=back)
         good = live.diagnosis("pattern", "all well", lambda s: s.level == DiagnosticStatus.OK)
@@ -107,7 +122,8 @@ def test_diagnostics_change_at_once_with_the_pattern(live: Graph, tiny: Path) ->
         told = live.wait_for(
             "/diagnostics", rest, lambda m: m.status and m.status[0].message == rest, 5.0, since=gone
         )
-        assert told.at - output.at < 0.4, "the 1 Hz report would have come up to a second later"
+        since = outputs_between(live, output.at, told.at)
+        assert len(since) <= outputs_within(0.4), "the 1 Hz report would have come up to a second later"
         assert told.message.status[0].level == DiagnosticStatus.WARN
         names = [status.name for status in told.message.status]
         assert names == [f"fusion: {n}" for n in ("pattern", *MODALITIES, "engine")]

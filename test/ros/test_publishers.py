@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
-from live_graph import DOMAINS
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 
@@ -20,7 +19,9 @@ from robust_perception.ros.publishers import Publishers
 from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Pattern, SensorFrame
 
 
-def test_overlay_is_drawn_only_for_a_subscriber(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlay_is_drawn_only_for_a_subscriber(
+    tiny: Path, domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[int] = []
     draw = overlay.draw
 
@@ -34,7 +35,7 @@ def test_overlay_is_drawn_only_for_a_subscriber(tiny: Path, monkeypatch: pytest.
     perception = engine.infer(FrameSet(Pattern.of([Modality.RGB]), {Modality.RGB: frame}, Modality.RGB))
     statuses = {m: SensorStatus(m, SensorState.ALIVE, None) for m in MODALITIES}
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=next(DOMAINS))
+    rclpy.init(context=context, domain_id=domain)
     node = LifecycleNode("fusion", context=context)
     try:
         publishers = Publishers(node, engine)

@@ -164,12 +164,12 @@ def test_types_that_are_not_installed_are_named(live: Graph, tmp_path: Path) -> 
 
 
 def test_replay_equals_evaluation(
-    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shared_data: Path, tmp_path: Path, domain: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = shared_data / "mm5_rgbdt"
     names = tuple(json.loads((data / "classes.json").read_text())["coarse_names"])
     model = make_model(tmp_path / "tiny", size=(240, 320), class_names=names, scene_names=())
-    words = ["check", "--model", str(model), "--data", str(data), "--limit", "3", "--domain", "63"]
+    words = ["check", "--model", str(model), "--data", str(data), "--limit", "3", "--domain", str(domain)]
     code = bag_command([*words, "--rate", "5"])
     told = capsys.readouterr().out
     assert code == 0, told
@@ -178,7 +178,11 @@ def test_replay_equals_evaluation(
 
 
 def test_a_difference_is_found(
-    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shared_data: Path,
+    tmp_path: Path,
+    domain: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from robust_perception.evaluation import protocol
     from robust_perception.vocabulary import Pattern
@@ -198,15 +202,16 @@ def test_a_difference_is_found(
 
     monkeypatch.setattr(protocol, "evaluate", off_by_one_pixel)
     monkeypatch.setattr(protocol, "choose_patterns", lambda *_: (Pattern.parse("rgb"),))
-    words = ["check", "--model", str(model), "--data", str(data), "--limit", "2", "--domain", "64"]
+    words = ["check", "--model", str(model), "--data", str(data), "--limit", "2", "--domain", str(domain)]
     assert bag_command([*words, "--rate", "5"]) == 1
     assert "replay differs in 2 label maps" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_the_whole_split_through_a_trained_model(shared_data: Path, repository: Path) -> None:
+def test_the_whole_split_through_a_trained_model(shared_data: Path, repository: Path, domain: int) -> None:
     model = repository / "runs" / "mm5" / "model"
     if not model.is_dir():
         pytest.skip("runs/mm5/model is not there; the README says how to train it")
-    words = ["check", "--model", str(model), "--data", str(shared_data / "mm5_rgbdt"), "--domain", "65"]
+    data = shared_data / "mm5_rgbdt"
+    words = ["check", "--model", str(model), "--data", str(data), "--domain", str(domain)]
     assert bag_command(words) == 0

@@ -61,6 +61,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
         )
         live.wait_for("/truth/faults", "3 s", lambda m: time_of(m) >= 3.0, START_S + 10)
         live.wait_for("/thermal/image", "the delayed frames", lambda m: True, 5.0)
+        live.wait_until("two seconds of sound", lambda: seconds_of_sound(live) >= 2.0)
         process.signal(signal.SIGINT)
         assert process.wait() == 0, process.text()
         assert "Traceback" not in process.text()
@@ -69,6 +70,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
 
 def time_of(faults: DiagnosticArray) -> float:
     return float(values(faults.status[0])["time_s"])
+
+
+def seconds_of_sound(live: Graph) -> float:
+    return sum(len(arrival.message.audio.data) // 2 for arrival in live.received("/audio")) / 16_000
 
 
 def times(live: Graph) -> dict[int, float]:

@@ -1,0 +1,50 @@
+"""Parts of a graph that a lower precision must tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+
+
+def made_by(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """The node that makes each value."""
+    return {value: node for node in graph.node for value in node.output}
+
+
+def after_last_convolution(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
+    """Names of the nodes between the last convolutions and these outputs."""
+    return [node.name for node in _upstream(graph, outputs) if node.op_type != "Conv"]
+
+
+def last_convolutions(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
+    """Names of the last convolutions before these outputs."""
+    return [node.name for node in _upstream(graph, outputs) if node.op_type == "Conv"]
+
+
+def first_convolutions(graph: onnx.GraphProto, count: int) -> list[str]:
+    """Names of the first convolutions and of what clips their outputs, in the graph's order."""
+    makers = made_by(graph)
+    first = [node for node in graph.node if node.op_type == "Conv"][:count]
+    names = [node.name for node in first]
+    clipping = [
+        node.name
+        for node in graph.node
+        if node.op_type in ("Clip", "Relu") and makers.get(node.input[0]) in first
+    ]
+    return names + clipping
+
+
+def _upstream(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """Nodes that these outputs depend on, as far as the nearest convolutions and with them."""
+    makers = made_by(graph)
+    found: dict[str, onnx.NodeProto] = {}
+    values = [name for name in outputs if name in makers]
+    while values:
+        node = makers[values.pop()]
+        if node.name in found:
+            continue
+        found[node.name] = node
+        if node.op_type != "Conv":
+            values += [value for value in node.input if value in makers]
+    return list(found.values())
