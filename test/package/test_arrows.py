@@ -17,7 +17,7 @@ LEAVES = ("vocabulary", "units", "labels", "datasets")
 """Each may import those before it; every room may import all of them."""
 COMMON = {*LEAVES, "environment"}
 ENTRY_POINTS = {"arguments", "bag", "cli", "doctor", "evaluate", "export", "train"}
-TORCH_ALLOWED = {"model", "training", "train", "export"}
+TORCH_ALLOWED = {"model", "training", "exporting", "train", "export"}
 
 
 class Page(NamedTuple):

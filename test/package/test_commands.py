@@ -92,7 +92,6 @@ def test_doctor_prints_every_subject_and_agrees_with_its_exit_code(
         "ROS",
         "shared memory",
         "backend onnxruntime",
-        "backend tensorrt",
         "model default",
     } < subjects
     faults = [finding for finding in report["findings"] if finding["state"] == "fault"]
@@ -106,6 +105,7 @@ def test_doctor_finds_a_missing_model(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "fault" in printed
     assert str(tmp_path) in printed
     assert "->" in printed
+    assert f"mend first: model {tmp_path}" in printed
 
 
 def test_doctor_finds_a_broken_profile(tmp_path: Path) -> None:
@@ -115,6 +115,13 @@ def test_doctor_finds_a_broken_profile(tmp_path: Path) -> None:
     assert finding.state == "fault"
     assert str(broken) in finding.found
     assert doctor.profile({}).state == "warning"
+
+
+def test_doctor_names_the_variable_that_this_ros_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = environment.PROFILE_VARIABLES
+    monkeypatch.setattr(environment, "ros_world", lambda environ: "apt")
+    assert f"export {old}=" in doctor.profile({"ROS_DISTRO": "jazzy"}).mend
+    assert f"export {new}=" in doctor.profile({"ROS_DISTRO": "kilted"}).mend
 
 
 @pytest.mark.parametrize(

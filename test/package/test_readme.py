@@ -44,6 +44,7 @@ def test_it_says_how_to_begin() -> None:
     assert commands("robust-perception")
     assert commands("ros2")
     assert commands("colcon")
+    assert commands("python")
 
 
 @pytest.mark.parametrize("words", commands("robust-perception"), ids=lambda words: " ".join(words[1:3]))
@@ -55,6 +56,17 @@ def test_every_command_and_option_exists(words: list[str], repository: Path) -> 
     for option, value in itertools.pairwise(words):
         if option == "--config":
             assert (repository / value).is_file()
+
+
+@pytest.mark.parametrize("words", commands("python"), ids=lambda words: " ".join(words[1:3]))
+def test_every_python_command_and_option_exists(words: list[str], repository: Path) -> None:
+    end = next(i for i, word in enumerate(words) if word.startswith("--"))
+    done = subprocess.run(
+        [sys.executable, *words[1:end], "--help"], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    options = {word for word in words if word.startswith("--")}
+    assert options <= set(re.findall(r"(?<![\w-])--[\w-]+", done.stdout))
 
 
 @pytest.mark.parametrize("words", commands("make"), ids=lambda words: words[1])

@@ -1,0 +1,139 @@
+"""Makes docs/results.md of docs/results.json: mean and standard deviation over seeds, nothing typed.
+
+    python benchmarks/results_page.py docs/results.json docs/results/vectors.json docs/results.md
+
+One table a data set, class set, share of labels and budget; a cell is `mean +- deviation`, without the
+deviation where there is one seed. `dedicated` has a network a pattern: its `full` is that of `base`, which
+is the network dedicated to all sensors, and its mean and worst are over those networks. The bench of
+vectors has a table a share of labels; its last column is the difference to `dropout` of the same seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+QUALITY = "foreground_miou"
+Records = Sequence[Mapping[str, Any]]
+
+
+def dedicated(records: Records) -> list[dict[str, Any]]:
+    """The records of row `dedicated` that follow from the networks of single patterns and `base`."""
+    made: list[dict[str, Any]] = []
+    groups: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for record in records:
+        if record["metric"] == QUALITY and record["row"] in ("dedicated", "base"):
+            key = tuple(record[name] for name in ("data", "classes", "labels", "budget", "seed"))
+            groups[key].setdefault(f"{record['row']}/{record['pattern']}", record)
+    for group in groups.values():
+        alone = {name.split("/")[1]: r for name, r in group.items() if name.startswith("dedicated/")}
+        patterns = [
+            n.split("/")[1] for n in group if n.startswith("base/") and n[5:] not in ("mean", "worst")
+        ]
+        richest = max(patterns, key=lambda p: p.count("+"), default="")
+        if set(alone) | {richest} != set(patterns):
+            continue  # not all of them are trained yet
+        full = group[f"base/{richest}"]
+        values = [float(r["value"]) for r in (*alone.values(), full)]
+        for pattern, value in (
+            (richest, full["value"]),
+            ("mean", statistics.fmean(values)),
+            ("worst", min(values)),
+        ):
+            made.append({**full, "row": "dedicated", "pattern": pattern, "value": value})
+    return made
+
+
+def cell(values: Iterable[float], digits: int) -> str:
+    """Mean and sample deviation."""
+    known = list(values)
+    if not known:
+        return ""
+    mean = f"{statistics.fmean(known):.{digits}f}"
+    return mean if len(known) < 2 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def table(records: Records) -> list[str]:
+    """Lines of one table: rows of the study by patterns."""
+    patterns = list(dict.fromkeys(r["pattern"] for r in records if r["metric"] == QUALITY))
+    patterns = [p for p in patterns if p not in ("mean", "worst")]
+    patterns.sort(key=lambda p: -p.count("+"))
+    rows = list(dict.fromkeys(r["row"] for r in records))
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for r in records:
+        values[r["row"], r["pattern"] if r["metric"] == QUALITY else r["metric"]].append(float(r["value"]))
+    seeds = {row: len({r["seed"] for r in records if r["row"] == row}) for row in rows}
+    head = ["row", "seeds", *patterns, "mean", "worst", "parameters, million", "minutes"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [cell(values[row, pattern], 1) for pattern in (*patterns, "mean", "worst")]
+        cells.append(cell([v / 1e6 for v in values[row, "parameters"]][:1], 2))
+        cells.append(cell([v / 60 for v in values[row, "training_seconds"]], 0))
+        lines.append(f"| {row} | {seeds[row]} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def vectors(bench: Mapping[str, Any]) -> list[str]:
+    """Lines about the bench of vectors (`benchmarks/vectors.py`)."""
+    records: Records = bench["records"]
+    plain = {(r["labels"], r["seed"]): float(r["mean"]) for r in records if r["row"] == "dropout"}
+    lines: list[str] = []
+    for share in dict.fromkeys(r["labels"] for r in records):
+        some = [r for r in records if r["labels"] == share]
+        lines += ["", f"## Digits in six views, {share:.0%} of the labels", ""]
+        head = ["row", "seeds", "mean", "worst", "full", "mean less dropout's", "seconds"]
+        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for row in dict.fromkeys(r["row"] for r in some):
+            mine = [r for r in some if r["row"] == row]
+            gains = [float(r["mean"]) - plain[share, r["seed"]] for r in mine if (share, r["seed"]) in plain]
+            cells = [cell((float(r[key]) for r in mine), 1) for key in ("mean", "worst", "full")]
+            cells += [
+                "" if row == "dropout" else cell(gains, 1),
+                cell((float(r["seconds"]) for r in mine), 0),
+            ]
+            lines.append(f"| {row} | {len(mine)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
+    """The whole page; `bench` is the content of vectors.json."""
+    everything = [*records, *dedicated(records)]
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for record in everything:
+        groups[tuple(record[name] for name in ("data", "classes", "labels", "budget"))].append(record)
+    lines = [
+        "# Results of the study",
+        "",
+        "Foreground mIoU in percent on the test split, mean ± standard deviation over seeds, made by",
+        "`benchmarks/results_page.py` of `results.json`. Weights are chosen on the validation split.",
+        "`config/study/` has the rows. A missing sensor's features are zero in `base`, not its raw input:",
+        "nothing is comparable to tables where that is zeroed.",
+    ]
+    for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
+        lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]
+        lines += table(members)
+    if bench is not None:
+        lines += vectors(bench)
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Make the page of the study's records.")
+    parser.add_argument("records", type=Path, help="of the study")
+    parser.add_argument("vectors", type=Path, help="of the bench of vectors")
+    parser.add_argument("page", type=Path, help="to write")
+    given = parser.parse_args(argv)
+    records, bench = (json.loads(p.read_text(encoding="utf-8")) for p in (given.records, given.vectors))
+    given.page.write_text(page(records, bench), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

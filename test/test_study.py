@@ -1,0 +1,185 @@
+"""The study's runs, records and page."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "test" / "training")]
+
+import results_page  # noqa: E402
+import small_data  # noqa: E402
+import study  # noqa: E402
+
+from robust_perception.training.config import TrainingConfig  # noqa: E402
+from robust_perception.training.errors import ConfigError  # noqa: E402
+
+WORDS = ["--classes", "fine", "--seeds", "0"]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = yaml.safe_load(small_data.config(optimiser={"epochs": 1}).to_text())
+    del small["name"], small["stages"]
+    rows = {
+        "base": {"patterns": {"dropout_weight": 0.0, "full_weight": 1.0}, "validation": {"patterns": "full"}},
+        "mmanet": {
+            "network": {"auxiliary": True}, "methods": {"relation": 1.0, "weakest": 0.1}, "teacher": "base"
+        },
+        "adapters-ssf": {"start": "base", "adapters": {"kind": "ssf", "budget": 0.3, "epochs": 1}},
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("plan") / "small.yaml"
+    path.write_text(yaml.safe_dump({"name": "small", "common": small, "rows": rows}, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = small_data.write(tmp_path_factory.mktemp("study") / "data")
+    for kind in ("depth", "audio"):  # two sensors: three patterns
+        for split in ("train", "val"):
+            for file in (root / split / kind).iterdir():
+                file.unlink()
+    (root / "test").symlink_to(root / "val")
+    return root
+
+
+def test_rows_build_on_each_other_and_every_result_is_a_record(
+    plan: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(plan), "--data", str(data), "--out", str(tmp_path / "runs"), *WORDS]
+    assert study.main([*words, "--rows", "mmanet"]) == 0
+    assert "left out: mmanet: expected the finished run of base" in capsys.readouterr().err
+    assert study.main(words) == 0
+    assert "3/3 adapters-ssf/seed0" in capsys.readouterr().out
+    assert study.main(words) == 0
+    assert capsys.readouterr().out == ""  # all is done
+    target = tmp_path / "results.json"
+    assert study.main(["--config", str(plan), "--out", str(tmp_path / "runs"), "--collect", str(target)]) == 0
+    records = json.loads(target.read_text())
+    keys = {
+        "data",
+        "classes",
+        "labels",
+        "budget",
+        "row",
+        "seed",
+        "pattern",
+        "split",
+        "metric",
+        "value",
+        "commit",
+    }
+    assert all(set(record) == keys and record["split"] == "test" for record in records)
+    for row in ("base", "mmanet", "adapters-ssf"):
+        found = {
+            r["pattern"]: r["value"] for r in records if r["row"] == row and r["metric"] == "foreground_miou"
+        }
+        assert set(found) == {"rgb+thermal", "rgb", "thermal", "mean", "worst"}
+        singles = [found[p] for p in ("rgb+thermal", "rgb", "thermal")]
+        assert found["mean"] == pytest.approx(sum(singles) / 3) and found["worst"] == min(singles)
+    assert "| base | 1 |" in results_page.page(records)
+
+
+def test_processes_share_the_runs_and_wait_for_one_another(plan: Path, data: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, study.__file__, "--config", plan, "--data", data, "--out", tmp_path / "runs", *WORDS,
+        "--processes", "2", "--device", "cpu",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
+    began = [line.split(" ")[1] for line in done.stdout.splitlines()]
+    assert sorted(began) == ["adapters-ssf/seed0", "base/seed0", "mmanet/seed0"], "each run by one process"
+    assert len(list((tmp_path / "runs").rglob("records.json"))) == 3
+
+
+def test_a_run_that_somebody_has_is_left_alone(tmp_path: Path) -> None:
+    with study.claim(tmp_path) as first, study.claim(tmp_path) as second:
+        assert first and not second
+    with study.claim(tmp_path) as again:
+        assert again
+
+
+def test_the_shipped_study_can_be_read_and_has_every_row() -> None:
+    plan = study.read_plan(ROOT / "config" / "study" / "mm5.yaml")
+    wanted = {"base", "dropout", "dedicated", "cyin", "dmrnet", "robult", "mmanet", "joint", "joint-adapters"}
+    assert wanted | {"adapters-lora", "adapters-ssf", "adapters-bitfit"} <= set(plan["rows"])
+    shares = study.Study(plan, ROOT, "coarse", 0.05, 2.0, ROOT)
+    for row in plan["rows"]:
+        config = shares.config(study.Task(row, 0))
+        assert isinstance(config, TrainingConfig)
+        assert config.data.labelled == 0.05 and config.optimiser.epochs == 72
+
+
+def test_a_plan_of_another_form_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("rows: {}\n")
+    with pytest.raises(ConfigError, match=r"plan\.yaml: expected the keys"):
+        study.read_plan(tmp_path / "plan.yaml")
+
+
+def record(row: str, pattern: str, seed: int, value: float) -> dict[str, object]:
+    return {
+        "data": "d", "classes": "coarse", "labels": 1.0, "budget": 1.0, "row": row, "seed": seed,
+        "pattern": pattern, "split": "test", "metric": "foreground_miou", "value": value, "commit": "c",
+    }  # fmt: skip
+
+
+def test_the_page_has_mean_and_deviation_and_the_dedicated_networks_together() -> None:
+    records = [
+        *(
+            record("base", p, s, v + s)
+            for s in (0, 2)
+            for p, v in (("rgb+depth", 80.0), ("rgb", 30.0), ("depth", 20.0))
+        ),
+        *(record("dedicated", p, s, v) for s in (0, 2) for p, v in (("rgb", 70.0), ("depth", 60.0))),
+    ]
+    lines = results_page.page(records).splitlines()
+    base = next(line for line in lines if line.startswith("| base"))
+    assert "| 81.0 ± 1.4 |" in base
+    dedicated = next(line for line in lines if line.startswith("| dedicated"))
+    assert "| 2 | 81.0 ± 1.4 | 70.0 ± 0.0 | 60.0 ± 0.0 | 70.3 ± 0.5 | 60.0 ± 0.0 |" in dedicated
+
+
+def test_the_page_compares_the_bench_with_dropout_seed_by_seed() -> None:
+    records = [
+        {
+            "labels": 0.05,
+            "seed": s,
+            "row": row,
+            "mean": mean + 10 * s,
+            "worst": 1.0,
+            "full": 2.0,
+            "seconds": 3.0,
+        }
+        for s in (0, 1)
+        for row, mean in (("dropout", 50.0), ("cyin", 52.0 + s))
+    ]
+    lines = results_page.page([], {"records": records}).splitlines()
+    assert "## Digits in six views, 5% of the labels" in lines
+    assert "| cyin | 2 | 57.5 ± 7.8 | 1.0 ± 0.0 | 2.0 ± 0.0 | 2.5 ± 0.7 | 3 ± 0 |" in lines
+    assert "| dropout | 2 | 55.0 ± 7.1 | 1.0 ± 0.0 | 2.0 ± 0.0 |  | 3 ± 0 |" in lines
+
+
+def test_the_page_that_is_shipped_is_made_of_the_records_that_are() -> None:
+    records, shown = ROOT / "docs" / "results.json", ROOT / "docs" / "results.md"
+    if not records.is_file():
+        pytest.skip("docs/results.json is not there: the study has not been collected yet")
+    bench = ROOT / "docs" / "results" / "vectors.json"
+    made = results_page.page(json.loads(records.read_text()), json.loads(bench.read_text()))
+    assert made == shown.read_text()
+
+
+def test_the_commands_say_what_they_are_for() -> None:
+    for name in ("study", "vectors", "results_page"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"],
+            capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        )  # fmt: skip
+        assert done.returncode == 0 and "usage" in done.stdout
