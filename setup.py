@@ -62,6 +62,7 @@ EXTRAS = {
         "mcap>=1.2,<2",  # an independent reader for the bags we write
         "mcap-ros2-support>=0.5,<1",
         "psutil>=6,<8",  # what a node costs
+        "peft>=0.15,<1",  # the low-rank adapters everybody knows, to compare ours with
         "tensorboard>=2.18,<3",  # optional for users: a run writes for it where it is installed
         "ruff>=0.9,<1",
         "mypy>=1.14,<3",

@@ -19,6 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 QUALITY = "foreground_miou"
 Records = Sequence[Mapping[str, Any]]
 
@@ -79,6 +82,22 @@ def table(records: Records) -> list[str]:
     return lines
 
 
+def recipe(data: str) -> list[str]:
+    """What a budget is, from the study's configuration of this data set; nothing where there is none."""
+    for path in sorted(PLANS.glob("*.yaml")):
+        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if plan["name"] == data:
+            common = plan["common"]
+            height, width = common["augmentation"]["crop"]
+            optimiser = common["optimiser"]
+            return [
+                f"One budget is {optimiser['epochs']} epochs of crops of {height} x {width} pixels, "
+                f"{optimiser['batch']} a step (`config/study/{path.name}`).",
+                "",
+            ]
+    return []
+
+
 def vectors(bench: Mapping[str, Any]) -> list[str]:
     """Lines about the bench of vectors (`benchmarks/vectors.py`)."""
     records: Records = bench["records"]
@@ -113,11 +132,12 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         "Foreground mIoU in percent on the test split, mean ± standard deviation over seeds, made by",
         "`benchmarks/results_page.py` of `results.json`. Weights are chosen on the validation split.",
         "`config/study/` has the rows. A missing sensor's features are zero in `base`, not its raw input:",
-        "nothing is comparable to tables where that is zeroed.",
+        "nothing is comparable to tables where that is zeroed. Minutes are of one thread of a machine that",
+        "may have had other work to do beside it.",
     ]
     for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
         lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]
-        lines += table(members)
+        lines += [*recipe(data), *table(members)]
     if bench is not None:
         lines += vectors(bench)
     return "\n".join(lines) + "\n"

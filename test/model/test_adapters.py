@@ -227,7 +227,7 @@ def test_a_mixed_batch_is_its_samples_one_by_one(masks: list[int], kind: str) ->
 
 
 def test_lora_is_what_the_library_peft_does() -> None:
-    peft = pytest.importorskip("peft", reason="peft is not installed: `pip install peft` for this comparison")
+    peft = pytest.importorskip("peft", reason="peft is not installed: `make test` installs it")
 
     class Reference(nn.Module):
         def __init__(self) -> None:
