@@ -16,15 +16,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from robust_perception.engine import tensorrt, tensorrt_library
 from robust_perception.engine.errors import BackendError, EngineError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
-from robust_perception.engine.precision import FP16, FP32, INT8
+from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.protocol import Backend
 
-Build = Callable[[Path, Manifest, str, "int | None"], Backend]
+Build = Callable[..., Backend]
 Check = Callable[[Backend], None]
 
 
@@ -33,17 +35,20 @@ class Kind:
     """One backend as the choice sees it.
 
     Attributes:
-        build: makes it for a model; takes folder, manifest, precision and threads.
+        build: makes it for a model; takes folder, manifest, precision and threads, and `cache` where
+            `planned`.
         probe: why it cannot be used here, "; " and the mend, or None when nothing speaks against it; imports
             nothing heavy.
         precisions: what `precision` names -> the graphs it means here, quickest first.
         automatic: whether `auto` tries it.
+        planned: whether it loads plans that a command built.
     """
 
     build: Build
     probe: Callable[[], str | None]
     precisions: Mapping[str, str]
     automatic: bool = True
+    planned: bool = False
 
 
 def _installed(package: str) -> Callable[[], str | None]:
@@ -56,8 +61,13 @@ def _installed(package: str) -> Callable[[], str | None]:
 
 
 ON_CPU = {INT8: INT8, FP32: FP32}
+ON_TENSORRT = {INT8: INT8_SYMMETRIC, FP16: FP16, FP32: FP32}
 
 BACKENDS: dict[str, Kind] = {
+    **{
+        name: Kind(tensorrt.opener(name), partial(tensorrt_library.probe, name), ON_TENSORRT, planned=True)
+        for name in tensorrt_library.FAMILIES
+    },
     "onnxruntime": Kind(OnnxRuntimeBackend, _installed("onnxruntime"), ON_CPU),
 }
 """Backends by name, best first: the order `auto` tries them in."""
@@ -86,7 +96,13 @@ def probe(name: str) -> str | None:
 
 
 def choose(
-    folder: Path, manifest: Manifest, backend: str, precision: str, threads: int | None, check: Check
+    folder: Path,
+    manifest: Manifest,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    check: Check,
+    cache: Path | None = None,
 ) -> tuple[Backend, tuple[str, ...]]:
     """Build a backend for a model.
 
@@ -97,6 +113,7 @@ def choose(
         precision: one of `PRECISION_CHOICES`.
         threads: threads of one operator on a CPU; None = the cores this process may use.
         check: raises SelfCheckError when the built backend does not give the model's reference outputs.
+        cache: folder of plans; None = the user's own.
 
     Returns:
         The backend, and for every option that was passed over its name and the reason.
@@ -126,7 +143,8 @@ def choose(
                 rejected.append(f"{name} {named}: model {manifest.name} has no {graphs} graphs")
                 continue
             try:
-                built = kind.build(folder, manifest, graphs, threads)
+                plans = {"cache": cache} if kind.planned else {}
+                built = kind.build(folder, manifest, graphs, threads, **plans)
                 check(built)
             except (BackendError, SelfCheckError) as error:  # a damaged file is no backend's fault
                 rejected.append(f"{name} {named}: {error}")

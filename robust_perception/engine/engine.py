@@ -86,6 +86,7 @@ class Engine:
         backend: str = "auto",
         threads: int | None = None,
         precision: str = "auto",
+        cache: Path | None = None,
     ) -> Engine:
         """Load a model and check it against a few of its own reference outputs.
 
@@ -94,6 +95,7 @@ class Engine:
             backend: one of `choice.CHOICES`; a named one is never replaced by another.
             threads: threads of one operator; None = the cores this process may use.
             precision: one of `choice.PRECISION_CHOICES`; a named one is never replaced by another.
+            cache: folder of the plans that `robust-perception build-engine` made; None = the user's own.
 
         Raises:
             EngineError: no such model, a file of it is missing or damaged, no backend runs it, or it does not
@@ -101,7 +103,8 @@ class Engine:
         """
         folder = find_model(model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
-        built, rejected = choose(folder, manifest, backend, precision, threads, _checker(folder, manifest))
+        check = _checker(folder, manifest)
+        built, rejected = choose(folder, manifest, backend, precision, threads, check, cache)
         return cls.of(built, manifest, folder, rejected)
 
     @classmethod
