@@ -31,6 +31,9 @@ COMMANDS = {
     "train": Command("robust_perception.train", "train", "train a model on a data folder"),
     "evaluate": Command("robust_perception.evaluate", "evaluate", "measure a model under every pattern"),
     "export": Command("robust_perception.export", "train", "turn a checkpoint into a model folder"),
+    "build-engine": Command(
+        "robust_perception.build_engine", None, "build a model's TensorRT plans for the GPU that is here"
+    ),
     "bag": Command("robust_perception.bag", None, "write, read and convert bags"),
     "doctor": Command("robust_perception.doctor", None, "what this machine has and lacks, with the mend"),
 }
@@ -38,7 +41,7 @@ COMMANDS = {
 
 def parser() -> argparse.ArgumentParser:
     """The outer command line; what follows the command is the command's own."""
-    listing = "\n".join(f"  {name:<10}{command.help}" for name, command in COMMANDS.items())
+    listing = "\n".join(f"  {name:<13}{command.help}" for name, command in COMMANDS.items())
     outer = argparse.ArgumentParser(
         prog="robust-perception",
         description="Perception from RGB, depth, thermal and sound that goes on when sensors drop out.",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,7 @@ class LoadedGraph:
         self._pinned_out = self._pinned(self.outputs.size if self._land else 1, stack)
         # TensorRT's objects are freed with their last reference: the context before the engine.
         stack.callback(self._forget)
+        stack.callback(self._settle)
         self._engine = engine
         self._context = engine.create_execution_context()
         if self._context is None:
@@ -174,6 +175,11 @@ class LoadedGraph:
         address, view = self._cuda.allocate_pinned(size)
         stack.callback(self._cuda.free_pinned, address)
         return view
+
+    def _settle(self) -> None:
+        """Nothing is freed while work on it is on its way; if that fails, it was told before."""
+        with suppress(BackendError):
+            self.wait()
 
     def _forget(self) -> None:
         self._context = None
