@@ -12,6 +12,8 @@ VERSION = "0.1.0"
 NODES = ("fusion_node", "simulation_node", "replay_node")
 ROS_WHEELS = "; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.14'"
 
+ON_X86 = "; sys_platform == 'linux' and platform_machine == 'x86_64'"
+
 INSTALL_REQUIRES = [
     "numpy>=1.24,<3",  # every array; 1.x stays allowed beside the cv_bridge of apt
     "PyYAML>=6,<7",  # parameters, fault scripts, training configurations
@@ -46,6 +48,13 @@ EXTRAS = {
     ],
     "sim": [
         "mujoco>=3.2,<5",  # renders the simulated rig
+    ],
+    # TensorRT-RTX as wheels with real content; TensorRT itself comes with JetPack or from NVIDIA's own index.
+    # Linux on x86-64 alone, and never in install_requires: they are a GPU's.
+    "tensorrt-rtx": [
+        f"tensorrt-rtx-cu13-libs>=1.7,<2{ON_X86}",  # builder, parser and runtime
+        f"tensorrt-rtx-cu13-bindings>=1.7,<2{ON_X86}",  # their Python module
+        f"cuda-bindings>=12.6,<14{ON_X86}",  # CUDA's memory, streams and graphs from Python
     ],
     "evaluate": [
         "pycocotools>=2.0.8,<3",  # box mAP as everybody computes it

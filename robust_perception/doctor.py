@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Literal
 
 from robust_perception import environment
-from robust_perception.engine import choice
+from robust_perception.engine import choice, cuda
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.models import find_model
@@ -183,17 +183,15 @@ def backends() -> Iterator[Finding]:
 
 
 def gpu() -> str:
-    """What the NVIDIA driver says of its devices."""
+    """What the NVIDIA driver says of its first device."""
+    reason = cuda.probe()
+    if reason is not None:
+        return reason.partition("; ")[0]
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver: libcuda.so.1 is not there"
-    code = cuda.cuInit(0)
-    if code != 0:
-        return f"the NVIDIA driver does not start: cuInit returned {code}"
-    count = ctypes.c_int()
-    cuda.cuDeviceGetCount(ctypes.byref(count))
-    return f"NVIDIA driver with {count.value} device(s)"
+        found = cuda.device()
+    except EngineError as error:
+        return str(error)
+    return f"{found}, {found.memory >> 20} MiB, driver {found.driver or 'unknown'}, CUDA {found.driver_cuda}"
 
 
 def simulation() -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -71,7 +72,11 @@ class FusionNode(LifecycleNode):
         try:
             audio_format(self.table)
             engine = Engine.load(
-                name, self.table["backend"], self.table["threads"] or None, self.table["precision"]
+                name,
+                self.table["backend"],
+                self.table["threads"] or None,
+                self.table["precision"],
+                Path(self.table["cache"]).expanduser() if self.table["cache"] else None,
             )
             synchronizer = Synchronizer(synchronizer_config(self.table, engine.manifest.modalities))
             warm_up(engine)

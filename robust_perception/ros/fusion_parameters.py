@@ -80,6 +80,12 @@ FUSION: tuple[Parameter, ...] = (
         choices=PRECISION_CHOICES,
     ),
     Parameter(
+        "cache",
+        "",
+        "Folder of the plans that build-engine made for TensorRT; an empty name = the user's own.",
+        "configured",
+    ),
+    Parameter(
         "threads", 0, "Threads of one operator; 0 = the cores this process may use.", "configured", 0, 256
     ),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -211,24 +212,26 @@ def test_no_name_leads_out_of_the_folder(name: str) -> None:
     assert ".." not in path.parts
 
 
-def save_often(folder: Path, filling: int) -> None:
-    store = PlanStore(folder)
-    for _ in range(20):
-        store.save(replace(KEY, workspace=filling), bytes([filling]) * 200_000, str(filling))
+WRITER = """
+import json, sys
+from pathlib import Path
+from robust_perception.engine.plan_key import PlanKey
+from robust_perception.engine.plan_store import PlanStore
+key = PlanKey.from_json(json.loads(sys.argv[2]))
+for _ in range(8):
+    PlanStore(Path(sys.argv[1])).save(key, bytes([key.workspace]) * 200_000, str(key.workspace))
+"""
 
 
-def test_two_that_store_at_once_leave_one_whole_file(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=save_often, args=(tmp_path, filling)) for filling in (1, 2)]
-    for writer in writers:
-        writer.start()
+def test_two_that_store_at_once_leave_one_whole_file(tmp_path: Path, repository: Path) -> None:
+    keys = [json.dumps(asdict(replace(KEY, workspace=filling))) for filling in (1, 2)]
+    commands = [[sys.executable, "-c", WRITER, str(tmp_path), key] for key in keys]
+    writers = [subprocess.Popen(command, cwd=repository) for command in commands]
     store, seen = PlanStore(tmp_path), set()
-    while any(writer.is_alive() for writer in writers):
+    while any(writer.poll() is None for writer in writers):
         if store.path(KEY).exists():
             seen.add(store.find(KEY, MEND).driver)  # whole at any time
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+    assert [writer.wait() for writer in writers] == [0, 0]
     found = store.find(KEY, MEND)
     assert found.content == bytes([found.key.workspace]) * 200_000
     assert seen <= {"1", "2"}
