@@ -1,0 +1,235 @@
+"""benchmarks/gpu.py without a GPU: what it says there, its torch rows on the CPU, how parts make a report.
+
+The rows of TensorRT run on the GPU made of host memory: what they count is tested, not what a GPU does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_gpu import DEVICE, FakeCuda, FakeTensorRt, library, runtime
+from tiny_model import make_model
+
+from benchmarks import gpu, tensorrt_rows
+from benchmarks.parts import Report, table
+from benchmarks.tensorrt_rows import Place, inputs_of
+from benchmarks.timing import interleave, summary
+from robust_perception.engine import cuda, tensorrt_library
+from robust_perception.engine.cuda_runtime import CudaRuntime
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
+from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
+from robust_perception.engine.plan_key import Target, key_of
+from robust_perception.engine.plan_store import PlanStore
+from robust_perception.engine.precision import FP32
+from robust_perception.engine.tensorrt import TensorRtBackend
+from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
+
+needs_no_gpu = pytest.mark.skipif(cuda.probe() is None, reason="this machine has a GPU")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@needs_no_gpu
+def test_without_a_gpu_it_says_so_in_one_line_and_does_nothing(repository: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    program = (
+        "import runpy, sys\n"
+        "sys.modules['torch'] = None\n"
+        f"sys.argv = ['gpu.py', '--json', {str(out)!r}]\n"
+        "runpy.run_path('benchmarks/gpu.py', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gpu: nothing was measured: no NVIDIA driver")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("words", [["--device", "tpu"], ["--rounds", "0"], ["--budget-s", "soon"]])
+def test_wrong_usage_is_status_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(words)
+    assert ended.value.code == 2
+
+
+def test_a_part_that_fails_or_has_no_time_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report = Report("gpu", {"device": {"name": "x"}}, path, time.perf_counter() + 100)
+
+    def fails() -> None:
+        msg = "no kernel image"
+        raise RuntimeError(msg)
+
+    assert report.part("first", fails) is None
+    assert json.loads(path.read_text())["parts"][0]["error"] == "RuntimeError: no kernel image"
+    assert report.part("second", lambda: 7) == 7
+    assert report.part("third", lambda: 7, needs=1000) is None
+    report.add("tensorrt", "fp16", "rgb", {"ratio": (0.25, "of torch-eager"), "p50": (1.5, "ms")})
+    report.save()
+    content = json.loads(path.read_text())
+    assert [part["name"] for part in content["parts"]] == ["first", "second", "third"]
+    assert content["parts"][2]["error"] == "left out: the time was up"
+    assert content["records"][0] == {
+        "benchmark": "gpu",
+        "device": "x",
+        "backend": "tensorrt",
+        "precision": "fp16",
+        "pattern": "rgb",
+        "metric": "ratio",
+        "value": 0.25,
+        "unit": "of torch-eager",
+    }
+    assert "0.250    1.500" in table(report.records)
+
+
+def test_every_contestant_runs_once_a_round_and_the_first_turns() -> None:
+    order: list[str] = []
+    now = [0.0]
+
+    def tick() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    contestants = {name: (lambda n=name: order.append(n)) for name in "abc"}
+    times = interleave(contestants, 4, deadline=1e9, clock=tick)
+    assert "".join(order) == "abcbcacababc"
+    assert all(len(spent) == 4 for spent in times.values())
+    order.clear()
+    assert len(interleave(contestants, 100, deadline=-1.0, clock=tick)["a"]) == 1  # one round in any case
+    found = summary(np.array([1.0, 2.0, 9.0]), np.array([2.0, 4.0, 3.0]))
+    assert list(found) == ["ratio", "p50", "p95", "p99"]
+    assert (found["ratio"], found["p50"]) == (0.5, 2.0)
+
+
+def pipeline_on(gpu_: FakeCuda, folder: Path) -> Pipeline:
+    manifest = Manifest.load(folder)
+    plans = {name: (folder / graph.file).read_bytes() for name, graph in manifest.graphs.items()}
+    made = TensorRtBackend(manifest, FP32, plans, library(FakeTensorRt(gpu_)), runtime(gpu_), DEVICE)
+    return Pipeline(manifest, made)
+
+
+class Forgetful(Pipeline):
+    """What no backend may do: depend on the last pattern, and on what absent sensors' buffers hold."""
+
+    last = 15
+
+    def fuse(self, latents: Latents, pattern: Pattern) -> RawOutputs:  # type: ignore[override]
+        found = super().fuse({m: v for m, v in latents.items() if m in pattern}, pattern)
+        absent = sum(m not in pattern for m in latents)
+        error = np.float32(1.0 * (self.last != pattern.bits) + 2.0 * absent)
+        self.last = pattern.bits
+        return replace(found, confidence=found.confidence + error)
+
+
+def test_parity_switching_and_garbage_are_counted(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    sound = pipeline_on(FakeCuda(), folder)
+    other = Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, threads=1))
+    inputs = inputs_of(manifest, 0)
+
+    def truth(given: object, pattern: Pattern) -> dict[str, np.ndarray]:
+        outputs = other.run(given, pattern)  # type: ignore[arg-type]
+        batched = {n: getattr(outputs, n)[None] for n in ("label_map", "box_scores", "boxes", "scene")}
+        return {**batched, "confidence": outputs.confidence}
+
+    found = tensorrt_rows.parity(sound, truth, inputs)
+    assert set(found) == set(ALL_PATTERNS)
+    assert {tuple(values.values()) for values in found.values()} == {(0.0, 1.0)}
+    deadline = time.perf_counter() + 60
+    switched = tensorrt_rows.switching(sound, lambda: pipeline_on(FakeCuda(), folder), inputs, 4, deadline)
+    assert (switched["frames_that_differ"], switched["frames_compared"]) == (0.0, 60.0)
+    assert tensorrt_rows.garbage(sound, inputs) == 0
+    # The counts are not zero whatever happens.
+    wrong = Forgetful(manifest, sound.backend)
+    assert tensorrt_rows.parity(wrong, truth, inputs)[Pattern(1)]["largest_difference"] > 0.5
+    assert tensorrt_rows.garbage(wrong, inputs) >= 14
+    switched = tensorrt_rows.switching(wrong, lambda: sound, inputs, 2, time.perf_counter() + 60)
+    assert switched["frames_that_differ"] > 0
+
+
+def test_the_whole_run_on_a_gpu_made_of_host_memory(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = FakeCuda()
+    monkeypatch.setattr(cuda, "probe", lambda: None)
+    monkeypatch.setattr(cuda, "device", lambda: DEVICE)
+    monkeypatch.setattr(CudaRuntime, "load", classmethod(lambda cls: runtime(made)))
+    monkeypatch.setattr(tensorrt_library, "missing", lambda family: None)
+    monkeypatch.setattr(tensorrt_library, "load", lambda name: library(FakeTensorRt(made), name))
+
+    def build(place: Place, backend: str, precision: str) -> dict[str, float]:
+        if backend == "tensorrt":
+            msg = "sm_89 is not what it builds for"
+            raise RuntimeError(msg)
+        builder = library(FakeTensorRt(made), backend).builder("13.0")
+        for name, graph in place.manifest.graphs.items():
+            key = key_of(place.manifest, name, precision, builder, Target.of(DEVICE))
+            PlanStore(place.cache).save(key, (place.folder / graph.file).read_bytes(), DEVICE.driver)
+        return {"build": 1.0, "plans": 2.0}
+
+    monkeypatch.setattr(tensorrt_rows, "build", build)
+    out = tmp_path / "gpu.json"
+    words = ["--model", str(folder), "--rows", "tensorrt-fp32,tensorrt_rtx-fp32", "--rounds", "2"]
+    assert gpu.main([*words, "--tiny", "--json", str(out)]) == 1  # a part failed, and is told
+    report = json.loads(out.read_text())
+    assert report["head"]["device"]["name"] == "Test GPU"
+    assert report["head"]["device"]["driver"] == "580.1"
+    assert report["head"]["model"]["sha256"] == Manifest.load(folder).sha256
+    errors = {part["name"]: part["error"] for part in report["parts"]}
+    assert errors == {
+        "network": None,
+        "model": None,
+        "tensorrt-fp32 build": "RuntimeError: sm_89 is not what it builds for",
+        "tensorrt_rtx-fp32 build": None,
+        "tensorrt_rtx-fp32 check": None,
+        "tensorrt_rtx-fp32 references": None,
+        "latency": None,
+    }
+    found = {(r["pattern"], r["metric"]): r["value"] for r in report["records"]}
+    assert {r["backend"] for r in report["records"]} == {"tensorrt_rtx"}
+    assert (found["", "graphs_captured"], found["", "graphs"]) == (5.0, 5.0)
+    assert found["", "frames_that_differ"] == 0.0
+    assert found["", "patterns_changed_by_garbage"] == 0.0
+    assert [found[str(p), "references_passed"] for p in ALL_PATTERNS] == [1.0] * 15
+    assert found[str(Pattern.of(Modality)), "p50"] > 0.0
+
+
+def test_torch_rows_run_on_the_cpu_without_opencv_and_onnx(repository: Path, tmp_path: Path) -> None:
+    """With nothing installed but torch and numpy."""
+    out = tmp_path / "gpu.json"
+    program = f"""
+import sys
+for name in ("cv2", "onnx", "onnxruntime", "onnxscript", "yaml", "safetensors", "scipy"):
+    sys.modules[name] = None
+from benchmarks import gpu
+sys.exit(gpu.main(["--device", "cpu", "--tiny", "--rows", "torch-eager,torch-cuda-graph", "--rounds", "1",
+                   "--json", {str(out)!r}]))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(out.read_text())
+    errors = {part["name"]: part["error"] for part in report["parts"]}
+    assert errors == {
+        "network": None,
+        "torch-eager": None,
+        "torch-cuda-graph": "RuntimeError: a CUDA graph needs a GPU, not cpu",
+        "latency": None,
+    }
+    rows = {(r["backend"], r["pattern"], r["metric"]): r["value"] for r in report["records"]}
+    assert rows["torch-eager", "rgb+depth+thermal+audio", "ratio"] == 1.0
+    assert rows["torch-eager", "audio", "p50"] > 0.0
+    assert report["head"]["versions"]["torch"]
