@@ -112,6 +112,27 @@ def audio_from_pcm16(samples: Array) -> npt.NDArray[np.float32]:
     return samples.astype(np.float32) / np.float32(32768.0)
 
 
+def counts_from_depth(metres: Array, scale: float = DEPTH_SCALE) -> npt.NDArray[np.uint16]:
+    """Metres (H, W), NaN = invalid, to counts, rounded and kept in what 16 bits hold; 0 = no measurement."""
+    return _counts16(metres.astype(np.float64) / scale)
+
+
+def counts_from_thermal(
+    kelvin: Array, scale: float = THERMAL_SCALE, offset: float = THERMAL_OFFSET
+) -> npt.NDArray[np.uint16]:
+    """Kelvin (H, W) to counts, rounded and kept in what 16 bits hold."""
+    return _counts16((kelvin.astype(np.float64) - offset) / scale)
+
+
+def pcm16_from_audio(samples: Array) -> npt.NDArray[np.int16]:
+    """Amplitudes (n,) to signed 16-bit samples, rounded and cut off at full scale."""
+    return np.clip(np.rint(samples.astype(np.float64) * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def _counts16(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+    return np.clip(np.rint(np.nan_to_num(counts)), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+
+
 def _expect(array: Array, dtype: type[np.generic], what: str) -> None:
     if array.dtype != dtype:
         msg = f"{what}: expected {np.dtype(dtype).name}, got {array.dtype} of shape {array.shape}"

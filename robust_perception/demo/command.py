@@ -28,13 +28,13 @@ from robust_perception.demo import film, report, timeline
 from robust_perception.demo.promises import Limits, Promise, judge
 from robust_perception.demo.record import Evidence, Record
 from robust_perception.demo.table import LiveTable
+from robust_perception.faults.script import FaultScript
 from robust_perception.ros.children import Child
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
 from robust_perception.ros.fusion_parameters import TIMEOUTS
 from robust_perception.ros.monitor import Monitor
 from robust_perception.simulation.classes import CLASS_NAMES
-from robust_perception.simulation.faults import FaultScript
 from robust_perception.vocabulary import Modality
 
 START_S = 120.0

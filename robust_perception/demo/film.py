@@ -29,7 +29,7 @@ import numpy.typing as npt
 from robust_perception import units
 from robust_perception.bags import types
 from robust_perception.bags.reader import BagReader
-from robust_perception.ros import overlay
+from robust_perception.runtime import overlay
 from robust_perception.vocabulary import (
     AUDIO_RATE,
     MODALITIES,

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_perception.demo.record import Evidence, Output
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern
 
 MS = 1_000_000

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from robust_perception.demo import timeline
 from robust_perception.demo.promises import Limits, Promise, losses
 from robust_perception.demo.record import Evidence, Output
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, Pattern
 
 NOTHING = "-"

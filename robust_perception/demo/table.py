@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robust_perception.demo.record import Evidence, Output
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import MODALITIES, Modality
 
 RECENT_NS = 3_000_000_000

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from robust_perception.demo.record import Evidence, Output
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 WIDTH, LEFT, RIGHT = 1200, 92, 16

@@ -23,6 +23,7 @@ from std_msgs.msg import Header
 from robust_perception.engine.engine import EngineInfo
 from robust_perception.presence import SensorState, SensorStatus
 from robust_perception.ros.outputs import output_header
+from robust_perception.runtime.pacing import Situation
 from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Pattern, Perception, Reason
 
 NO_ADAPTER = "none"
@@ -33,15 +34,6 @@ _LEVELS = {
     SensorState.DISABLED: DiagnosticStatus.OK,
     SensorState.NEVER_SEEN: DiagnosticStatus.STALE,
 }
-
-
-class Situation(NamedTuple):
-    """What the node is doing about output."""
-
-    pattern: Pattern | None
-    """Pattern of the newest output; None when there is none now."""
-    reason: str = ""
-    """Why there is no output."""
 
 
 class Link(NamedTuple):

@@ -1,34 +1,17 @@
-"""A fault script by file or by the name of one of the package's."""
+"""The fault script that a node's parameter names."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from robust_perception.environment import share_folder
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.find import find_script
+from robust_perception.faults.script import FaultScript
 from robust_perception.ros.errors import ParameterError
-from robust_perception.simulation.errors import FaultError
-from robust_perception.simulation.faults import FaultScript
 
 
 def load_script(name: str) -> FaultScript:
-    """Read a script.
-
-    Args:
-        name: a file, the name of a script in config/faults, or empty for no faults.
-
-    Raises:
-        ParameterError: neither, or the script is not valid; the message names file, line and key.
-    """
-    if not name:
-        return FaultScript()
-    path = Path(name).expanduser()
-    folder = share_folder() / "config" / "faults"
-    if not path.is_file() and path.name == name and not path.suffix:
-        path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise ParameterError("faults", f"a file, or one of {known}", name)
+    """`faults.find.find_script`; a ParameterError when there is no such script or it is not valid."""
     try:
-        return FaultScript.load(path)
+        return find_script(name)
     except FaultError as error:
-        raise ParameterError("faults", "a valid script", str(error)) from None
+        expected = "a file, or the name of a script in config/faults"
+        raise ParameterError("faults", expected, str(error)) from None

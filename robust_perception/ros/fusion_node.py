@@ -26,15 +26,14 @@ from robust_perception.engine.engine import Engine, warm_up
 from robust_perception.engine.errors import EngineError
 from robust_perception.presence import PresenceError, SensorState, SensorStatus, Synchronizer
 from robust_perception.ros import diagnostics, process
-from robust_perception.ros.diagnostics import Situation
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fusion_parameters import FUSION, audio_format, synchronizer_config
 from robust_perception.ros.inputs import Inputs
 from robust_perception.ros.messages import header
-from robust_perception.ros.pacing import Output, Pacer
 from robust_perception.ros.parameters import ParameterTable
 from robust_perception.ros.publishers import Publishers
 from robust_perception.ros.qos import OUTPUT
+from robust_perception.runtime.pacing import Output, Pacer, Situation
 from robust_perception.vocabulary import Modality, Reason
 
 REPORT_PERIOD = 1.0

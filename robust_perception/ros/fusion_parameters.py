@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.presence.config import SensorConfig, SynchronizerConfig
-from robust_perception.ros.audio import SAMPLE_TYPES, AudioFormat
-from robust_perception.ros.errors import EncodingError, ParameterError
-from robust_perception.ros.messages import ImageUnits
+from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.runtime.audio import SAMPLE_TYPES, AudioFormat
+from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.runtime.errors import EncodingError
 from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
 from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality
 

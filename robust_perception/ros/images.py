@@ -1,153 +1,21 @@
-"""Image messages to arrays and back: cv_bridge where it is installed, rosbags-image elsewhere.
-
-Both convert with the same OpenCV codes, so both give the same array. What they check differs (neither refuses
-short data in words, rosbags-image knows no row padding), so size, step and length are checked here first.
-"""
+"""Arrays to image messages; the way from a message to an array is that of `runtime.images`."""
 
 from __future__ import annotations
 
-import struct
-from types import SimpleNamespace
-from typing import Any
-
-import cv2
 import numpy as np
-import numpy.typing as npt
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
-from robust_perception.ros.errors import DataError, EncodingError
+from robust_perception.runtime.errors import DataError
+from robust_perception.runtime.images import (
+    BYTES_PER_PIXEL,
+    COMPRESSED_DEPTH_HEADER,
+    CONVERTER,
+    decompress,
+    to_array,
+)
 from robust_perception.vocabulary import Array
 
-try:
-    from cv_bridge import CvBridge
-
-    CONVERTER = "cv_bridge"
-except ImportError:
-    from rosbags.image import ImageError, image_to_cvimage
-
-    CONVERTER = "rosbags-image"
-
-BYTES_PER_PIXEL = {
-    "rgb8": 3,
-    "bgr8": 3,
-    "rgba8": 4,
-    "bgra8": 4,
-    "mono8": 1,
-    "8UC1": 1,
-    "mono16": 2,
-    "16UC1": 2,
-    "32FC1": 4,
-}
-"""Encodings understood here."""
-
-COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")
-"""In front of the PNG of a `compressedDepth` image: format, and the two parameters of its quantisation."""
-
-
-def to_array(message: Image, encoding: str | None = None) -> Array:
-    """The pixels of an image message.
-
-    Args:
-        message: sensor_msgs/Image; rows may be padded (`step`), 16 and 32 bit may be of either byte order.
-        encoding: convert to this encoding; None = leave as they are.
-
-    Returns:
-        uint8 (H, W, 3) for rgb8 and bgr8, (H, W, 4) with alpha, (H, W) for mono8; uint16 (H, W) for 16UC1 and
-        mono16; float32 (H, W) for 32FC1. A view of the message's data where nothing had to change: do not
-        write to it.
-
-    Raises:
-        EncodingError: the encoding is not understood or cannot be converted.
-        DataError: size, step and length of the data do not fit together.
-    """
-    bytes_per_pixel = BYTES_PER_PIXEL.get(message.encoding)
-    if bytes_per_pixel is None:
-        msg = f"expected an encoding out of {', '.join(BYTES_PER_PIXEL)}, got {message.encoding!r}"
-        raise EncodingError(msg)
-    row = message.width * bytes_per_pixel
-    if message.width == 0 or message.height == 0 or message.step < row:
-        msg = (
-            f"expected a positive size and a step of at least {row} bytes, "
-            f"got {message.width}x{message.height} with step {message.step}"
-        )
-        raise DataError(msg)
-    expected = message.step * message.height
-    if len(message.data) < expected:
-        msg = (
-            f"expected {expected} bytes ({message.width}x{message.height} {message.encoding}, "
-            f"step {message.step}), got {len(message.data)}"
-        )
-        raise DataError(msg)
-    return _convert(message, row, encoding)
-
-
-if CONVERTER == "cv_bridge":  # chosen once at import: a robot has the one, a laptop the other
-
-    def _convert(message: Image, row: int, encoding: str | None) -> Array:
-        del row
-        try:
-            converted: Array = CvBridge().imgmsg_to_cv2(message, encoding or "passthrough")
-        except Exception as error:  # its CvBridgeError, and cv2.error from below
-            msg = f"no conversion from {message.encoding} to {encoding}: {error}"
-            raise EncodingError(msg) from None
-        return converted
-
-else:
-
-    def _convert(message: Image, row: int, encoding: str | None) -> Array:
-        data: Any = np.frombuffer(message.data, np.uint8, message.step * message.height)
-        if message.step != row:
-            data = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :row])
-        plain: Any = SimpleNamespace(
-            height=message.height,
-            width=message.width,
-            encoding=message.encoding,
-            # A byte has no order; some drivers set the flag all the same, and swapping would cost a copy.
-            is_bigendian=message.is_bigendian if message.encoding in ("mono16", "16UC1", "32FC1") else 0,
-            data=data,
-        )
-        try:
-            converted: Array = image_to_cvimage(plain, encoding)
-        except ImageError as error:
-            msg = f"no conversion from {message.encoding} to {encoding}: {error}"
-            raise EncodingError(msg) from None
-        return converted
-
-
-def decompress(message: CompressedImage) -> Array:
-    """The pixels of a compressed image message.
-
-    Args:
-        message: JPEG or PNG; or PNG behind the header of `compressedDepth`, 16UC1 or quantised 32FC1.
-
-    Returns:
-        Colour uint8 (H, W, 3) in the order R G B; grey uint8 or uint16 (H, W); float32 (H, W) metres from
-        quantised depth, NaN = invalid.
-
-    Raises:
-        EncodingError: the format is not understood.
-        DataError: the data do not decode.
-    """
-    data = np.frombuffer(message.data, np.uint8)
-    if "compressedDepth" not in message.format:
-        return _decode(data, message.format)
-    if "png" not in message.format:  # what the plug-in wrote before it knew another codec has no codec name
-        known = message.format.rpartition("compressedDepth")[2].strip()
-        if known:
-            msg = f"expected compressedDepth png, got {message.format!r}"
-            raise EncodingError(msg)
-    if data.size <= COMPRESSED_DEPTH_HEADER.size:
-        header = COMPRESSED_DEPTH_HEADER.size
-        msg = f"expected a compressedDepth header of {header} bytes and an image, got {data.size}"
-        raise DataError(msg)
-    _, a, b = COMPRESSED_DEPTH_HEADER.unpack_from(data[: COMPRESSED_DEPTH_HEADER.size].tobytes())
-    values = _decode(data[COMPRESSED_DEPTH_HEADER.size :], message.format)
-    if not message.format.startswith("32FC1"):
-        return values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        metres = (a / (values.astype(np.float64) - b)).astype(np.float32)
-    metres[values == 0] = np.nan
-    return metres
+__all__ = ["BYTES_PER_PIXEL", "COMPRESSED_DEPTH_HEADER", "CONVERTER", "decompress", "from_array", "to_array"]
 
 
 def from_array(array: Array, encoding: str) -> Image:
@@ -163,16 +31,3 @@ def from_array(array: Array, encoding: str) -> Image:
     message = Image(height=height, width=width, encoding=encoding, step=step, is_bigendian=0)
     message.data = contiguous.tobytes()  # an array here would be checked element by element: 100 times slower
     return message
-
-
-def _decode(data: npt.NDArray[np.uint8], format_: str) -> Array:
-    # imdecode raises on an empty buffer and returns None on one it cannot read.
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None:
-        msg = f"expected a JPEG or PNG image ({format_!r}), got {data.size} bytes that do not decode"
-        raise DataError(msg)
-    if image.ndim == 3:
-        code = cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        image = cv2.cvtColor(image, code)
-    pixels: Array = image
-    return pixels

@@ -11,8 +11,9 @@ from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, VisionI
 
 from robust_perception.engine.engine import Engine
 from robust_perception.presence import SensorStatus
-from robust_perception.ros import diagnostics, images, outputs, overlay, qos
+from robust_perception.ros import diagnostics, images, outputs, qos
 from robust_perception.ros.messages import header
+from robust_perception.runtime import overlay
 from robust_perception.vocabulary import Modality, Perception
 
 

@@ -24,6 +24,7 @@ from rosgraph_msgs.msg import Clock
 
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, Topic
+from robust_perception.bags.recorded_faults import RecordedFaults
 from robust_perception.ros import process, qos
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
 from robust_perception.ros.errors import RosError
@@ -31,7 +32,6 @@ from robust_perception.ros.fault_scripts import load_script
 from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
 from robust_perception.ros.parameters import Parameter, ParameterTable
-from robust_perception.ros.recorded_faults import RecordedFaults
 from robust_perception.vocabulary import MODALITIES, Modality
 
 SENSOR_TOPICS = {

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
+from robust_perception.faults.script import FaultScript
 from robust_perception.simulation.capture import Capture
-from robust_perception.simulation.faults import FaultScript
 from robust_perception.simulation.rig import Rig
 from robust_perception.vocabulary import AUDIO_RATE, SensorFrame
 

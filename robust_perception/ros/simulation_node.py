@@ -31,6 +31,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Classification, Detection2DArray
 
+from robust_perception.faults.script import FaultScript
 from robust_perception.ros import outputs, process, qos
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
@@ -40,7 +41,6 @@ from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.rig_feed import FeedConfig, Instant, RigFeed
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
 from robust_perception.simulation.errors import SimulationError
-from robust_perception.simulation.faults import FaultScript
 from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality, SensorFrame
 
 SIMULATION: tuple[Parameter, ...] = (

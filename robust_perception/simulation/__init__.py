@@ -1,4 +1,4 @@
-"""Simulation room: a seeded four-sensor rig in MuJoCo, data sets made with it, and scripted sensor faults.
+"""Simulation room: a seeded four-sensor rig in MuJoCo, and data sets made with it.
 
-`classes` and `faults` need no graphics; `rig` needs EGL (see `graphics`).
+`classes` needs no graphics; `rig` needs EGL (see `graphics`).
 """

@@ -13,7 +13,3 @@ class GraphicsError(SimulationError):
 
 class SceneError(SimulationError):
     """A scene does not fit the rig: more parts than the pool holds, or a size that cannot be drawn."""
-
-
-class FaultError(SimulationError, ValueError):
-    """A fault script is not valid; names file, line, key, what was expected and what came."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from robust_perception.demo.promises import Limits
 from robust_perception.demo.record import Evidence, Output, Report
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 S = 1_000_000_000

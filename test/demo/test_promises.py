@@ -11,8 +11,8 @@ from graph_of_paper import LIMITS, ORIGIN, S
 
 from robust_perception.demo.promises import Promise, judge, losses, p99, visited
 from robust_perception.demo.record import Evidence
-from robust_perception.simulation.fault_file import parse
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.file import parse
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern
 
 SCRIPT = """

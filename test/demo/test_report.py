@@ -19,8 +19,8 @@ from robust_perception.demo.film import jpeg
 from robust_perception.demo.promises import Promise, judge
 from robust_perception.demo.record import Evidence
 from robust_perception.demo.table import LiveTable, headline
-from robust_perception.simulation.fault_file import parse
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.file import parse
+from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import Modality
 
 SCRIPT = """

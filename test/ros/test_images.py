@@ -6,7 +6,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage
 
 from robust_perception.ros import images
-from robust_perception.ros.errors import DataError, EncodingError
+from robust_perception.runtime.errors import DataError, EncodingError
 
 ARRAYS = {
     "rgb8": (np.uint8, (4, 6, 3)),

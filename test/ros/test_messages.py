@@ -9,18 +9,16 @@ from audio_common_msgs.msg import AudioDataStamped, AudioInfo
 from sensor_msgs.msg import CompressedImage
 
 from robust_perception.ros import images
-from robust_perception.ros.audio import AudioFormat
-from robust_perception.ros.errors import MessageError
 from robust_perception.ros.messages import (
-    AudioDecoder,
-    ImageDecoder,
-    ImageUnits,
     audio_info,
     audio_message,
     header,
     image_message,
     stamp_to_ns,
 )
+from robust_perception.runtime.audio import AudioFormat
+from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, ImageUnits
+from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import Modality, Reason, SensorFrame
 
 STAMP = 1_234_567_890_123_456_789

@@ -8,10 +8,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from robust_perception.engine.engine import EngineInfo
 from robust_perception.presence import SensorState, SensorStatus
-from robust_perception.ros import diagnostics, outputs, overlay
-from robust_perception.ros.diagnostics import Link, Situation
+from robust_perception.ros import diagnostics, outputs
+from robust_perception.ros.diagnostics import Link
 from robust_perception.ros.messages import header, stamp_to_ns
 from robust_perception.ros.transport_loss import TransportLoss
+from robust_perception.runtime import overlay
+from robust_perception.runtime.pacing import Situation
 from robust_perception.vocabulary import (
     MODALITIES,
     FrameSet,

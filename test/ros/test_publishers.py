@@ -14,8 +14,8 @@ from sensor_msgs.msg import Image
 
 from robust_perception.engine.engine import Engine
 from robust_perception.presence import SensorState, SensorStatus
-from robust_perception.ros import overlay
 from robust_perception.ros.publishers import Publishers
+from robust_perception.runtime import overlay
 from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Pattern, SensorFrame
 
 

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Classification, Detection2DArray
 
 from robust_perception.ros import images
-from robust_perception.ros.messages import AudioDecoder, ImageDecoder, ImageUnits, stamp_to_ns
+from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, ImageUnits, stamp_to_ns
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 pytestmark = pytest.mark.ros

@@ -1,6 +1,6 @@
 """Reads fault scripts: YAML to `Fault`s, with every mistake named by file, line and key.
 
-    seed: 7                     # optional, of noise and smoke
+    seed: 7                     # optional, of what is left to chance
     faults:
       - {at: 2.0, until: 4.0, sensor: rgb, fault: loss}
       - {at: 5.0, sensor: [depth, thermal], fault: noise, sigma: 0.2}   # open: until a return, or for good
@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from robust_perception.simulation.errors import FaultError
-from robust_perception.simulation.fault_kinds import KINDS, Fault
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.kinds import KINDS, Fault
 from robust_perception.vocabulary import MODALITIES, Modality
 
 _TOP = ("seed", "faults")

@@ -24,7 +24,6 @@ from typing import NamedTuple, Protocol
 
 from robust_perception.engine.errors import FrameError
 from robust_perception.presence import SensorState, SensorStatus, Synchronizer
-from robust_perception.ros.diagnostics import Situation
 from robust_perception.vocabulary import (
     MODALITIES,
     FrameSet,
@@ -43,6 +42,15 @@ HASTE = 0.05
 
 REMEMBERED = 200
 """Inference times kept for the percentiles of `/diagnostics`."""
+
+
+class Situation(NamedTuple):
+    """Whether there is output, and what it is made from."""
+
+    pattern: Pattern | None
+    """Pattern of the newest output; None when there is none now."""
+    reason: str = ""
+    """Why there is no output."""
 
 
 class Infers(Protocol):

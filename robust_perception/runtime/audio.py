@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception.ros.errors import DataError, EncodingError
-from robust_perception.ros.resample import Resampler
+from robust_perception.runtime.errors import DataError, EncodingError
+from robust_perception.runtime.resample import Resampler
 from robust_perception.units import audio_from_pcm16
 from robust_perception.vocabulary import AUDIO_RATE
 

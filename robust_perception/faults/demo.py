@@ -1,6 +1,6 @@
 """Writes the demo's fault script: every sensor lost and regained, every pattern visited.
 
-    python -m robust_perception.simulation.fault_demo > config/faults/demo.yaml
+    python -m robust_perception.faults.demo > config/faults/demo.yaml
 
 1. *Patterns*: for each of the 14 reduced patterns, richest first, the missing sensors are lost together and
    return together; then all four are lost at once.
@@ -40,7 +40,7 @@ def demo_script() -> str:
     """The demo's fault script, as YAML text; the same every time."""
     lines = [
         "# The demo: every sensor lost and regained, every pattern visited; darkness, smoke, freeze, noise.",
-        "# Made by: python -m robust_perception.simulation.fault_demo > config/faults/demo.yaml",
+        "# Made by: python -m robust_perception.faults.demo > config/faults/demo.yaml",
         "seed: 7",
         "faults:",
         "  # Each reduced pattern in turn: what is missing is lost together and returns together.",

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robust_perception.ros.audio import AudioFormat, AudioStream
-from robust_perception.ros.errors import DataError, EncodingError
-from robust_perception.ros.resample import Resampler
+from robust_perception.runtime.audio import AudioFormat, AudioStream
+from robust_perception.runtime.errors import DataError, EncodingError
+from robust_perception.runtime.resample import Resampler
 
 SECOND = 1_000_000_000
 START = 5 * SECOND

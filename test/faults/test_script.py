@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robust_perception.simulation.errors import FaultError
-from robust_perception.simulation.fault_demo import demo_script
-from robust_perception.simulation.faults import KINDS, Fault, FaultScript
+from robust_perception.faults.demo import demo_script
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.script import KINDS, Fault, FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern, SensorFrame
 
 RATE = 10.0
@@ -231,9 +231,7 @@ def test_losses_cover_exactly_what_loss_silences(windows: list[Fault], t: float)
 
 def test_the_demo_loses_every_sensor_ten_times_and_visits_every_pattern(repository: Path) -> None:
     path = repository / "config" / "faults" / "demo.yaml"
-    assert path.read_text(encoding="utf-8") == demo_script(), (
-        "run python -m robust_perception.simulation.fault_demo"
-    )
+    assert path.read_text(encoding="utf-8") == demo_script(), "run python -m robust_perception.faults.demo"
     demo = FaultScript.load(path)
     assert 70 <= demo.end_s <= 90
     visited: dict[frozenset[Modality], float] = {}

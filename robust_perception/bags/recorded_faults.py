@@ -8,26 +8,18 @@ grey ones of an RGB camera become rgb8.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from audio_common_msgs.msg import AudioDataStamped
-from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import Image
 
 from robust_perception import units
+from robust_perception.bags import dataset, types
+from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import RawMessage
-from robust_perception.ros import images
-from robust_perception.ros.errors import MessageError
-from robust_perception.ros.messages import ImageDecoder, ImageUnits, audio_message, image_message, stamp_to_ns
-from robust_perception.simulation.faults import FaultScript
+from robust_perception.faults.kinds import KINDS
+from robust_perception.faults.script import FaultScript
+from robust_perception.runtime.decoders import ImageDecoder, ImageUnits, stamp_to_ns
+from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality, Reason, SensorFrame
-
-TIMING = ("loss", "flap", "delay")
-"""Faults that leave content alone."""
-
-IMAGE, AUDIO = "sensor_msgs/msg/Image", "audio_common_msgs/msg/AudioDataStamped"
 
 
 class RecordedFaults:
@@ -56,49 +48,54 @@ class RecordedFaults:
         active = [fault for fault in self._script.active(time_s) if fault.sensor is modality]
         if modality is None or not active:
             return [(message.data, 0.0)]
-        if all(fault.kind in TIMING for fault in active):
+        if all(KINDS[fault.kind].nature == "arrival" for fault in active):
             token = SensorFrame(modality, np.zeros(0, np.float32), 0)
             return [(message.data, delivery.delay_s) for delivery in self._script.apply(token, time_s)]
         try:
             frame, encode = self._open(message, modality)
-        except MessageError as error:
+        except (MessageError, BagError) as error:
             if message.topic not in self._said:
                 self._said.add(message.topic)
-                self._say(f"{message.topic}: {active[0].kind} has no effect: {error.detail}")
+                detail = error.detail if isinstance(error, MessageError) else str(error)
+                self._say(f"{message.topic}: {active[0].kind} has no effect: {detail}")
             return [(message.data, 0.0)]
-        return [
-            (bytes(serialize_message(encode(delivery.frame))), delivery.delay_s)
-            for delivery in self._script.apply(frame, time_s)
-        ]
+        return [(encode(delivery.frame), delivery.delay_s) for delivery in self._script.apply(frame, time_s)]
 
     def _open(
         self, message: RawMessage, modality: Modality
-    ) -> tuple[SensorFrame, Callable[[SensorFrame], Any]]:
+    ) -> tuple[SensorFrame, Callable[[SensorFrame], bytes]]:
         """The frame in a message, and what makes a message of the same encoding of a frame."""
-        if message.msgtype == IMAGE and modality.is_image:
-            image = deserialize_message(message.data, Image)
+        if message.msgtype == types.IMAGE and modality.is_image:
+            image = types.deserialize(message.data, types.IMAGE)
             return self._decoders[modality].decode(image), lambda frame: _image(frame, image.encoding)
-        if message.msgtype == AUDIO and modality is Modality.AUDIO:
-            chunk = deserialize_message(message.data, AudioDataStamped)
+        if message.msgtype == types.AUDIO and modality is Modality.AUDIO:
+            chunk = types.deserialize(message.data, types.AUDIO)
             # A chunk of whole S16LE samples; more is not known here, and faults of sound are not about pitch.
             counts = np.frombuffer(chunk.audio.data, dtype="<i2").astype(np.int16, copy=False)
             samples = units.audio_from_pcm16(counts)
-            header = chunk.header
-            return SensorFrame(modality, samples, stamp_to_ns(header.stamp), header.frame_id), audio_message
-        detail = f"expected {IMAGE if modality.is_image else AUDIO}, got {message.msgtype}"
+            stamp_ns, frame_id = stamp_to_ns(chunk.header.stamp), str(chunk.header.frame_id)
+            return SensorFrame(modality, samples, stamp_ns, frame_id), _audio
+        expected = types.IMAGE if modality.is_image else types.AUDIO
+        detail = f"expected {expected}, got {message.msgtype}"
         raise MessageError(modality, Reason.WRONG_ENCODING, detail)
 
 
-def _image(frame: SensorFrame, encoding: str) -> Image:
+def _audio(frame: SensorFrame) -> bytes:
+    pcm = units.pcm16_from_audio(frame.data).astype("<i2").tobytes()
+    return dataset.audio(pcm, frame.stamp_ns, frame.frame_id)
+
+
+def _image(frame: SensorFrame, encoding: str) -> bytes:
+    stamped = (frame.stamp_ns, frame.frame_id)
     if not frame.radiometric:
         grey = np.clip(np.rint(frame.data), 0, 255).astype(np.uint8)
-        message = images.from_array(grey, "mono8")
-        message.header = image_message(frame, "32FC1").header
-        return message
+        return dataset.image(grey, "mono8", *stamped)
     if frame.modality is Modality.RGB:
         if encoding == "bgr8":
-            return image_message(replace(frame, data=frame.data[..., ::-1]), encoding)
-        return image_message(frame, "rgb8")
-    message = image_message(frame, "32FC1" if encoding == "32FC1" else "16UC1")
-    message.encoding = encoding  # mono16 is 16UC1 by another name
-    return message
+            return dataset.image(frame.data[..., ::-1], encoding, *stamped)
+        return dataset.image(frame.data, "rgb8", *stamped)
+    if encoding == "32FC1":
+        return dataset.image(frame.data, encoding, *stamped)
+    counts = units.counts_from_depth if frame.modality is Modality.DEPTH else units.counts_from_thermal
+    # mono16 is 16UC1 by another name
+    return dataset.image(counts(frame.data), encoding, *stamped)

@@ -1,34 +1,52 @@
-"""The kinds of fault there are, what each takes, and one fault as a value; what they mean is in `faults`."""
+"""The kinds of fault there are, what each takes, and one fault as a value; what they mean is in `script`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
-from robust_perception.simulation.errors import FaultError
+from robust_perception.faults.errors import FaultError
 from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality
+
+Nature = Literal["arrival", "content"]
+"""Whether a fault decides only if and when a frame arrives, or changes what is in it, its stamp included."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a fault kind takes: the sensors it fits, and its keys with their lowest and highest value."""
+    """What a fault kind takes: the sensors it fits, its keys with lowest and highest value, its nature."""
 
     sensors: tuple[Modality, ...] = MODALITIES
     keys: tuple[tuple[str, float, float], ...] = ()
+    nature: Nature = "content"
 
+
+_PART = ("part", 0.0, 1.0)
 
 KINDS: dict[str, Kind] = {
-    "loss": Kind(),
-    "return": Kind(),
-    "flap": Kind(keys=(("period", 0.05, 3600.0), ("duty", 0.0, 1.0))),
+    "loss": Kind(nature="arrival"),
+    "return": Kind(nature="arrival"),
+    "flap": Kind(keys=(("period", 0.05, 3600.0), ("duty", 0.0, 1.0)), nature="arrival"),
+    "drop": Kind(keys=(_PART,), nature="arrival"),
+    "delay": Kind(keys=(("seconds", 0.0, 60.0),), nature="arrival"),
+    "jitter": Kind(keys=(("seconds", 0.0, 60.0),), nature="arrival"),
+    "reorder": Kind(keys=(_PART, ("seconds", 0.0, 60.0)), nature="arrival"),
     "freeze": Kind(),
     "freeze_stamp": Kind(),
-    "delay": Kind(keys=(("seconds", 0.0, 60.0),)),
+    "clock": Kind(keys=(("seconds", -3600.0, 3600.0),)),
     "noise": Kind(keys=(("sigma", 0.0, 255.0),)),
-    "darkness": Kind(sensors=(Modality.RGB,), keys=(("gain", 0.0, 1.0),)),
-    "smoke": Kind(sensors=IMAGE_MODALITIES, keys=(("density", 0.0, 10.0),)),
+    "darkness": Kind((Modality.RGB,), (("gain", 0.0, 1.0),)),
+    "overexposure": Kind((Modality.RGB,), (("gain", 1.0, 1000.0),)),
+    "smoke": Kind(IMAGE_MODALITIES, (("density", 0.0, 10.0),)),
+    "dead_rows": Kind(IMAGE_MODALITIES, (_PART,)),
+    "holes": Kind((Modality.DEPTH,), (_PART,)),
+    "shutter": Kind((Modality.THERMAL,), (("period", 0.05, 3600.0), ("seconds", 0.0, 3600.0))),
+    "drift": Kind((Modality.THERMAL,), (("kelvin", -100.0, 100.0), ("seconds", 0.0, 3600.0))),
+    "clipping": Kind((Modality.AUDIO,), (("gain", 1.0, 1000.0),)),
+    "gaps": Kind((Modality.AUDIO,), (_PART,)),
 }
-"""Fault kind -> what it takes; `return` is an event without a window."""
+"""Fault kind -> what it takes; `return` is an event without a window. What each does is told in `script`."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robust_perception.simulation.errors import FaultError
-from robust_perception.simulation.fault_file import parse
-from robust_perception.simulation.faults import KINDS, FaultScript
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.file import parse
+from robust_perception.faults.script import KINDS, FaultScript
 from robust_perception.vocabulary import MODALITIES, Modality
 
-KNOWN = ["all_lost", "demo", "flapping", "night", "none", "smoke"]
+KNOWN = ["all_lost", "demo", "flapping", "mild", "moderate", "night", "none", "severe", "smoke"]
 
 
 def test_every_shipped_script_is_tested(repository: Path) -> None:
@@ -72,7 +72,7 @@ HEAD = "seed: 1\nfaults:\n  - {at: 0.0, until: 1.0, sensor: rgb, fault: loss}\n 
         ),
         (
             "{at: 1, sensor: rgb, fault: gone}",
-            "4: fault: expected one of loss, return, flap, freeze, freeze_stamp",
+            "4: fault: expected one of loss, return, flap, drop, delay, jitter",
         ),
         ("{at: soon, sensor: rgb, fault: loss}", "4: at: expected a number >= 0, got 'soon'"),
         ("{at: -1, sensor: rgb, fault: loss}", "4: at: expected a number >= 0, got -1"),
@@ -108,6 +108,22 @@ HEAD = "seed: 1\nfaults:\n  - {at: 0.0, until: 1.0, sensor: rgb, fault: loss}\n 
             "4: fault: expected an earlier fault of depth without 'until'",
         ),
         ("{at: 9, until: 10, sensor: rgb, fault: return}", "4: until: expected for return only the keys at"),
+        (
+            "{at: 1, sensor: rgb, fault: drop, part: 1.5}",
+            "4: part: expected a number from 0 to 1, got 1.5",
+        ),
+        (
+            "{at: 1, sensor: rgb, fault: overexposure, gain: 0.5}",
+            "4: gain: expected a number from 1 to 1000, got 0.5",
+        ),
+        (
+            "{at: 1, sensor: rgb, fault: shutter, period: 2, seconds: 1}",
+            "4: sensor: expected one of thermal for shutter, got 'rgb'",
+        ),
+        (
+            "{at: 1, sensor: rgb, fault: reorder, part: 0.5}",
+            "4: seconds: expected a number from 0 to 60 for reorder, got none",
+        ),
         ("rgb", "4: a fault: expected keys and values"),
         ("{at: 1, sensor: rgb, fault: loss", "5: expected YAML, got a mistake in it"),
         ("{at: !!python/object:os.system 1, sensor: rgb, fault: loss}", "4: value: expected plain YAML"),

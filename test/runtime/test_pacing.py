@@ -10,8 +10,7 @@ import pytest
 
 from robust_perception.engine.errors import EngineError, FrameError
 from robust_perception.presence import SensorConfig, Synchronizer, SynchronizerConfig
-from robust_perception.ros.diagnostics import Situation
-from robust_perception.ros.pacing import Output, Pacer, without
+from robust_perception.runtime.pacing import Output, Pacer, Situation, without
 from robust_perception.vocabulary import (
     MODALITIES,
     FrameSet,

@@ -85,4 +85,5 @@ class Resampler:
         drop = max(0, min(needed - self._first, pending.size))
         self._pending = pending[drop:]
         self._first += drop
-        return output.astype(np.float32, copy=False)
+        samples16k: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
+        return samples16k

@@ -1,0 +1,7 @@
+"""What can go wrong with a fault script."""
+
+from __future__ import annotations
+
+
+class FaultError(ValueError):
+    """A fault script is not valid; names file, line, key, what was expected and what came."""

@@ -1,0 +1,31 @@
+"""A fault script by file or by the name of one of the package's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robust_perception.environment import share_folder
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.script import FaultScript
+
+
+def find_script(name: str) -> FaultScript:
+    """Read a script.
+
+    Args:
+        name: a file, the name of a script in config/faults, or empty for no faults.
+
+    Raises:
+        FaultError: neither, or the script is not valid; the message names file, line and key.
+    """
+    if not name:
+        return FaultScript()
+    path = Path(name).expanduser()
+    folder = share_folder() / "config" / "faults"
+    if not path.is_file() and path.name == name and not path.suffix:
+        path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        msg = f"faults: expected a file, or one of {known}, got {name!r}"
+        raise FaultError(msg)
+    return FaultScript.load(path)
