@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 
-from robust_perception.vocabulary import Pattern
+from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
+from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 
 def patterns(text: str) -> list[Pattern]:
@@ -32,6 +34,47 @@ def rate(text: str) -> float:
         msg = f"expected a rate above 0 and up to 1000 frames a second, got {text}"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def positive_number(text: str) -> float:
+    """Read a number above zero."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        msg = f"expected a number above 0, got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def sensor_topic(text: str) -> tuple[Modality, str]:
+    """Read `rgb=/camera/color/image_raw`."""
+    name, _, topic = text.partition("=")
+    known = [m.value for m in MODALITIES]
+    if name not in known or not topic.startswith("/"):
+        msg = f"expected SENSOR=/TOPIC with a sensor out of {', '.join(known)}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return Modality(name), topic
+
+
+def add_bag_options(group: argparse._ArgumentGroup) -> None:
+    """Add how a bag is read: topics of the sensors, what their counts mean, how much of it."""
+    group.add_argument(
+        "--topic",
+        type=sensor_topic,
+        action="append",
+        default=[],
+        metavar="SENSOR=TOPIC",
+        help="where a sensor is, e.g. rgb=/camera/color/image_raw (default: /rgb/image, .., /audio)",
+    )
+    group.add_argument("--seconds", type=positive_number, help="only the first seconds of the bag")
+    group.add_argument(
+        "--depth-scale", type=positive_number, default=DEPTH_SCALE, help="metres per count (%(default)s)"
+    )
+    group.add_argument(
+        "--thermal-scale", type=positive_number, default=THERMAL_SCALE, help="kelvin per count (%(default)s)"
+    )
+    group.add_argument(
+        "--thermal-offset", type=float, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
+    )
 
 
 def seed(text: str) -> int:

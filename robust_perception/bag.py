@@ -43,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     make.add_argument("--out", required=True, type=Path, help="folder of the new bag")
     make.add_argument("--rate", type=arguments.rate, default=2.0, help="frames a second (%(default)s)")
     make.add_argument("--limit", type=arguments.positive, help="only the first frames")
+    make.add_argument("--labels", action="store_true", help="write the truth too, for `evaluate --bag`")
+    make.add_argument("--classes", choices=("fine", "coarse"), default="fine", help="labels to write")
     make.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
     make.add_argument(
         "--modalities",
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if given.command == "check":
             return check(given)
-        dataset = FolderDataset(given.data, given.split)
+        dataset = FolderDataset(given.data, given.split, given.classes)
         written = write_dataset(
             dataset,
             given.out,
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             modalities=given.modalities,
             limit=given.limit,
             storage=given.storage,
+            labels=given.labels,
         )
         print(f"{given.out}: {written} messages of {len(dataset.names[: given.limit])} frames")
     except (BagError, DatasetError, CheckError) as error:

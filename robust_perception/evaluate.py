@@ -1,37 +1,51 @@
-"""`robust-perception evaluate`: the quality of a model under every pattern of its sensors."""
+"""`robust-perception evaluate`: the quality of a model under every pattern of its sensors, or on a bag.
+
+A bag is played through the live graph's own presence and engine, as fast as the machine perceives.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception import __version__, arguments
+from robust_perception import arguments
+from robust_perception.bags.errors import BagError
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
+from robust_perception.evaluation.bag_source import BagConfig, BagSource
 from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.on_bag import BagReport, evaluate_bag
 from robust_perception.evaluation.protocol import LabelMapSink, choose_patterns, evaluate, open_dataset
+from robust_perception.evaluation.recipe import bag_sha256, versions
+from robust_perception.evaluation.report import Report
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.find import find_script
+from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
-
-_PACKAGES = ("numpy", "onnxruntime", "pycocotools")
 
 
 class ProgressLine:
     """Frames done, time passed and time left, on one line of a terminal or every tenth in a log."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+        unit: str = "frames",
+        scale: float = 1.0,
+    ) -> None:
+        self._stream, self._unit, self._scale = stream, unit, scale
         self._clock = clock
         self._start = clock()
         self._tenth = -1
@@ -40,7 +54,8 @@ class ProgressLine:
         """Show that `done` of `count` frames are through."""
         passed = self._clock() - self._start
         left = passed / done * (count - done)
-        text = f"{done}/{count} frames, {passed:.0f} s passed, {left:.0f} s left"
+        of = f"{done * self._scale:g}/{count * self._scale:g} {self._unit}"
+        text = f"{of}, {passed:.0f} s passed, {left:.0f} s left"
         if self._stream.isatty():
             self._stream.write(f"\r{text}\033[K" + ("\n" if done == count else ""))
         elif 10 * done // count > self._tenth:
@@ -56,16 +71,16 @@ def build_parser() -> argparse.ArgumentParser:
         description="Measure a model under every pattern of its sensors: mean IoU, box mAP, scene classes.",
     )
     parser.add_argument("--model", required=True, help="model folder, or name of an installed model")
-    parser.add_argument(
-        "--data", required=True, type=Path, help="folder with <split>/{rgb,depth,thermal,label}"
-    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="folder with <split>/{rgb,depth,thermal,label}")
+    what.add_argument("--bag", type=Path, help="folder of a bag, or its .mcap or .db3 file")
     parser.add_argument("--split", default="test", help="split to measure on (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument(
         "--patterns",
         type=arguments.patterns,
         default=(),
-        help="comma-separated, e.g. rgb+thermal,depth (default: all)",
+        help="comma-separated, e.g. rgb+thermal,depth (default: all; of a bag: all sensors, as they come)",
     )
     parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
@@ -75,6 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=arguments.positive, help="only the first frames")
     parser.add_argument("--label-maps", type=Path, help="write <DIR>/<pattern>/<NAME>.png for every frame")
+    bag = parser.add_argument_group("bags")
+    bag.add_argument("--faults", default="", help="fault script: a file, or a name out of config/faults")
+    arguments.add_bag_options(bag)
+    bag.add_argument(
+        "--rate", type=arguments.rate, default=RATE_HZ, help="most outputs a second (%(default)s)"
+    )
     return parser
 
 
@@ -85,33 +106,88 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.json is not None:  # found out now, not after the last frame
             given.json.parent.mkdir(parents=True, exist_ok=True)
         engine = Engine.load(given.model, given.backend, given.threads, given.precision)
-        dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
-        patterns = choose_patterns(engine, dataset, given.patterns)
-        report = evaluate(
-            engine,
-            dataset,
-            patterns,
-            limit=given.limit,
-            head={
-                "model": engine.manifest.name,
-                "model_version": engine.manifest.version,
-                "model_sha256": engine.info.sha,
-                "backend": engine.info.backend,
-                "precision": engine.info.precision,
-                "data": given.data.resolve().name,
-                "split": given.split,
-                "versions": versions(),
-            },
-            progress=ProgressLine(sys.stderr),
-            label_maps=None if given.label_maps is None else png_sink(given.label_maps),
-        )
-    except (DatasetError, EngineError, EvaluationError, ModuleNotFoundError, OSError) as error:
+        report = of_data(engine, given) if given.bag is None else of_bag(engine, given)
+    except (
+        BagError,
+        DatasetError,
+        EngineError,
+        EvaluationError,
+        FaultError,
+        ModuleNotFoundError,
+        OSError,
+    ) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     print(report.table())
     if given.json is not None:
         given.json.write_text(report.to_text(), encoding="utf-8")
     return 0
+
+
+def of_data(engine: Engine, given: argparse.Namespace) -> Report:
+    """The report on a data folder."""
+    dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
+    return evaluate(
+        engine,
+        dataset,
+        choose_patterns(engine, dataset, given.patterns),
+        limit=given.limit,
+        head=head(engine) | {"data": given.data.resolve().name, "split": given.split, "versions": versions()},
+        progress=ProgressLine(sys.stderr),
+        label_maps=None if given.label_maps is None else png_sink(given.label_maps),
+    )
+
+
+def of_bag(engine: Engine, given: argparse.Namespace) -> BagReport:
+    """The report on a bag."""
+    script = find_script(given.faults)
+    source = open_bag(engine, given)
+    line = ProgressLine(sys.stderr, unit="s of the bag", scale=0.1)
+    tenths = max(1, round(10 * source.seconds))
+    report = evaluate_bag(
+        engine,
+        source,
+        given.patterns,
+        script=script,
+        rate_hz=given.rate,
+        head=head(engine)
+        | {
+            "bag": given.bag.resolve().name,
+            "bag_sha256": bag_sha256(given.bag),
+            "faults": script.name,
+            "versions": versions(),
+        },
+        label_maps=None if given.label_maps is None else png_sink(given.label_maps),
+        progress=lambda seconds: line(min(max(1, round(10 * seconds)), tenths), tenths),
+    )
+    for text in source.said:
+        print(f"evaluate: {text}", file=sys.stderr)
+    if not source.has_truth:
+        print(
+            f"evaluate: {given.bag} has no /truth topics, so there is no quality, only what came when; "
+            "`robust-perception bag from-dataset --labels` writes them",
+            file=sys.stderr,
+        )
+    return report
+
+
+def open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
+    """The bag that a command line names, for the sensors and classes of a model."""
+    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
+    config = BagConfig(dict(given.topic), units, given.seconds)
+    manifest = engine.manifest
+    return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
+
+
+def head(engine: Engine) -> dict[str, Any]:
+    """What ran, as a report begins."""
+    return {
+        "model": engine.manifest.name,
+        "model_version": engine.manifest.version,
+        "model_sha256": engine.info.sha,
+        "backend": engine.info.backend,
+        "precision": engine.info.precision,
+    }
 
 
 def png_sink(folder: Path) -> LabelMapSink:
@@ -125,17 +201,6 @@ def png_sink(folder: Path) -> LabelMapSink:
             raise EvaluationError(msg)
 
     return write
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {"robust_perception": __version__, "python": platform.python_version(), "opencv": cv2.__version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 if __name__ == "__main__":

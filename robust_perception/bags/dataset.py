@@ -8,6 +8,8 @@
 | audio   | `/audio`          | audio_common_msgs/AudioDataStamped, S16LE; stamp = its first sample      |
 | audio   | `/audio_info`     | audio_common_msgs/AudioInfo, once, latched                               |
 
+With labels, the truth of every frame is written too, on the topics that `bags.truth` tells.
+
 Values are those of the files, not converted and back, so that a frame that went over the bag is bit-identical
 to the same frame read from the folder. Frame i is stamped `start_ns + i / rate`, and every message of it is
 received at that time.
@@ -23,7 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from robust_perception.bags import types
+from robust_perception.bags import truth, types
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, read_rgb
@@ -49,6 +51,7 @@ def write_dataset(
     limit: int | None = None,
     storage: str = "mcap",
     start_ns: int = FIRST_STAMP_NS,
+    labels: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write one split as a bag.
@@ -61,6 +64,7 @@ def write_dataset(
         limit: only the first frames.
         storage: "mcap" or "sqlite3".
         start_ns: stamp of the first frame.
+        labels: write the truth of every frame as well.
         progress: called with frames done and frames in all, after each.
 
     Returns:
@@ -85,8 +89,14 @@ def write_dataset(
         if Modality.AUDIO in chosen:
             bag.add_topic(AUDIO_INFO_TOPIC, types.AUDIO_INFO, latched=True)
             bag.write(AUDIO_INFO_TOPIC, types.AUDIO_INFO, audio_info(), start_ns)
+        if labels:
+            names_of_classes = truth.label_info(dataset.class_names, header(start_ns, ""))
+            bag.add_topic(truth.LABEL_INFO, truth.LABEL_INFO_TYPE, latched=True)
+            bag.write(truth.LABEL_INFO, truth.LABEL_INFO_TYPE, names_of_classes, start_ns)
         for index, name in enumerate(names):
             stamp = start_ns + round(index * SECOND_NS / rate)
+            if labels:
+                _write_truth(bag, dataset, name, stamp)
             for modality in chosen:
                 path = dataset.path(modality, name)
                 if path is not None:
@@ -96,6 +106,12 @@ def write_dataset(
             if progress is not None:
                 progress(index + 1, len(names))
     return written
+
+
+def truth_of(dataset: FolderDataset, name: str, stamp_ns: int) -> truth.Truth:
+    """The truth of one sample as that of an instant."""
+    label = dataset.label(name)
+    return truth.Truth(stamp_ns, label, *dataset.boxes_of(name, label), dataset.scene(name))
 
 
 def image(pixels: Array, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
@@ -137,6 +153,13 @@ def header(stamp_ns: int, frame_id: str) -> Any:
     """A std_msgs/Header."""
     stamp = types.message_class("builtin_interfaces/msg/Time")(*divmod(stamp_ns, SECOND_NS))
     return types.message_class("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
+
+
+def _write_truth(bag: BagWriter, dataset: FolderDataset, name: str, stamp_ns: int) -> None:
+    known = truth_of(dataset, name, stamp_ns)
+    stamped = header(stamp_ns, "rgb_optical_frame")
+    for topic, data in truth.messages_of(known, dataset.class_names, dataset.scene_names, stamped):
+        bag.write(topic, truth.TOPICS[topic], data, stamp_ns)
 
 
 def _message(modality: Modality, path: Path, stamp_ns: int) -> tuple[str, bytes]:

@@ -123,7 +123,8 @@ class BagReader:
             topics: only these; empty = all.
 
         Raises:
-            BagError: a topic that is not there (at the call), or a damaged file (on the way).
+            BagError: a topic that is not there or has messages of several types (at the call), or a damaged
+                file (on the way).
         """
         there = {connection.topic for connection in self._reader.connections}
         missing = sorted(set(topics) - there)
@@ -131,6 +132,11 @@ class BagReader:
             msg = f"{self.path}: expected topics out of {sorted(there)}, got {missing}"
             raise BagError(msg)
         wanted = [c for c in self._reader.connections if not topics or c.topic in topics]
+        for topic in sorted({c.topic for c in wanted}):
+            kinds = sorted({c.msgtype for c in wanted if c.topic == topic})
+            if len(kinds) > 1:
+                msg = f"{self.path}: {topic}: expected messages of one type, got {' and '.join(kinds)}"
+                raise BagError(msg)
         return self._read(wanted)
 
     def _read(self, connections: list[Connection]) -> Iterator[RawMessage]:

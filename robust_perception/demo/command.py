@@ -29,13 +29,13 @@ from robust_perception.demo.promises import Limits, Promise, judge
 from robust_perception.demo.record import Evidence, Record
 from robust_perception.demo.table import LiveTable
 from robust_perception.faults.script import FaultScript
+from robust_perception.presence.config import timeouts_s
 from robust_perception.ros.children import Child
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
-from robust_perception.ros.fusion_parameters import TIMEOUTS
 from robust_perception.ros.monitor import Monitor
 from robust_perception.simulation.classes import CLASS_NAMES
-from robust_perception.vocabulary import Modality
+from robust_perception.vocabulary import MODALITIES, Modality
 
 START_S = 120.0
 """Deadline for a node to be active, on a slow machine."""
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def timeouts(rate_hz: float) -> dict[Modality, float]:
     """Seconds: those of the package, or three periods of slower sensors, as config/fusion.yaml advises."""
-    return {modality: max(default, 3.0 / rate_hz) for modality, default in TIMEOUTS.items()}
+    return timeouts_s(dict.fromkeys(MODALITIES, 1.0 / rate_hz))
 
 
 def prepared(out: Path) -> Path:

@@ -18,18 +18,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
-from robust_perception.demo.record import Evidence, Output
+from robust_perception.demo.record import Evidence
+from robust_perception.evaluation import losses as losses_of
+from robust_perception.evaluation.losses import Loss
 from robust_perception.faults.script import FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern
 
 MS = 1_000_000
-SAME_MS = 1.0
-"""Two times of one measurement may differ by so much through rounding."""
-
 FROZEN = ("freeze", "freeze_stamp")
 
 
@@ -50,26 +48,6 @@ class Limits:
     frozen_after_s: float = 1.0
     start_s: float = 1.0
     least: int = 10
-
-
-class Loss(NamedTuple):
-    """One loss of one sensor.
-
-    Attributes:
-        modality: the sensor.
-        last_ns: end of the last measurement before.
-        first_ns: end of the first one after.
-        degraded_ms: to the first output without it; infinite when none came, None when nobody was left.
-        frames_back: frames until it took part again; None when it never did.
-        back_ms: from `first_ns` to the first output with it.
-    """
-
-    modality: Modality
-    last_ns: int
-    first_ns: int
-    degraded_ms: float | None
-    frames_back: int | None
-    back_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -97,13 +75,7 @@ def judge(evidence: Evidence, limits: Limits, script: FaultScript) -> list[Promi
 
 def losses(evidence: Evidence, limits: Limits) -> list[Loss]:
     """Every loss of every sensor, by time."""
-    found = []
-    for modality, ends in evidence.arrivals.items():
-        timeout_ns = round(limits.timeouts_s[modality] * 1e9)
-        for last_ns, first_ns in pairwise(ends):
-            if first_ns - last_ns > timeout_ns:
-                found.append(_loss(evidence, limits, modality, last_ns, first_ns))
-    return sorted(found, key=lambda loss: loss.last_ns)
+    return losses_of.losses(evidence.arrivals, evidence.outputs, limits.timeouts_s)
 
 
 def p99(values: Sequence[float]) -> float:
@@ -113,40 +85,7 @@ def p99(values: Sequence[float]) -> float:
 
 def quiet(evidence: Evidence, limits: Limits) -> list[tuple[int, int]]:
     """The stretches in which no sensor was alive: from the last timeout until the first frame after."""
-    spans: list[tuple[int, int]] | None = None
-    for modality in MODALITIES:
-        timeout_ns = round(limits.timeouts_s[modality] * 1e9)
-        ends = evidence.arrivals[modality]
-        own = [(a + timeout_ns, b) for a, b in pairwise(ends) if b - a > timeout_ns]
-        if not ends:
-            continue
-        spans = own if spans is None else _overlaps(spans, own)
-    return spans or []
-
-
-def _overlaps(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    both = [(max(a, c), min(b, d)) for a, b in left for c, d in right]
-    return [(start, end) for start, end in both if start < end]
-
-
-def _loss(evidence: Evidence, limits: Limits, modality: Modality, last_ns: int, first_ns: int) -> Loss:
-    outputs = evidence.outputs
-    reduced = next((o for o in outputs if o.published_ns > last_ns and modality not in o.pattern), None)
-    degraded: float | None = math.inf
-    if reduced is not None and reduced.published_ns < first_ns:
-        degraded = (reduced.published_ns - last_ns) / MS
-    elif any(start < first_ns and end > last_ns for start, end in quiet(evidence, limits)):
-        degraded = None
-    back = next((o for o in outputs if o.published_ns > first_ns and _uses(o, modality, first_ns)), None)
-    if back is None:
-        return Loss(modality, last_ns, first_ns, degraded, None, None)
-    used_ns = back.measured_ns[modality] + SAME_MS * MS
-    frames = sum(first_ns <= end <= used_ns for end in evidence.arrivals[modality])
-    return Loss(modality, last_ns, first_ns, degraded, frames, (back.published_ns - first_ns) / MS)
-
-
-def _uses(output: Output, modality: Modality, since_ns: int) -> bool:
-    return modality in output.pattern and output.measured_ns[modality] >= since_ns - SAME_MS * MS
+    return losses_of.quiet(evidence.arrivals, limits.timeouts_s)
 
 
 def _degraded(modality: Modality, found: Sequence[Loss], limits: Limits, least: int) -> Promise:

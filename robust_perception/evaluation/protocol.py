@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ import numpy.typing as npt
 
 from robust_perception.datasets import DatasetError, FolderDataset, Sample
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.postprocess import resize_boxes, resize_label_map
-from robust_perception.evaluation.detection import DetectionMetric
 from robust_perception.evaluation.errors import EvaluationError
-from robust_perception.evaluation.report import PatternResult, Report
-from robust_perception.evaluation.scene import SceneMetric
-from robust_perception.evaluation.segmentation import ConfusionMatrix
+from robust_perception.evaluation.report import Report
+from robust_perception.evaluation.tally import Columns, Tally
 from robust_perception.vocabulary import MODALITIES, FrameSet, Pattern, Perception, Reason, patterns_of
 
 SCORE_THRESHOLD = 0.01
@@ -32,6 +28,7 @@ An average precision integrates over all scores: the model's own threshold, made
 curve short.
 """
 
+PerceptionSink = Callable[[Sample, Perception], None]
 LabelMapSink = Callable[[Pattern, str, npt.NDArray[np.uint8]], None]
 Progress = Callable[[int, int], None]
 
@@ -120,6 +117,7 @@ def evaluate(
     head: dict[str, Any] | None = None,
     progress: Progress | None = None,
     label_maps: LabelMapSink | None = None,
+    perceptions: PerceptionSink | None = None,
 ) -> Report:
     """Measure a model.
 
@@ -131,6 +129,7 @@ def evaluate(
         head: what the report begins with.
         progress: called with frames done and frames in all, after each.
         label_maps: called with pattern, sample name and the label map as the engine gave it.
+        perceptions: called with every sample and what was made of it.
 
     Returns:
         The report; a frame that lacks a sensor of a pattern is not counted under that pattern.
@@ -138,8 +137,8 @@ def evaluate(
     start = time.perf_counter()
     count = len(dataset) if limit is None else min(limit, len(dataset))
     scene_names = [name for name in engine.manifest.scene_names if name in dataset.scene_names]
-    tallies = {pattern: _Tally.of(len(dataset.class_names), scene_names) for pattern in patterns}
-    columns = _Columns.of(scene_names, engine.manifest.scene_names, dataset.scene_names)
+    tallies = {pattern: Tally.of(len(dataset.class_names), scene_names) for pattern in patterns}
+    columns = Columns.of(scene_names, engine.manifest.scene_names, dataset.scene_names)
     before, engine.score_threshold = engine.score_threshold, SCORE_THRESHOLD
     try:
         for index in range(count):
@@ -150,6 +149,8 @@ def evaluate(
                 perception = engine.infer(offline_frame_set(sample, pattern))
                 if label_maps is not None:
                     label_maps(pattern, sample.name, perception.label_map)
+                if perceptions is not None:
+                    perceptions(sample, perception)
                 tally.add(sample, perception, columns)
             if progress is not None:
                 progress(index + 1, count)
@@ -157,56 +158,3 @@ def evaluate(
         engine.score_threshold = before
     results = [tally.result(pattern, dataset.class_names) for pattern, tally in tallies.items()]
     return Report(head or {}, count, results, time.perf_counter() - start)
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Where the scene classes that model and data share stand in the arrays of each."""
-
-    model: list[int]
-    data: list[int]
-
-    @classmethod
-    def of(cls, shared: Sequence[str], model: Sequence[str], data: Sequence[str]) -> _Columns:
-        return cls([model.index(name) for name in shared], [data.index(name) for name in shared])
-
-
-@dataclass
-class _Tally:
-    """What is gathered under one pattern."""
-
-    segmentation: ConfusionMatrix
-    detection: DetectionMetric
-    scene: SceneMetric
-    confidences: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, classes: int, scene_names: Sequence[str]) -> _Tally:
-        return cls(ConfusionMatrix(classes), DetectionMetric(), SceneMetric(scene_names))
-
-    def add(self, sample: Sample, perception: Perception, columns: _Columns) -> None:
-        self.confidences.append(perception.confidence)
-        label_map, boxes = perception.label_map, perception.boxes
-        if sample.label is not None:
-            # Only sound alone comes at the model's size; everything else has the size of its images already.
-            size = (sample.label.shape[0], sample.label.shape[1])
-            boxes = resize_boxes(boxes, (label_map.shape[0], label_map.shape[1]), size)
-            label_map = resize_label_map(label_map, size)
-            self.segmentation.add(sample.label, label_map)
-        if sample.boxes is not None and sample.class_ids is not None:
-            self.detection.add(sample.boxes, sample.class_ids, boxes, perception.class_ids, perception.scores)
-        if sample.scene is not None and columns.model:
-            self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
-
-    def result(self, pattern: Pattern, class_names: Sequence[str]) -> PatternResult:
-        map50, map50_95 = self.detection.compute()
-        return PatternResult(
-            pattern=pattern,
-            frames=len(self.confidences),
-            foreground_miou=self.segmentation.foreground_miou(),
-            per_class_iou=dict(zip(class_names, self.segmentation.iou().tolist(), strict=True)),
-            map50=map50,
-            map50_95=map50_95,
-            scene=self.scene.compute(),
-            confidence=float(np.mean(self.confidences)) if self.confidences else float("nan"),
-        )

@@ -106,12 +106,12 @@ class Report:
             },
             "seconds": self.seconds,
         }
-        plain: dict[str, Any] = _without_nan(content)
+        plain: dict[str, Any] = without_nan(content)
         return plain
 
     def to_text(self) -> str:
         """The JSON file's content."""
-        return json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return to_text(self.to_json())
 
     def table(self) -> str:
         """A table for people, one row a pattern, then the mean and the worst."""
@@ -147,11 +147,17 @@ def _cell(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
-def _without_nan(value: Any) -> Any:
+def to_text(content: Mapping[str, Any]) -> str:
+    """Plain values as the content of a JSON file."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def without_nan(value: Any) -> Any:
+    """Plain values in which what is undefined is None."""
     if isinstance(value, Mapping):
-        return {str(k): _without_nan(v) for k, v in value.items()}
+        return {str(k): without_nan(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from robust_perception.presence.errors import ConfigError
@@ -9,6 +10,19 @@ from robust_perception.vocabulary import Modality
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+
+
+TIMEOUTS_S = {Modality.RGB: 0.3, Modality.DEPTH: 0.3, Modality.THERMAL: 0.3, Modality.AUDIO: 0.5}
+"""Seconds; three periods of a 10 Hz camera, five of sound in chunks of 0.1 s."""
+
+
+def timeouts_s(periods_s: Mapping[Modality, float]) -> dict[Modality, float]:
+    """Seconds: those of the package, or three periods of slower sensors, as config/fusion.yaml advises.
+
+    Args:
+        periods_s: per sensor, seconds between two of its frames; one that is missing is not slow.
+    """
+    return {m: max(default, 3.0 * periods_s.get(m, 0.0)) for m, default in TIMEOUTS_S.items()}
 
 
 def _at_least(owner: str, name: str, value: object, least: int) -> None:

@@ -12,25 +12,21 @@ Sound keeps its number of samples, so at another speed only `recorded` leaves no
 
 from __future__ import annotations
 
-import heapq
 import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from robust_perception.bags.reader import BagReader, RawMessage
+from robust_perception.bags.arrivals import SECOND, Alter, arrivals
+from robust_perception.bags.reader import BagReader
 
-SECOND = 1_000_000_000
 CLOCK_PERIOD_NS = 10_000_000
 """Between two looks at the clock of the recording."""
 
 Stamps = Literal["now", "recorded"]
-Alter = Callable[[RawMessage, float], list[tuple[bytes, float]]]
-"""Message and its time in the script to what arrives of it: bytes and seconds of delay."""
 
 
 @dataclass(frozen=True)
@@ -43,39 +39,6 @@ class PlayerConfig:
     """Begin again at the end."""
     stamps: Stamps = "now"
     """What becomes of header stamps."""
-
-
-class Due(NamedTuple):
-    """A message and the time, ns since the start of the recording, at which it arrives."""
-
-    offset_ns: int
-    topic: str
-    msgtype: str
-    data: bytes
-
-
-def arrivals(messages: Iterator[RawMessage], begin_ns: int, alter: Alter) -> Iterator[Due]:
-    """What arrives, in order of arrival.
-
-    Args:
-        messages: by time of reception.
-        begin_ns: time of reception of the bag's first message.
-        alter: applies faults.
-    """
-    order = count()
-    late: list[tuple[int, int, Due]] = []
-    for message in messages:
-        offset_ns = message.stamp_ns - begin_ns
-        while late and late[0][0] <= offset_ns:
-            yield heapq.heappop(late)[2]
-        for data, delay_s in alter(message, offset_ns / SECOND):
-            due = Due(offset_ns + round(delay_s * SECOND), message.topic, message.msgtype, data)
-            if delay_s > 0:
-                heapq.heappush(late, (due.offset_ns, next(order), due))
-            else:
-                yield due
-    while late:
-        yield heapq.heappop(late)[2]
 
 
 def restamped(data: bytes, move: Callable[[int], int]) -> bytes:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
-from robust_perception.presence.config import SensorConfig, SynchronizerConfig
+from robust_perception.presence.config import TIMEOUTS_S, SensorConfig, SynchronizerConfig
 from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.runtime.audio import SAMPLE_TYPES, AudioFormat
 from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.errors import EncodingError
+from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
 from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality
-
-TIMEOUTS = {Modality.RGB: 0.3, Modality.DEPTH: 0.3, Modality.THERMAL: 0.3, Modality.AUDIO: 0.5}
-"""Seconds; three periods of a 10 Hz camera, five of sound in chunks of 0.1 s."""
 
 _NAMES = tuple(m.value for m in MODALITIES)
 
 
 def _of_sensor(modality: Modality) -> list[Parameter]:
     name = modality.value
-    timeout = TIMEOUTS[modality]
+    timeout = TIMEOUTS_S[modality]
     return [
         Parameter(f"{name}.enabled", True, "Whether the sensor takes part."),
         Parameter(
@@ -90,7 +88,7 @@ FUSION: tuple[Parameter, ...] = (
         "threads", 0, "Threads of one operator; 0 = the cores this process may use.", "configured", 0, 256
     ),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
-    Parameter("rate", 15.0, "Most outputs a second, Hz.", "live", 0.1, 1000.0),
+    Parameter("rate", RATE_HZ, "Most outputs a second, Hz.", "live", 0.1, 1000.0),
     Parameter(
         "gather",
         0.02,

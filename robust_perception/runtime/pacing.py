@@ -37,6 +37,9 @@ from robust_perception.vocabulary import (
 TICK = 0.004
 """Seconds between two looks."""
 
+RATE_HZ = 15.0
+"""Most outputs a second where nobody says otherwise."""
+
 HASTE = 0.05
 """How much more often than `rate` turns come."""
 

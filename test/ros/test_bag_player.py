@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robust_perception.bags import types
+from robust_perception.bags.arrivals import arrivals
 from robust_perception.bags.dataset import audio, image
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.recorded_faults import RecordedFaults
 from robust_perception.bags.writer import BagWriter
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
-from robust_perception.ros.bag_player import BagPlayer, PlayerConfig, arrivals, restamped
+from robust_perception.ros.bag_player import BagPlayer, PlayerConfig, restamped
 from robust_perception.ros.monitor import stamp_in
 from robust_perception.vocabulary import Modality
 

@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from live_graph import Graph, pattern_of, values
 from sensors import Sensors
 
-from robust_perception.ros.fusion_parameters import TIMEOUTS
+from robust_perception.presence.config import TIMEOUTS_S
 from robust_perception.ros.messages import stamp_to_ns
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern
 
@@ -73,7 +73,7 @@ def test_every_sensor_lost_and_regained(live: Graph, tiny: Path) -> None:
                 "/fusion/presence", rest, lambda m, rest=rest: pattern_of(m) == rest, 5.0, since=gone
             )
             still = outputs_between(live, gone, reduced.at)
-            assert len(still) <= outputs_within(TIMEOUTS[modality] + SLACK), f"{modality}: {still}"
+            assert len(still) <= outputs_within(TIMEOUTS_S[modality] + SLACK), f"{modality}: {still}"
             status = reduced.message.status[1 + modality.position]
             assert values(status)["reason"] == "late", status
             assert reduced.message.header.frame_id == f"{next(iter(Pattern.parse(rest)))}_frame"

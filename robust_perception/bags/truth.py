@@ -1,0 +1,197 @@
+"""What was really there, as topics of a bag: the same that the simulation publishes beside its sensors.
+
+| topic                 | type                         |                                                     |
+|-----------------------|------------------------------|-----------------------------------------------------|
+| `/truth/segmentation` | sensor_msgs/Image, mono8     | class index per pixel, 255 = unlabelled             |
+| `/truth/detections`   | vision_msgs/Detection2DArray | class by name, score 1                              |
+| `/truth/scene`        | vision_msgs/Classification   | every scene class, score 1 = present                |
+| `/truth/label_info`   | vision_msgs/LabelInfo        | names of the class indices, latched                 |
+
+All of one instant have one stamp. A topic that is missing is simply not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from robust_perception.bags import types
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.reader import BagReader
+from robust_perception.runtime import images
+from robust_perception.runtime.decoders import stamp_to_ns
+from robust_perception.runtime.errors import DecodingError
+from robust_perception.vocabulary import UNLABELLED
+
+SEGMENTATION, DETECTIONS = "/truth/segmentation", "/truth/detections"
+SCENE, LABEL_INFO = "/truth/scene", "/truth/label_info"
+TOPICS: dict[str, str] = {
+    SEGMENTATION: types.IMAGE,
+    DETECTIONS: "vision_msgs/msg/Detection2DArray",
+    SCENE: "vision_msgs/msg/Classification",
+}
+"""Topic -> type, of what belongs to an instant."""
+LABEL_INFO_TYPE = "vision_msgs/msg/LabelInfo"
+
+Labels = npt.NDArray[np.uint8]
+
+
+class Truth(NamedTuple):
+    """What was there at an instant; None = nobody knows.
+
+    Attributes:
+        stamp_ns: of the instant.
+        label: uint8 (H, W), class index, 255 = unlabelled.
+        boxes: float32 (n, 4), xyxy in pixels.
+        class_ids: int64 (n,), class index of each box.
+        scene: float32 (k,), 1 where the scene class is present.
+    """
+
+    stamp_ns: int
+    label: Labels | None = None
+    boxes: npt.NDArray[np.float32] | None = None
+    class_ids: npt.NDArray[np.int64] | None = None
+    scene: npt.NDArray[np.float32] | None = None
+
+
+def messages_of(
+    truth: Truth, class_names: Sequence[str], scene_names: Sequence[str], header: Any
+) -> Iterator[tuple[str, bytes]]:
+    """Topic and CDR bytes of what is known of an instant; `header` bears its stamp."""
+    make = types.message_class
+    if truth.label is not None:
+        height, width = truth.label.shape
+        picture = make(types.IMAGE)(
+            header=header,
+            height=height,
+            width=width,
+            encoding="mono8",
+            is_bigendian=0,
+            step=width,
+            data=np.ascontiguousarray(truth.label).reshape(-1),
+        )
+        yield SEGMENTATION, types.serialize(picture, types.IMAGE)
+    if truth.boxes is not None and truth.class_ids is not None:
+        pairs = zip(truth.boxes.astype(np.float64).tolist(), truth.class_ids.tolist(), strict=True)
+        found = [_detection(box, class_names[class_id], header) for box, class_id in pairs]
+        kind = TOPICS[DETECTIONS]
+        yield DETECTIONS, types.serialize(make(kind)(header=header, detections=found), kind)
+    if truth.scene is not None:
+        hypothesis = make("vision_msgs/msg/ObjectHypothesis")
+        results = [
+            hypothesis(class_id=name, score=float(there))
+            for name, there in zip(scene_names, truth.scene.tolist(), strict=True)
+        ]
+        kind = TOPICS[SCENE]
+        yield SCENE, types.serialize(make(kind)(header=header, results=results), kind)
+
+
+def label_info(class_names: Sequence[str], header: Any) -> bytes:
+    """CDR bytes of the names of the class indices."""
+    make = types.message_class
+    vision_class = make("vision_msgs/msg/VisionClass")
+    classes = [vision_class(class_id=i, class_name=name) for i, name in enumerate(class_names)]
+    message = make(LABEL_INFO_TYPE)(header=header, class_map=classes, threshold=1.0)
+    return types.serialize(message, LABEL_INFO_TYPE)
+
+
+class TruthReader:
+    """The truth in a bag, in the words of a model.
+
+    Args:
+        bag: the opened bag.
+        class_names: the model's, background first.
+        scene_names: the model's.
+
+    Attributes:
+        known: whether the bag has any truth.
+
+    Raises:
+        BagError: the bag's class names are others than the model's, or a topic is of another type.
+    """
+
+    def __init__(self, bag: BagReader, class_names: Sequence[str], scene_names: Sequence[str]) -> None:
+        self._bag = bag
+        self._index = {name: i for i, name in enumerate(class_names)}
+        self._scene_names = tuple(scene_names)
+        there = {topic.name: topic for topic in bag.topics if topic.count}
+        self._topics = [name for name in TOPICS if name in there]
+        for name in self._topics:
+            if there[name].msgtype != TOPICS[name]:
+                msg = f"{bag.path}: {name}: expected {TOPICS[name]}, got {there[name].msgtype}"
+                raise BagError(msg)
+        if LABEL_INFO in there:
+            self._check_names(tuple(class_names))
+        self.known = bool(self._topics)
+
+    def __iter__(self) -> Iterator[Truth]:
+        """One `Truth` an instant, in the order of the bag; BagError for one that cannot be read."""
+        current: dict[str, Any] = {}
+        stamp = None
+        for raw in self._bag.messages(self._topics) if self._topics else ():
+            message = types.deserialize(raw.data, raw.msgtype)
+            now = stamp_to_ns(message.header.stamp)
+            if stamp is not None and now != stamp:
+                yield Truth(stamp, **current)
+                current = {}
+            stamp = now
+            current |= self._read(raw.topic, message)
+        if stamp is not None:
+            yield Truth(stamp, **current)
+
+    def _read(self, topic: str, message: Any) -> dict[str, Any]:
+        if topic == SEGMENTATION:
+            try:
+                label = images.to_array(message)
+            except DecodingError as error:
+                raise BagError(f"{self._bag.path}: {topic}: {error}") from None
+            return {"label": np.asarray(label, dtype=np.uint8)}
+        if topic == SCENE:
+            scores = {result.class_id: result.score for result in message.results}
+            present = [scores.get(name, 0.0) for name in self._scene_names]
+            return {"scene": np.array(present, dtype=np.float32)}
+        boxes, class_ids = [], []
+        for detection in message.detections:
+            name = detection.results[0].hypothesis.class_id if detection.results else ""
+            if name not in self._index:
+                msg = f"{self._bag.path}: {topic}: expected classes out of {list(self._index)}, got {name!r}"
+                raise BagError(msg)
+            centre, box = detection.bbox.center.position, detection.bbox
+            half_x, half_y = box.size_x / 2, box.size_y / 2
+            boxes.append((centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y))
+            class_ids.append(self._index[name])
+        return {
+            "boxes": np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            "class_ids": np.array(class_ids, dtype=np.int64),
+        }
+
+    def _check_names(self, wanted: tuple[str, ...]) -> None:
+        raw = next(self._bag.messages([LABEL_INFO]))
+        pairs = types.deserialize(raw.data, raw.msgtype).class_map
+        names = tuple(p.class_name for p in pairs if p.class_id != UNLABELLED)
+        if names != wanted:
+            msg = f"{self._bag.path}: expected the model's class names {list(wanted)}, got {list(names)}"
+            raise BagError(msg)
+
+
+def _detection(box: Sequence[float], name: str, header: Any) -> Any:
+    make = types.message_class
+    x1, y1, x2, y2 = box
+    centre = make("vision_msgs/msg/Pose2D")(
+        position=make("vision_msgs/msg/Point2D")(x=(x1 + x2) / 2, y=(y1 + y2) / 2), theta=0.0
+    )
+    pose = make("geometry_msgs/msg/PoseWithCovariance")(
+        pose=make("geometry_msgs/msg/Pose")(
+            position=make("geometry_msgs/msg/Point")(x=0.0, y=0.0, z=0.0),
+            orientation=make("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=0.0, w=1.0),
+        ),
+        covariance=np.zeros(36),
+    )
+    result = make("vision_msgs/msg/ObjectHypothesisWithPose")(
+        hypothesis=make("vision_msgs/msg/ObjectHypothesis")(class_id=name, score=1.0), pose=pose
+    )
+    area = make("vision_msgs/msg/BoundingBox2D")(center=centre, size_x=x2 - x1, size_y=y2 - y1)
+    return make("vision_msgs/msg/Detection2D")(header=header, results=[result], bbox=area, id="")

@@ -1,0 +1,194 @@
+"""A bag as a source of frames: messages decoded as the live graph decodes them, with no ROS installed.
+
+Faults act on the recorded messages, as they do when a bag is replayed live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from robust_perception.bags import types
+from robust_perception.bags.arrivals import arrivals
+from robust_perception.bags.dataset import AUDIO_INFO_TOPIC, TOPICS
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.reader import BagReader, RawMessage, Topic
+from robust_perception.bags.recorded_faults import RecordedFaults
+from robust_perception.bags.truth import Truth, TruthReader
+from robust_perception.evaluation.stream import SECOND, Arrival
+from robust_perception.faults.script import FaultScript
+from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, ImageUnits
+from robust_perception.runtime.errors import MessageError
+from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
+
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+LOOKED_AT = 200
+"""Messages from which the period of a sensor is taken."""
+
+
+@dataclass(frozen=True)
+class BagConfig:
+    """How a bag is read.
+
+    Attributes:
+        topics: sensor -> topic, where it is not the usual one.
+        units: what the counts of integer images mean.
+        seconds: only the first so many; None = all.
+    """
+
+    topics: Mapping[Modality, str] = field(default_factory=dict)
+    units: ImageUnits = field(default_factory=ImageUnits)
+    seconds: float | None = None
+
+
+class BagSource:
+    """A bag as frames in time; opened anew for every pass.
+
+    Args:
+        path: folder or storage file.
+        modalities: sensors of the model.
+        class_names: the model's, for the truth in the bag.
+        scene_names: the model's.
+        config: how it is read.
+
+    Attributes:
+        modalities: the sensors that model and bag both have.
+        periods_s: per sensor, median seconds between its first messages.
+        scene_names: the model's, when the bag has a truth about them.
+        has_truth: whether the bag has any truth.
+        said: what could not be done, in words.
+
+    Raises:
+        BagError: no bag, no sensor in it, a named topic missing, a topic of another type.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        modalities: Sequence[Modality],
+        class_names: Sequence[str],
+        scene_names: Sequence[str],
+        config: BagConfig | None = None,
+    ) -> None:
+        self.path, self._config = path, config or BagConfig()
+        self._class_names, self._scene_names = tuple(class_names), tuple(scene_names)
+        self.said: list[str] = []
+        with BagReader(path) as bag:
+            self._topics = self._find(bag, modalities)
+            self.modalities = tuple(m for m in MODALITIES if m in self._topics)
+            self.periods_s: Mapping[Modality, float] = _periods(bag, self._topics)
+            truth = TruthReader(bag, class_names, scene_names)
+            self.has_truth = truth.known
+            self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
+            self._audio_info = self._find_audio_info(bag)
+            scene = any(topic.name == "/truth/scene" and topic.count for topic in bag.topics)
+        self.scene_names = self._scene_names if scene else ()
+
+    @property
+    def seconds(self) -> float:
+        """From the first message to the last that is played."""
+        whole = (self._end_ns - self._start_ns) / SECOND
+        return whole if self._config.seconds is None else min(whole, self._config.seconds)
+
+    def arrivals(self, script: FaultScript, lead_s: float = 0.0) -> Iterator[Arrival]:
+        """What arrives under a script, by time; BagError on a damaged bag."""
+        decoders = self._decoders()
+        sensors = {topic: modality for modality, topic in self._topics.items()}
+        topics = [*sensors, *([self._audio_info] if self._audio_info else [])]
+        last_ns = self._start_ns + round(self.seconds * SECOND)
+        faults = RecordedFaults(script, sensors, self._say)
+
+        def alter(message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
+            return faults(message, time_s + lead_s)
+
+        with BagReader(self.path) as bag:
+            played = (m for m in bag.messages(topics) if m.stamp_ns <= last_ns)
+            for due in arrivals(played, self._start_ns, alter):
+                message = types.deserialize(due.data, due.msgtype)
+                if due.topic == self._audio_info:
+                    decoders[Modality.AUDIO].describe(message)
+                    continue
+                time_ns = self._start_ns + due.offset_ns
+                yield Arrival(time_ns, _decoded(decoders[sensors[due.topic]], message))
+
+    def truths(self) -> Iterator[Truth]:
+        """What was really there, by stamp; BagError on a truth that cannot be read."""
+        with BagReader(self.path) as bag:
+            yield from TruthReader(bag, self._class_names, self._scene_names)
+
+    def _find(self, bag: BagReader, modalities: Sequence[Modality]) -> dict[Modality, str]:
+        there = {topic.name: topic for topic in bag.topics if topic.count}
+        found = {}
+        for modality in modalities:
+            name = self._config.topics.get(modality)
+            if name is not None and name not in there:
+                msg = f"{bag.path}: {modality}: expected a topic out of {sorted(there)}, got {name!r}"
+                raise BagError(msg)
+            name = name or TOPICS[modality]
+            if name in there:
+                _check_type(bag.path, modality, there[name])
+                found[modality] = name
+        if not found:
+            usual = ", ".join(TOPICS[m] for m in modalities)
+            msg = (
+                f"{bag.path}: expected a topic of a sensor ({usual}), got {sorted(there)}; "
+                "say which is which with --topic SENSOR=TOPIC"
+            )
+            raise BagError(msg)
+        bag.messages(list(found.values()))  # says which topic has messages of several types
+        return found
+
+    def _find_audio_info(self, bag: BagReader) -> str | None:
+        topic = self._topics.get(Modality.AUDIO)
+        names = {t.name for t in bag.topics}
+        wanted = (f"{topic}_info", AUDIO_INFO_TOPIC)
+        return next((name for name in wanted if topic is not None and name in names), None)
+
+    def _decoders(self) -> dict[Modality, Any]:
+        units = self._config.units
+        decoders: dict[Modality, Any] = {}
+        for modality in self.modalities:
+            if modality is Modality.AUDIO:
+                decoders[modality] = AudioDecoder(None, partial(self._note, modality))
+            else:
+                decoders[modality] = ImageDecoder(modality, lambda: units, partial(self._note, modality))
+        return decoders
+
+    def _note(self, modality: Modality, text: str) -> None:
+        self._say(f"{modality}: {text}")
+
+    def _say(self, text: str) -> None:
+        if text not in self.said:
+            self.said.append(text)
+
+
+def _decoded(decoder: Any, message: Any) -> SensorFrame | MessageError:
+    try:
+        frame: SensorFrame = decoder.decode(message)
+    except MessageError as error:
+        return error
+    return frame
+
+
+def _check_type(path: Path, modality: Modality, topic: Topic) -> None:
+    allowed = (types.IMAGE, COMPRESSED) if modality.is_image else (types.AUDIO,)
+    if topic.msgtype not in allowed:
+        msg = f"{path}: {topic.name}: expected {' or '.join(allowed)} for {modality}, got {topic.msgtype}"
+        raise BagError(msg)
+
+
+def _periods(bag: BagReader, topics: Mapping[Modality, str]) -> dict[Modality, float]:
+    stamps: dict[str, list[int]] = {topic: [] for topic in topics.values()}
+    for message in islice(bag.messages(list(stamps)), LOOKED_AT):
+        stamps[message.topic].append(message.stamp_ns)
+    periods = {}
+    for modality, topic in topics.items():
+        intervals = [b - a for a, b in zip(stamps[topic], stamps[topic][1:], strict=False)]
+        if intervals:
+            periods[modality] = median(intervals) / SECOND
+    return periods

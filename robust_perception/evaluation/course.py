@@ -1,0 +1,176 @@
+"""One pass over a source, measured: quality by pattern and over time, losses, what was refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from robust_perception.bags.truth import Truth
+from robust_perception.datasets import Sample
+from robust_perception.engine.engine import Engine
+from robust_perception.engine.postprocess import resize_label_map
+from robust_perception.evaluation.losses import Loss, losses
+from robust_perception.evaluation.playback import Playback, Played
+from robust_perception.evaluation.protocol import SCORE_THRESHOLD
+from robust_perception.evaluation.report import PatternResult
+from robust_perception.evaluation.segmentation import ConfusionMatrix
+from robust_perception.evaluation.stream import SECOND, TruthNow
+from robust_perception.evaluation.tally import Columns, Tally
+from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
+
+Sink = Callable[[Played, Truth | None, float], None]
+"""Takes an output, the truth of its moment, and its own foreground mIoU (NaN where nobody knows)."""
+
+
+class Point(NamedTuple):
+    """An output, in short.
+
+    Attributes:
+        time_s: seconds since the first arrival.
+        pattern: what it was made from.
+        foreground_miou: of this output alone, percent; NaN without a truth.
+        confidence: the model's own, 0 to 1.
+    """
+
+    time_s: float
+    pattern: Pattern
+    foreground_miou: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a pass gave.
+
+    Attributes:
+        overall: all outputs together, whatever they were made from.
+        by_pattern: by what they were made from, richest first.
+        points: outputs in order.
+        losses: of sensors, by time.
+        start_ns: source time of the first arrival.
+        seconds: of the source.
+        refused: why messages could not become frames, and how often.
+        failures: what the engine could not perceive.
+    """
+
+    overall: PatternResult
+    by_pattern: Sequence[PatternResult]
+    points: Sequence[Point]
+    losses: Sequence[Loss]
+    start_ns: int
+    seconds: float
+    refused: Mapping[str, int]
+    failures: Sequence[str]
+
+    def over_time(self) -> list[dict[str, Any]]:
+        """The points as plain values."""
+        return [
+            {
+                "time_s": round(point.time_s, 6),
+                "pattern": str(point.pattern),
+                "foreground_miou": point.foreground_miou,
+                "confidence": point.confidence,
+            }
+            for point in self.points
+        ]
+
+    def losses_json(self) -> list[dict[str, Any]]:
+        """The losses as plain values: seconds of the source, milliseconds of the graph."""
+        return [loss_json(loss, self.start_ns) for loss in self.losses]
+
+
+def loss_json(loss: Loss, start_ns: int) -> dict[str, Any]:
+    """A loss as plain values; `degrade_ms` is null when nobody was left, "never" when it did not happen."""
+    return {
+        "sensor": str(loss.modality),
+        "last_s": (loss.last_ns - start_ns) / SECOND,
+        "first_s": (loss.first_ns - start_ns) / SECOND,
+        "degrade_ms": "never" if loss.degraded_ms == math.inf else loss.degraded_ms,
+        "recover_ms": loss.back_ms,
+        "recover_frames": loss.frames_back,
+    }
+
+
+def follow(
+    engine: Engine,
+    playback: Playback,
+    class_names: Sequence[str],
+    *,
+    oldest_s: float = 1.0,
+    exactly: Pattern | None = None,
+    sink: Sink | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Course:
+    """Play a source and measure.
+
+    Args:
+        engine: the one of the playback; its boxes are taken from `SCORE_THRESHOLD` on.
+        playback: what is played, and how.
+        class_names: the model's.
+        oldest_s: an output later than this after the newest truth is held against nothing.
+        exactly: outputs made from anything else are not in the results, but in the points.
+        sink: takes every output.
+        progress: told the seconds that have been played.
+    """
+    source = playback.source
+    scene_names = [name for name in engine.manifest.scene_names if name in source.scene_names]
+    columns = Columns.of(scene_names, engine.manifest.scene_names, source.scene_names)
+    tallies: dict[Pattern, Tally] = {}
+    overall = Tally.of(len(class_names), scene_names)
+    points: list[Point] = []
+    outputs: list[Played] = []
+    truths = TruthNow(source.truths(), oldest_s)
+    before, engine.score_threshold = engine.score_threshold, SCORE_THRESHOLD
+    engine.reset()
+    try:
+        for played in playback.run():
+            truth = truths.at(played.published_ns)
+            quality = math.nan if truth is None else quality_of(truth, played, len(class_names))
+            if exactly is None or played.pattern == exactly:
+                sample = _sample(truth)
+                for tally in (
+                    tallies.setdefault(played.pattern, Tally.of(len(class_names), scene_names)),
+                    overall,
+                ):
+                    tally.add(sample, played.perception, columns)
+            time_s = (played.published_ns - playback.start_ns) / SECOND
+            points.append(Point(time_s, played.pattern, quality, played.perception.confidence))
+            if sink is not None:
+                sink(played, truth, quality)
+            # Without the pictures: a long bag has many.
+            outputs.append(played._replace(perception=None))  # type: ignore[arg-type]
+            if progress is not None:
+                progress(time_s)
+    finally:
+        engine.score_threshold = before
+        engine.reset()
+    assert playback.timeouts_s is not None
+    arrived: dict[Modality, list[int]] = playback.arrived
+    return Course(
+        overall=overall.result(Pattern.of(source.modalities), class_names),
+        by_pattern=[tallies[p].result(p, class_names) for p in ALL_PATTERNS if p in tallies],
+        points=points,
+        losses=losses(arrived, outputs, playback.timeouts_s),
+        start_ns=playback.start_ns,
+        seconds=source.seconds,
+        refused=dict(playback.refused),
+        failures=tuple(playback.failures),
+    )
+
+
+def quality_of(truth: Truth, played: Played, classes: int) -> float:
+    """Foreground mIoU of one output against a truth, percent; NaN when it says nothing."""
+    if truth.label is None:
+        return math.nan
+    matrix = ConfusionMatrix(classes)
+    size = (truth.label.shape[0], truth.label.shape[1])
+    matrix.add(truth.label, resize_label_map(played.perception.label_map, size))
+    return matrix.foreground_miou()
+
+
+def _sample(truth: Truth | None) -> Sample:
+    if truth is None:
+        return Sample("", {}, None, None, None, None)
+    return Sample(str(truth.stamp_ns), {}, truth.label, truth.boxes, truth.class_ids, truth.scene)

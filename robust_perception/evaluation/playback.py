@@ -1,0 +1,144 @@
+"""A source played through the live graph's presence and engine, with the source's own time as the clock.
+
+It is the loop of the fusion node with other clocks: arrivals are observed at the time at which they arrive,
+the pacer looks every `TICK` seconds, and both clocks of presence are the source's time. Nothing waits, so a
+recording is played as fast as the machine perceives, and always with the same result. The machine's own
+speed is left out: an output comes out at the moment at which its frames were taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from robust_perception.evaluation.stream import SECOND, Source
+from robust_perception.faults.script import FaultScript
+from robust_perception.presence import SensorConfig, Synchronizer, SynchronizerConfig
+from robust_perception.presence.config import timeouts_s
+from robust_perception.runtime.errors import MessageError
+from robust_perception.runtime.pacing import RATE_HZ, TICK, Infers, Output, Pacer
+from robust_perception.vocabulary import Modality, Pattern, Perception, SensorFrame
+
+_TICK_NS = round(TICK * SECOND)
+_LEAP_NS = SECOND
+"""A pause of all sensors longer than this is not ticked through once there is no output any more."""
+
+
+class Played(NamedTuple):
+    """An output of the graph.
+
+    Attributes:
+        published_ns: source time at which it came out.
+        pattern: what it was made from.
+        measured_ns: per modality of the pattern, end of the measurement that was used.
+        perception: what was perceived.
+    """
+
+    published_ns: int
+    pattern: Pattern
+    measured_ns: Mapping[Modality, int]
+    perception: Perception
+
+
+@dataclass
+class Playback:
+    """One pass over a source.
+
+    Args:
+        engine: what perceives.
+        source: what is played.
+        script: faults on the way.
+        lead_s: age of the script at the first frame.
+        rate_hz: most outputs a second.
+        sensors: that take part; None = all of the source. The others are switched off.
+        timeouts_s: per sensor; None = the graph's own, or three periods of slower sensors.
+
+    Attributes:
+        arrived: per modality, end of the measurement of every frame that arrived, in order.
+        refused: messages that could not become frames, by sensor and reason in words.
+        failures: what the engine could not perceive, in words.
+    """
+
+    engine: Infers
+    source: Source
+    script: FaultScript = field(default_factory=FaultScript)
+    lead_s: float = 0.0
+    rate_hz: float = RATE_HZ
+    sensors: Pattern | None = None
+    timeouts_s: Mapping[Modality, float] | None = None
+    arrived: dict[Modality, list[int]] = field(default_factory=dict, init=False)
+    refused: dict[str, int] = field(default_factory=dict, init=False)
+    failures: list[str] = field(default_factory=list, init=False)
+    start_ns: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.timeouts_s is None:
+            self.timeouts_s = timeouts_s(self.source.periods_s)
+
+    def run(self) -> Iterator[Played]:
+        """Play; yields every output. Once only."""
+        synchronizer = Synchronizer(self._config())
+        self.script.reset()
+        now_ns = 0
+        made: list[Output] = []
+        pacer = Pacer(
+            synchronizer,
+            self.engine,
+            lambda: now_ns,
+            made.append,
+            lambda _: None,
+            self._failed,
+            self.rate_hz,
+        )
+        arrivals = self.source.arrivals(self.script, self.lead_s)
+        pending = next(arrivals, None)
+        if pending is None:
+            return
+        now_ns = self.start_ns = pending.time_ns
+        last_ns = now_ns
+        while pending is not None or now_ns <= last_ns + synchronizer.config.gather_ns + 2 * _TICK_NS:
+            while pending is not None and pending.time_ns <= now_ns:
+                last_ns = pending.time_ns
+                self._observe(synchronizer, pending.frame, last_ns)
+                pending = next(arrivals, None)
+            pacer.step(now_ns)
+            for output in made:
+                yield _played(output, now_ns)
+            made.clear()
+            silent = pacer.situation.pattern is None
+            if silent and pending is not None and pending.time_ns - now_ns > _LEAP_NS:
+                now_ns = pending.time_ns
+            else:
+                now_ns += _TICK_NS
+
+    def _observe(self, synchronizer: Synchronizer, frame: SensorFrame | MessageError, time_ns: int) -> None:
+        if isinstance(frame, MessageError):
+            synchronizer.reject(frame.modality, frame.reason, frame.detail, time_ns)
+            self.refused[str(frame)] = self.refused.get(str(frame), 0) + 1
+            return
+        self.arrived.setdefault(frame.modality, []).append(frame.end_ns)
+        synchronizer.observe(frame, time_ns, time_ns)
+
+    def _config(self) -> SynchronizerConfig:
+        assert self.timeouts_s is not None
+        return SynchronizerConfig(
+            tuple(
+                SensorConfig(
+                    modality,
+                    timeout_ns=round(self.timeouts_s[modality] * SECOND),
+                    enabled=self.sensors is None or modality in self.sensors,
+                )
+                for modality in self.source.modalities
+            )
+        )
+
+    def _failed(self, text: str) -> None:
+        if text not in self.failures:
+            self.failures.append(text)
+
+
+def _played(output: Output, now_ns: int) -> Played:
+    frames = output.perception.frame_set.frames
+    ends = {modality: frame.end_ns for modality, frame in frames.items()}
+    return Played(now_ns, output.perception.frame_set.pattern, ends, output.perception)

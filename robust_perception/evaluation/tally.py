@@ -1,0 +1,73 @@
+"""What is gathered of many frames to become one row of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robust_perception.datasets import Sample
+from robust_perception.engine.postprocess import resize_boxes, resize_label_map
+from robust_perception.evaluation.detection import DetectionMetric
+from robust_perception.evaluation.report import PatternResult
+from robust_perception.evaluation.scene import SceneMetric
+from robust_perception.evaluation.segmentation import ConfusionMatrix
+from robust_perception.vocabulary import Pattern, Perception
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the scene classes that model and data share stand in the arrays of each."""
+
+    model: list[int]
+    data: list[int]
+
+    @classmethod
+    def of(cls, shared: Sequence[str], model: Sequence[str], data: Sequence[str]) -> Columns:
+        """Columns of the names in `shared`."""
+        return cls([model.index(name) for name in shared], [data.index(name) for name in shared])
+
+
+@dataclass
+class Tally:
+    """Metrics of some frames; `add` each, then ask for the `result`."""
+
+    segmentation: ConfusionMatrix
+    detection: DetectionMetric
+    scene: SceneMetric
+    confidences: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, classes: int, scene_names: Sequence[str]) -> Tally:
+        """An empty one, of so many classes and the scene classes that model and data share."""
+        return cls(ConfusionMatrix(classes), DetectionMetric(), SceneMetric(scene_names))
+
+    def add(self, sample: Sample, perception: Perception, columns: Columns) -> None:
+        """Hold a perception against what is known of its instant; the sample's frames are not looked at."""
+        self.confidences.append(perception.confidence)
+        label_map, boxes = perception.label_map, perception.boxes
+        if sample.label is not None:
+            # Only sound alone comes at the model's size; everything else has the size of its images already.
+            size = (sample.label.shape[0], sample.label.shape[1])
+            boxes = resize_boxes(boxes, (label_map.shape[0], label_map.shape[1]), size)
+            label_map = resize_label_map(label_map, size)
+            self.segmentation.add(sample.label, label_map)
+        if sample.boxes is not None and sample.class_ids is not None:
+            self.detection.add(sample.boxes, sample.class_ids, boxes, perception.class_ids, perception.scores)
+        if sample.scene is not None and columns.model:
+            self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
+
+    def result(self, pattern: Pattern, class_names: Sequence[str]) -> PatternResult:
+        """The values over all frames."""
+        map50, map50_95 = self.detection.compute()
+        return PatternResult(
+            pattern=pattern,
+            frames=len(self.confidences),
+            foreground_miou=self.segmentation.foreground_miou(),
+            per_class_iou=dict(zip(class_names, self.segmentation.iou().tolist(), strict=True)),
+            map50=map50,
+            map50_95=map50_95,
+            scene=self.scene.compute(),
+            confidence=float(np.mean(self.confidences)) if self.confidences else float("nan"),
+        )
