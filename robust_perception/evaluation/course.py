@@ -130,10 +130,8 @@ def follow(
             quality = math.nan if truth is None else quality_of(truth, played, len(class_names))
             if exactly is None or played.pattern == exactly:
                 sample = _sample(truth)
-                for tally in (
-                    tallies.setdefault(played.pattern, Tally.of(len(class_names), scene_names)),
-                    overall,
-                ):
+                own = tallies.setdefault(played.pattern, Tally.of(len(class_names), scene_names))
+                for tally in (own, overall):
                     tally.add(sample, played.perception, columns)
             time_s = (played.published_ns - playback.start_ns) / SECOND
             points.append(Point(time_s, played.pattern, quality, played.perception.confidence))

@@ -91,7 +91,7 @@ def evaluate_bag(
         progress: told the seconds that have been played of a pass.
 
     Raises:
-        EvaluationError: a wanted pattern needs a sensor that the bag does not have, or the bag gave no output.
+        EvaluationError: a wanted pattern needs a sensor that the bag lacks, or there was no output.
         BagError: the bag is damaged.
     """
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a result depends on, so that somebody else gets the same: hashes of the inputs, versions of the tools."""
+"""What a result depends on, so that others get the same: hashes of the inputs, versions of the tools."""
 
 from __future__ import annotations
 

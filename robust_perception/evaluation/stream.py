@@ -62,6 +62,7 @@ class Slides:
         rate_hz: frames a second of each sensor.
         hold_s: seconds that each sample is shown.
         repeat: how often the whole is shown.
+        modalities: sensors that are shown; None = all of the split.
         keep: samples that are kept decoded.
     """
 
@@ -72,12 +73,13 @@ class Slides:
         rate_hz: float = 10.0,
         hold_s: float = 1.0,
         repeat: int = 1,
+        modalities: Sequence[Modality] | None = None,
         keep: int = 1,
     ) -> None:
         self._dataset, self._indices = dataset, [i for _ in range(repeat) for i in indices]
         self._period_ns = round(SECOND / rate_hz)
         self._times = max(1, round(hold_s * rate_hz))
-        self.modalities = dataset.modalities
+        self.modalities = tuple(m for m in dataset.modalities if modalities is None or m in modalities)
         self.periods_s: Mapping[Modality, float] = dict.fromkeys(self.modalities, 1.0 / rate_hz)
         self.scene_names = dataset.scene_names
         self._keep = keep

@@ -33,7 +33,9 @@ IOU = 0.5
 
 
 @dataclass
-class _Found:
+class Found:
+    """Boxes that were found, whether each is true, and how many true ones there are."""
+
     scores: list[float] = field(default_factory=list)
     hits: list[bool] = field(default_factory=list)
     true_boxes: int = 0
@@ -56,7 +58,7 @@ def best_thresholds(
         known: frame -> which classes somebody has labelled in it, bool (classes,); boxes of others are
             neither right nor wrong. None = all.
     """
-    found = {pattern: _Found() for pattern in patterns}
+    found = {pattern: Found() for pattern in patterns}
     count = len(dataset)
     indices = range(count) if not limit or limit >= count else [i * count // limit for i in range(limit)]
     before, engine.score_threshold = engine.score_threshold, LEAST_SCORE
@@ -68,15 +70,16 @@ def best_thresholds(
             for pattern, tally in found.items():
                 if all(m in sample.frames for m in pattern):
                     perception = engine.infer(offline_frame_set(sample, pattern))
-                    _add(tally, sample, perception, None if known is None else known(index))
+                    add_boxes(tally, sample, perception, None if known is None else known(index))
     finally:
         engine.score_threshold = before
     return {pattern: _best(tally) for pattern, tally in found.items()}
 
 
-def _add(
-    tally: _Found, sample: Sample, perception: Perception, known: npt.NDArray[np.bool_] | None = None
+def add_boxes(
+    tally: Found, sample: Sample, perception: Perception, known: npt.NDArray[np.bool_] | None = None
 ) -> None:
+    """Match the boxes of one frame, best first, with the true ones of a sample that has boxes."""
     assert sample.boxes is not None and sample.class_ids is not None
     tally.true_boxes += len(sample.boxes)
     free = np.ones(len(sample.boxes), dtype=bool)
@@ -92,7 +95,7 @@ def _add(
         tally.hits.append(hit)
 
 
-def _best(tally: _Found) -> float:
+def _best(tally: Found) -> float:
     if not tally.scores:
         return FALLBACK
     order = np.argsort(-np.array(tally.scores), kind="stable")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robust_perception.datasets import Sample
-from robust_perception.evaluation.thresholds import FALLBACK, NEVER, _add, _best, _Found, iou
+from robust_perception.evaluation.thresholds import FALLBACK, NEVER, Found, _best, add_boxes, iou
 from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
 
 
@@ -35,39 +35,39 @@ def test_overlap_of_boxes() -> None:
 
 
 def test_the_threshold_keeps_the_hits_and_drops_the_rest() -> None:
-    tally = _Found()
+    tally = Found()
     boxes = [[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60], [0, 0, 10, 10]]
-    _add(tally, sample(), perception(boxes, [0.9, 0.6, 0.4, 0.3], [1, 2, 1, 2]))
+    add_boxes(tally, sample(), perception(boxes, [0.9, 0.6, 0.4, 0.3], [1, 2, 1, 2]))
     assert tally.hits == [True, True, False, False]
     assert _best(tally) == pytest.approx(0.6)
 
 
 def test_a_true_box_is_taken_once() -> None:
-    tally = _Found()
-    _add(tally, sample(), perception([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.8], [1, 1]))
+    tally = Found()
+    add_boxes(tally, sample(), perception([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.8], [1, 1]))
     assert tally.scores == pytest.approx([0.8, 0.5])
     assert tally.hits == [True, False]
 
 
 def test_a_pattern_that_finds_nothing_keeps_the_fallback() -> None:
-    tally = _Found()
-    _add(tally, sample(), perception([], [], []))
+    tally = Found()
+    add_boxes(tally, sample(), perception([], [], []))
     assert _best(tally) == FALLBACK
 
 
 def test_boxes_more_often_wrong_than_right_are_not_published() -> None:
-    tally = _Found()
+    tally = Found()
     wrong = [[60, 60, 70, 70]] * 3
-    _add(tally, sample(), perception([*wrong, [0, 0, 10, 10]], [0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1]))
+    add_boxes(tally, sample(), perception([*wrong, [0, 0, 10, 10]], [0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1]))
     assert tally.hits == [False, False, False, True]
     assert _best(tally) == NEVER
 
 
 def test_a_box_of_a_class_that_nobody_labelled_is_neither_right_nor_wrong() -> None:
-    tally = _Found()
+    tally = Found()
     boxes = [[0, 0, 10, 10], [50, 50, 60, 60], [60, 60, 70, 70]]
     known = np.array([True, True, True, False])
-    _add(tally, sample(), perception(boxes, [0.5, 0.9, 0.8], [1, 3, 2]), known)
+    add_boxes(tally, sample(), perception(boxes, [0.5, 0.9, 0.8], [1, 3, 2]), known)
     assert tally.scores == pytest.approx([0.8, 0.5])
     assert tally.hits == [False, True]
     assert tally.true_boxes == 2

@@ -1,0 +1,1 @@
+"""The robustness card: one page about how a model perceives when sensors fail, and a gate for regressions."""

@@ -1,0 +1,165 @@
+"""`robust-perception card`: measure a model into one page, and hold it against another."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robust_perception import arguments
+from robust_perception.bags.errors import BagError
+from robust_perception.card import page
+from robust_perception.card.compare import Comparison, compare, read_card
+from robust_perception.card.errors import CardError
+from robust_perception.card.measure import RATE_HZ, SLIDES, Measured, Options, measure
+from robust_perception.datasets import DatasetError
+from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
+from robust_perception.engine.engine import Engine
+from robust_perception.engine.errors import EngineError
+from robust_perception.evaluation.bag_source import BagConfig, BagSource
+from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.protocol import open_dataset
+from robust_perception.evaluation.recipe import bag_sha256, data_sha256, versions
+from robust_perception.evaluation.report import to_text
+from robust_perception.runtime.decoders import ImageUnits
+
+BAG_SECONDS = 20.0
+"""How much of a bag is played for every fault where nobody says."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="robust-perception card",
+        description="Measure how a model perceives when sensors fail, into one self-contained page.",
+    )
+    parser.add_argument("--model", required=True, help="model folder, or name of an installed model")
+    parser.add_argument("--data", required=True, type=Path, help="folder with <split>/{rgb,depth,..,label}")
+    parser.add_argument("--split", default="test", help="split to measure on (default: %(default)s)")
+    parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
+    parser.add_argument("--out", required=True, type=Path, help="the page, e.g. card.html")
+    parser.add_argument("--json", type=Path, help="write the numbers here, e.g. card.json")
+    parser.add_argument("--limit", type=arguments.positive, help="only the first frames of the split")
+    parser.add_argument("--seed", type=arguments.seed, default=0, help="of the faults (default: %(default)s)")
+    parser.add_argument(
+        "--slides",
+        type=arguments.positive,
+        default=SLIDES,
+        help="frames that are shown for a second each where time matters (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds", type=arguments.positive, default=10, help="inferences a pattern for the latency"
+    )
+    parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
+    parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    parser.add_argument(
+        "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
+    )
+    against = parser.add_argument_group("comparison")
+    against.add_argument("--against", type=Path, metavar="CARD.JSON", help="an older card of the same data")
+    against.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="exit with 1 when a pattern or a fault lost more than this (default: %(default)s)",
+    )
+    bag = parser.add_argument_group("bags", "losses and faults on a bag with /truth topics, not on --data")
+    bag.add_argument("--bag", type=Path, help="folder of a bag, or its .mcap or .db3 file")
+    arguments.add_bag_options(bag)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0 when the card was made, 1 when it could not be or is worse, 2 on wrong usage."""
+    given = build_parser().parse_args(argv)
+    try:
+        for path in (given.out, given.json):  # found out now, not after the last frame
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        before = None if given.against is None else read_card(given.against)
+        measured = make(given)
+        comparison = None if before is None else compare(measured.content, before, given.tolerance)
+        date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        given.out.write_text(page.render(measured, comparison, date), encoding="utf-8")
+        if given.json is not None:
+            given.json.write_text(to_text({"generated": date, **measured.content}), encoding="utf-8")
+    except (
+        BagError,
+        CardError,
+        DatasetError,
+        EngineError,
+        EvaluationError,
+        ModuleNotFoundError,
+        OSError,
+    ) as error:
+        print(f"card: {error}", file=sys.stderr)
+        return 1
+    print(page.in_words(measured.content))
+    print(f"card: {given.out}")
+    return verdict(comparison)
+
+
+def verdict(comparison: Comparison | None) -> int:
+    """Say what has become worse; 1 if anything has."""
+    if comparison is None:
+        return 0
+    print(comparison.to_text())
+    return 1 if comparison.regressions else 0
+
+
+def make(given: argparse.Namespace) -> Measured:
+    """Measure what a command line asks for, with the recipe."""
+    engine = Engine.load(given.model, given.backend, given.threads, given.precision)
+    dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
+    bag = None if given.bag is None else _open_bag(engine, given)
+    options = Options(given.limit, given.slides, given.rounds, given.seed)
+    measured = measure(engine, dataset, bag, options, Progress())
+    recipe: dict[str, Any] = {
+        "model": engine.manifest.name,
+        "model_version": engine.manifest.version,
+        "model_sha256": engine.info.sha,
+        "backend": engine.info.backend,
+        "precision": engine.info.precision,
+        "data": given.data.resolve().name,
+        "data_sha256": data_sha256(given.data, given.split),
+        "split": given.split,
+        "seed": given.seed,
+        "slides": given.slides,
+        "rate_hz": RATE_HZ,
+    }
+    if bag is not None:
+        recipe |= {
+            "bag": given.bag.resolve().name,
+            "bag_sha256": bag_sha256(given.bag),
+            "seconds": bag.seconds,
+        }
+    recipe["versions"] = versions()
+    return measured._replace(content={"recipe": recipe, **measured.content})
+
+
+def _open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
+    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
+    config = BagConfig(dict(given.topic), units, given.seconds or BAG_SECONDS)
+    manifest = engine.manifest
+    return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
+
+
+class Progress:
+    """One line a part: on a terminal it moves, in a log it comes at the end of the part."""
+
+    def __call__(self, part: str, done: int, count: int) -> None:
+        """Show that `done` of `count` of a part is through."""
+        if sys.stderr.isatty():
+            end = "\n" if done == count else ""
+            sys.stderr.write(f"\r{part}: {done}/{count}\033[K{end}")
+        elif done == count:
+            sys.stderr.write(f"{part}: done\n")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

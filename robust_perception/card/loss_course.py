@@ -1,0 +1,66 @@
+"""Every sensor lost and regained, then all of them: the course of quality, and how long each change took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from robust_perception.bags.truth import Truth
+from robust_perception.engine.engine import Engine
+from robust_perception.evaluation.course import Course, follow
+from robust_perception.evaluation.playback import Playback, Played
+from robust_perception.evaluation.stream import Source
+from robust_perception.faults.kinds import Fault
+from robust_perception.faults.script import FaultScript
+from robust_perception.runtime.pacing import Infers
+from robust_perception.vocabulary import Modality
+
+SETTLE_S = 2.0
+"""Before the first loss."""
+LOST_S = 1.6
+"""How long a sensor is lost, at its usual timeout."""
+BACK_S = 1.4
+"""Pause between two losses."""
+
+Sink = Callable[[Played, Truth | None, float], None]
+
+
+def losses_script(sensors: Sequence[Modality], seconds: float) -> FaultScript:
+    """Each sensor lost in turn, then all together; only what fits into the seconds."""
+    at, faults = SETTLE_S, []
+    for group in [*((m,) for m in sensors), tuple(sensors)]:
+        if at + LOST_S + BACK_S > seconds:
+            break
+        faults += [Fault(at, at + LOST_S, m, "loss") for m in group]
+        at += LOST_S + BACK_S
+    return FaultScript(faults, name="every sensor lost and regained")
+
+
+def seconds_of(sensors: int) -> float:
+    """Seconds that the whole script takes."""
+    return SETTLE_S + (sensors + 1) * (LOST_S + BACK_S)
+
+
+def measure(engine: Engine, perceives: Infers, source: Source, oldest_s: float, sink: Sink) -> dict[str, Any]:
+    """The course as plain values; `sink` takes every output."""
+    script = losses_script(source.modalities, source.seconds)
+    playback = Playback(perceives, source, script)
+    course = follow(engine, playback, engine.manifest.class_names, oldest_s=oldest_s, sink=sink)
+    assert playback.timeouts_s is not None
+    return {
+        "seconds": course.seconds,
+        "timeouts_ms": {str(m): 1e3 * playback.timeouts_s[m] for m in source.modalities},
+        "faults": [{"sensor": str(f.sensor), "at": f.at, "until": f.until} for f in script.faults],
+        "losses": course.losses_json(),
+        "degrade_ms": _worst(course, "degrade"),
+        "recover_ms": _worst(course, "recover"),
+        "recover_frames": max((v.frames_back for v in course.losses if v.frames_back), default=None),
+        "points": course.over_time(),
+    }
+
+
+def _worst(course: Course, which: str) -> float | None:
+    times = [loss.degraded_ms if which == "degrade" else loss.back_ms for loss in course.losses]
+    known = [t for t in times if t is not None and t < math.inf]
+    return max(known, default=None)

@@ -1,0 +1,197 @@
+"""A card as a page: one HTML file that needs nothing but itself.
+
+The page is a function of the card's content and the date. The date and the latency, which are of one machine
+and one day, stand between `<!--volatile-->` and `<!--/volatile-->`; all else is the same for the same inputs.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from robust_perception.card import plots
+from robust_perception.card.compare import Comparison
+from robust_perception.card.examples import Example
+from robust_perception.card.measure import Measured
+
+NOTHING = "–"
+DEEP = 40.0
+"""Points at which a cell of a table has its full colour."""
+
+NAMES = {
+    "loss": "lost now and then",
+    "flap": "loose connector",
+    "drop": "frames dropped",
+    "delay": "late",
+    "jitter": "jitter",
+    "reorder": "out of order",
+    "freeze": "frozen picture",
+    "freeze_stamp": "frozen stamp",
+    "clock": "clock behind",
+    "noise": "noise",
+    "darkness": "darkness",
+    "overexposure": "over-exposure",
+    "smoke": "smoke",
+    "dead_rows": "dead rows",
+    "holes": "holes",
+    "shutter": "shutter",
+    "drift": "drift",
+    "clipping": "clipping",
+    "gaps": "gaps",
+}
+"""Fault kind -> what people call it."""
+
+UNITS = {
+    "sigma": {"rgb": "counts", "depth": "m", "thermal": "K", "audio": "of full scale"},
+    "seconds": "s",
+    "period": "s",
+    "kelvin": "K",
+    "density": "per m",
+}
+
+
+def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
+    """The page.
+
+    Args:
+        measured: the card.
+        comparison: with another card; None = none.
+        date: when it was made, in words.
+    """
+    here = Path(__file__).parent
+    pages = Environment(
+        loader=FileSystemLoader(here),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content = measured.content
+    sensors = content["sensors"]
+    pages.filters |= {"number": number, "lost": lost_style, "share": share_style, "strength": strength}
+    pages.globals |= {"fault_name": NAMES.get}
+    return pages.get_template("card.html").render(
+        card=content,
+        sensors=sensors,
+        words=in_words(content),
+        date=date,
+        course=plots.course(content["course"], sensors),
+        calibration=[
+            (
+                pattern,
+                plots.reliability(row["boxes"], "score", "boxes that are right"),
+                plots.reliability(row["frames"], "confidence", "pixels that are right"),
+                row,
+            )
+            for pattern, row in content["calibration"].items()
+        ],
+        best=_pictures(measured.examples.best),
+        worst=_pictures(measured.examples.worst),
+        groups=_groups(content["faults"]["rows"]),
+        recipe=_recipe(content["recipe"]),
+        comparison=comparison,
+        slowest=max((row["p50_ms"] for row in content["latency"]["patterns"].values()), default=1.0),
+    )
+
+
+def in_words(content: Mapping[str, Any]) -> str:
+    """What the card says, in a few sentences."""
+    summary, recipe = content["summary"], content["recipe"]
+    full, mean, worst = summary["full"], summary["mean"], summary["worst"]
+    shares = content["importance"]["foreground"]
+    first = max(shares, key=lambda name: shares[name])
+    hardest = _hardest(content["faults"]["rows"])
+    sentences = [
+        f"{recipe['model']} {recipe['model_version']} was measured on {content['frames']} frames of "
+        f"{recipe['data']} ({recipe['split']}) with every subset of its {len(content['sensors'])} sensors.",
+        f"With all of them ({full['pattern']}) it reaches {number(full['foreground_miou'])} % foreground "
+        f"mIoU, on average over all subsets {number(mean['foreground_miou'])} %, and "
+        f"{number(worst['foreground_miou'])} % with the worst, {worst['pattern']}.",
+        f"The sensor that matters most is {first}.",
+    ]
+    if summary["degrade_ms"] is not None:
+        sentences.append(
+            f"When a sensor falls silent, an output without it follows within "
+            f"{number(summary['degrade_ms'], 0)} ms of its last frame."
+        )
+    if summary["recover_ms"] is not None:
+        sentences.append(
+            f"When it returns, it takes part again within {number(summary['recover_ms'], 0)} ms of its first."
+        )
+    if hardest is not None:
+        sentences.append(hardest)
+    return " ".join(sentences)
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure for people; a dash for what is not known."""
+    return NOTHING if value is None else f"{value + 0.0:.{digits}f}".replace("-0.0", "0.0")
+
+
+def lost_style(points: float | None) -> str:
+    """Background of a cell by the points that are lost in it."""
+    return "" if points is None else f"--deep: {min(max(points / DEEP, 0.0), 1.0):.2f}"
+
+
+def share_style(points: float | None) -> str:
+    """Background of a cell by what a sensor adds: one colour above zero, another below."""
+    if points is None:
+        return ""
+    return f"--deep: {min(abs(points) / DEEP, 1.0):.2f}; --hue: var(--{'adds' if points >= 0 else 'lost'})"
+
+
+def strength(keys: Mapping[str, float], sensors: Sequence[str]) -> str:
+    """How strong a fault was, in words with units."""
+    said = []
+    for key, value in keys.items():
+        unit = UNITS.get(key, "")
+        if isinstance(unit, Mapping):
+            unit = unit.get(sensors[0], "")
+        part = key in ("part", "duty")
+        said.append(f"{key} {100 * value:g} %" if part else f"{key} {value:g} {unit}".strip())
+    return ", ".join(said)
+
+
+def _hardest(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    known = [
+        (figures["points_lost"], row)
+        for row in rows
+        for severity, figures in row["severities"].items()
+        if severity == "severe" and figures["points_lost"] is not None
+    ]
+    if not known:
+        return None
+    points, row = max(known, key=lambda pair: pair[0])
+    name = f"{NAMES[row['kind']]} on {' and '.join(row['sensors'])}"
+    return f"Of {len(rows)} faults, the one that costs most when severe is {name}: {number(points)} points."
+
+
+def _groups(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    """Faults by nature: heading, which of the clean figures belongs to them, rows."""
+    timed = [row for row in rows if row["timed"]]
+    content = [row for row in rows if not row["timed"]]
+    groups = [
+        ("Link and clock, over time", "timed", timed),
+        ("Light, noise and damage, frame by frame", "still", content),
+    ]
+    return [group for group in groups if group[2]]
+
+
+def _pictures(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    return [
+        {**e.facts, "said": base64.b64encode(e.said).decode(), "true": base64.b64encode(e.true).decode()}
+        for e in examples
+    ]
+
+
+def _recipe(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {version}" for key, version in value.items())
+        rows.append((name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value)))
+    return rows
