@@ -58,6 +58,7 @@ EXTRAS = {
     ],
     "evaluate": [
         "pycocotools>=2.0.8,<3",  # box mAP as everybody computes it
+        "jinja2>=3.1,<4",  # the page of the robustness card, with everything escaped
     ],
     "demo": [
         "rich>=13,<16",  # the live table in the terminal

@@ -35,7 +35,7 @@ COMMANDS = {
         "robust_perception.build_engine", None, "build a model's TensorRT plans for the GPU that is here"
     ),
     "card": Command(
-        "robust_perception.card.command", "evaluate,demo", "one page: quality, faults, losses; a gate for CI"
+        "robust_perception.card.command", "evaluate", "one page: quality, faults, losses; a gate for CI"
     ),
     "bag": Command("robust_perception.bag", None, "write, read and convert bags"),
     "doctor": Command("robust_perception.doctor", None, "what this machine has and lacks, with the mend"),

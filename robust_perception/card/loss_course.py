@@ -16,8 +16,8 @@ from robust_perception.faults.script import FaultScript
 from robust_perception.runtime.pacing import Infers
 from robust_perception.vocabulary import Modality
 
-SETTLE_S = 2.0
-"""Before the first loss."""
+SETTLE_S = 2.5
+"""Before the first loss; with the times below, losses of a slide show fall between its cuts."""
 LOST_S = 1.6
 """How long a sensor is lost, at its usual timeout."""
 BACK_S = 1.4
@@ -48,6 +48,7 @@ def measure(engine: Engine, perceives: Infers, source: Source, oldest_s: float, 
     playback = Playback(perceives, source, script)
     course = follow(engine, playback, engine.manifest.class_names, oldest_s=oldest_s, sink=sink)
     assert playback.timeouts_s is not None
+    clean = follow(engine, Playback(perceives, source), engine.manifest.class_names, oldest_s=oldest_s)
     return {
         "seconds": course.seconds,
         "timeouts_ms": {str(m): 1e3 * playback.timeouts_s[m] for m in source.modalities},
@@ -57,6 +58,7 @@ def measure(engine: Engine, perceives: Infers, source: Source, oldest_s: float, 
         "recover_ms": _worst(course, "recover"),
         "recover_frames": max((v.frames_back for v in course.losses if v.frames_back), default=None),
         "points": course.over_time(),
+        "without_losses": clean.over_time(),
     }
 
 

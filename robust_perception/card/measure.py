@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from robust_perception.card import latency, loss_course, under_faults
@@ -179,13 +180,17 @@ def _importance(report: Report, sensors: Sequence[Modality]) -> dict[str, Any]:
         msg = f"expected labelled frames under every pattern, got none under {', '.join(missing)}"
         raise CardError(msg)
     names = list(report.results[0].per_class_iou)[1:]
-    classes = {name: shares(lambda r, name=name: r.per_class_iou[name]) for name in names}
+    classes = {name: shares(partial(_iou_of, name)) for name in names}
     return {
         "foreground": foreground,
         "classes": {name: share for name, share in classes.items() if share is not None},
         "map50": shares(lambda r: r.map50),
         "scene_map": shares(lambda r: math.nan if r.scene is None else r.scene.mean_average_precision),
     }
+
+
+def _iou_of(name: str, result: PatternResult) -> float:
+    return result.per_class_iou[name]
 
 
 def _summary(report: Report, losses: Mapping[str, Any]) -> dict[str, Any]:

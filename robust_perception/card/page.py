@@ -23,7 +23,7 @@ DEEP = 40.0
 """Points at which a cell of a table has its full colour."""
 
 NAMES = {
-    "loss": "lost now and then",
+    "loss": "silent",
     "flap": "loose connector",
     "drop": "frames dropped",
     "delay": "late",
@@ -106,8 +106,8 @@ def in_words(content: Mapping[str, Any]) -> str:
     first = max(shares, key=lambda name: shares[name])
     hardest = _hardest(content["faults"]["rows"])
     sentences = [
-        f"{recipe['model']} {recipe['model_version']} was measured on {content['frames']} frames of "
-        f"{recipe['data']} ({recipe['split']}) with every subset of its {len(content['sensors'])} sensors.",
+        f"The model {recipe['model']} {recipe['model_version']} was measured on {content['frames']} frames "
+        f"of {recipe['data']} ({recipe['split']}) with every subset of {len(content['sensors'])} sensors.",
         f"With all of them ({full['pattern']}) it reaches {number(full['foreground_miou'])} % foreground "
         f"mIoU, on average over all subsets {number(mean['foreground_miou'])} %, and "
         f"{number(worst['foreground_miou'])} % with the worst, {worst['pattern']}.",
@@ -132,6 +132,11 @@ def number(value: float | None, digits: int = 1) -> str:
     return NOTHING if value is None else f"{value + 0.0:.{digits}f}".replace("-0.0", "0.0")
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names in a row, as in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def lost_style(points: float | None) -> str:
     """Background of a cell by the points that are lost in it."""
     return "" if points is None else f"--deep: {min(max(points / DEEP, 0.0), 1.0):.2f}"
@@ -148,6 +153,9 @@ def strength(keys: Mapping[str, float], sensors: Sequence[str]) -> str:
     """How strong a fault was, in words with units."""
     said = []
     for key, value in keys.items():
+        if key == "time":
+            said.append("always" if value == 1.0 else f"{100 * value:g} % of the time")
+            continue
         unit = UNITS.get(key, "")
         if isinstance(unit, Mapping):
             unit = unit.get(sensors[0], "")
@@ -166,7 +174,7 @@ def _hardest(rows: Sequence[Mapping[str, Any]]) -> str | None:
     if not known:
         return None
     points, row = max(known, key=lambda pair: pair[0])
-    name = f"{NAMES[row['kind']]} on {' and '.join(row['sensors'])}"
+    name = f"{NAMES[row['kind']]} on {listed(row['sensors'])}"
     return f"Of {len(rows)} faults, the one that costs most when severe is {name}: {number(points)} points."
 
 

@@ -17,13 +17,13 @@ HELD_S = 0.35
 
 def course(content: Mapping[str, Any], sensors: Sequence[str]) -> str:
     """Quality over time: a lane a sensor, when it took part and when it was lost; mIoU of every output."""
-    points, end_s = content["points"], max(content["seconds"], 0.1)
+    points, end_s = content["points"], max(float(content["seconds"]), 0.1)
 
     def x(time_s: float) -> float:
         return LEFT + min(max(time_s, 0.0), end_s) / end_s * (WIDTH - LEFT - RIGHT)
 
     parts: list[str] = []
-    y = 6.0
+    y: float = 6.0
     for sensor in sensors:
         parts.append(_text("name", LEFT - 10, y + LANE * 0.72, sensor, "end"))
         parts.append(_rect("none", x(0), x(end_s), y, LANE))
@@ -40,15 +40,19 @@ def course(content: Mapping[str, Any], sensors: Sequence[str]) -> str:
     def height(value: float) -> float:
         return top + PLOT * (1.0 - value / 100.0)
 
-    for value in (0, 25, 50, 75, 100):
-        parts.append(_line("grid", x(0), x(end_s), height(value), height(value)))
-        parts.append(_text("tick", LEFT - 8, height(value) + 4, str(value), "end"))
+    for percent in (0, 25, 50, 75, 100):
+        level = height(percent)
+        parts.append(_line("grid", x(0), x(end_s), level, level))
+        parts.append(_text("tick", LEFT - 8, level + 4, str(percent), "end"))
     parts.append(_upright(16, top + PLOT / 2, "foreground mIoU, %"))
     step = 1 if end_s <= 12 else 2 if end_s <= 30 else 5 if end_s <= 80 else 20
     for second in range(0, math.floor(end_s) + 1, step):
         parts.append(_line("grid", x(second), x(second), top, top + PLOT + 4))
         parts.append(_text("tick", x(second), top + PLOT + 18, str(second), "middle"))
     parts.append(_text("tick", x(end_s / 2), top + PLOT + 36, "time, s", "middle"))
+    for segment in _segments(content["without_losses"]):
+        path = " ".join(f"{x(t):.1f},{height(v):.1f}" for t, v in segment)
+        parts.append(f'<polyline class="whole" points="{path}"/>')
     for segment in _segments(points):
         path = " ".join(f"{x(t):.1f},{height(v):.1f}" for t, v in segment)
         parts.append(f'<polyline class="line" points="{path}"/>')

@@ -133,4 +133,7 @@ def _figures(course: Course, clean: float, source: Source) -> dict[str, Any]:
 
 
 def _keys(script: FaultScript) -> Mapping[str, float]:
-    return dict(script.faults[0].values) if script.faults else {}
+    first = script.faults[0]
+    if first.values:
+        return dict(first.values)
+    return {"time": min(1.0, (first.until - first.at) / CYCLE_S)}

@@ -1,0 +1,108 @@
+"""The truth of a data folder that went over a bag is the truth of the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_folder
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from robust_perception.bag import main
+from robust_perception.bags import truth, types
+from robust_perception.bags.dataset import image, write_dataset
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.reader import BagReader
+from robust_perception.bags.truth import Truth, TruthReader
+from robust_perception.bags.writer import BagWriter
+from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
+
+PIXELS = np.zeros((4, 6), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FolderDataset:
+    return FolderDataset(small_folder.write(tmp_path_factory.mktemp("folder") / "data"), "test")
+
+
+@pytest.fixture(scope="module")
+def bag(dataset: FolderDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "bag"
+    write_dataset(dataset, path, rate=10.0, labels=True)
+    return path
+
+
+def read(path: Path, names: tuple[str, ...] = small_folder.NAMES) -> list[Truth]:
+    with BagReader(path) as opened:
+        return list(TruthReader(opened, names, small_folder.SCENES))
+
+
+def test_truth_is_that_of_the_folder(bag: Path, dataset: FolderDataset) -> None:
+    found = read(bag)
+    assert [t.stamp_ns for t in found] == [FIRST_STAMP_NS + i * 100_000_000 for i in range(len(dataset))]
+    for sample, known in zip(dataset, found, strict=True):
+        for name in ("label", "boxes", "class_ids", "scene"):
+            wanted, got = getattr(sample, name), getattr(known, name)
+            np.testing.assert_array_equal(got, wanted)
+            assert got.dtype == wanted.dtype, name
+
+
+def test_sensors_are_the_same_with_and_without_labels(
+    bag: Path, dataset: FolderDataset, tmp_path: Path
+) -> None:
+    write_dataset(dataset, tmp_path / "plain", rate=10.0)
+    with BagReader(tmp_path / "plain") as plain, BagReader(bag) as labelled:
+        topics = [topic.name for topic in plain.topics]
+        assert list(plain.messages(topics)) == list(labelled.messages(topics))
+        assert not [name for name in topics if name.startswith("/truth")]
+
+
+def test_the_command_writes_labels_when_asked(dataset: FolderDataset, tmp_path: Path) -> None:
+    words = ["from-dataset", "--data", str(dataset.root), "--out", str(tmp_path / "bag"), "--labels"]
+    assert main([*words, "--limit", "2"]) == 0
+    assert len(read(tmp_path / "bag")) == 2
+
+
+def test_other_class_names_show_both_sides(bag: Path) -> None:
+    with pytest.raises(BagError, match=r"expected the model's class names \['a', 'b'\], got \['background'"):
+        read(bag, ("a", "b"))
+
+
+def test_what_is_not_known_is_none_and_no_truth_is_none_at_all(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "part") as writer:
+        writer.write(truth.SEGMENTATION, types.IMAGE, image(PIXELS, "mono8", 5, "c"), 5)
+    (known,) = read(tmp_path / "part")
+    assert (known.stamp_ns, known.boxes, known.class_ids, known.scene) == (5, None, None, None)
+    with BagWriter(tmp_path / "none") as writer:
+        writer.write("/rgb/image", types.IMAGE, image(PIXELS, "mono8", 5, "c"), 5)
+    with BagReader(tmp_path / "none") as opened:
+        reader = TruthReader(opened, small_folder.NAMES, small_folder.SCENES)
+        assert not reader.known
+        assert list(reader) == []
+
+
+def test_a_truth_of_another_type_is_named(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write(truth.DETECTIONS, types.IMAGE, image(PIXELS, "mono8", 5, "c"), 5)
+    with pytest.raises(
+        BagError, match="/truth/detections: expected vision_msgs/msg/Detection2DArray, got sensor"
+    ):
+        read(tmp_path / "bag")
+
+
+def test_messages_of_several_types_under_one_topic_are_named(tmp_path: Path) -> None:
+    store = types.typestore()
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for msgtype, data in (
+            (types.IMAGE, image(PIXELS, "mono8", 5, "c")),
+            (types.AUDIO_INFO, b"\0\1\0\0"),
+        ):
+            connection = writer.add_connection("/rgb/image", msgtype, typestore=store)
+            writer.write(connection, 5, data)
+        other = writer.add_connection("/depth/image", types.IMAGE, typestore=store)
+        writer.write(other, 6, image(PIXELS, "mono8", 6, "c"))
+    with BagReader(tmp_path / "bag") as opened:
+        with pytest.raises(BagError, match=r"/rgb/image: expected messages of one type, got audio.* and s"):
+            opened.messages(["/rgb/image"])
+        assert len(list(opened.messages(["/depth/image"]))) == 1, "what is readable is read"

@@ -1,0 +1,217 @@
+"""The command on a tiny model: one page, the same twice, and a gate that closes."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_folder
+from tiny_model import make_model
+
+from robust_perception.bags.dataset import write_dataset
+from robust_perception.card.command import main
+from robust_perception.card.memory import RememberingEngine
+from robust_perception.card.page import NAMES
+from robust_perception.datasets import FolderDataset
+from robust_perception.engine.engine import Engine
+from robust_perception.evaluation.playback import Playback
+from robust_perception.evaluation.stream import Slides
+from robust_perception.faults.severities import KINDS_MEASURED, SEVERITIES, generated
+from robust_perception.vocabulary import Modality, Pattern
+
+Made = tuple[str, dict[str, Any]]
+ROUND = ["--rounds", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_folder.write(tmp_path_factory.mktemp("folder") / "data", 3)
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A card's page and its numbers."""
+    out = tmp_path_factory.mktemp("card")
+    words = ["--model", str(model), "--data", str(data), "--out", str(out / "card.html"), *ROUND]
+    assert main([*words, "--json", str(out / "card.json")]) == 0
+    content = json.loads((out / "card.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    return (out / "card.html").read_text(encoding="utf-8"), content
+
+
+class Tags(HTMLParser):
+    """Tags and what they point to."""
+
+    VOID = ("meta", "img", "line", "circle", "rect", "polyline", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def lasting(page: str) -> str:
+    return re.sub(r"<!--volatile-->.*?<!--/volatile-->", "", page, flags=re.S)
+
+
+def test_the_page_needs_nothing_but_itself(made: Made) -> None:
+    page, _ = made
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == [], "every tag that needs it is closed"
+    assert not {"script", "link", "iframe", "object"} & set(tags.seen)
+    assert all(link.startswith("data:image/jpeg;base64,") for link in tags.links)
+    assert tags.links
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+
+
+def test_everything_is_measured_and_shown(made: Made) -> None:
+    page, content = made
+    assert len(content["patterns"]) == len(content["calibration"]) == 15
+    assert {row["kind"] for row in content["faults"]["rows"]} == set(KINDS_MEASURED) == set(NAMES)
+    for row in content["faults"]["rows"]:
+        assert list(row["severities"]) == list(SEVERITIES)
+        assert NAMES[row["kind"]] in page
+    shares = content["importance"]["foreground"]
+    full = content["patterns"]["rgb+depth+thermal+audio"]["foreground_miou"]
+    assert sum(shares.values()) == pytest.approx(full)
+    for name, row in content["importance"]["classes"].items():
+        whole = content["patterns"]["rgb+depth+thermal+audio"]["per_class_iou"][name]
+        assert sum(row.values()) == pytest.approx(whole)
+    course = content["course"]
+    assert [loss["sensor"] for loss in course["losses"][:4]] == ["rgb", "depth", "thermal", "audio"]
+    assert all(300 < loss["degrade_ms"] <= 504 for loss in course["losses"][:4])
+    assert {loss["recover_frames"] for loss in course["losses"]} == {2}
+    assert (
+        content["examples"]["best"][0]["foreground_miou"]
+        >= content["examples"]["worst"][0]["foreground_miou"]
+    )
+    recipe = content["recipe"]
+    assert {len(recipe[name]) for name in ("model_sha256", "data_sha256")} == {64}
+    assert {"numpy", "onnxruntime", "robust_perception"} <= set(recipe["versions"])
+    assert recipe["data_sha256"] in page
+
+
+def test_the_first_paragraph_says_what_the_numbers_say(made: Made) -> None:
+    page, content = made
+    full = content["patterns"]["rgb+depth+thermal+audio"]["foreground_miou"]
+    lead = re.search(r'<p class="lead">(.*?)</p>', page, re.S)
+    assert lead is not None
+    assert f"it reaches {full:.1f} % foreground mIoU" in lead[1]
+    assert f"within {content['course']['degrade_ms']:.0f} ms of its last frame" in lead[1]
+
+
+def test_the_same_inputs_give_the_same_card(
+    made: Made,
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page, content = made
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(content))
+    words = ["--model", str(model), "--data", str(data), "--json", str(tmp_path / "card.json"), *ROUND]
+    assert main([*words, "--out", str(tmp_path / "card.html")]) == 0
+    assert lasting((tmp_path / "card.html").read_text(encoding="utf-8")) == lasting(page)
+    again = json.loads((tmp_path / "card.json").read_text())
+    for volatile in ("generated", "latency"):
+        assert again.pop(volatile)
+        content = {key: value for key, value in content.items() if key != volatile}
+    assert again == content
+    capsys.readouterr()
+
+
+def test_a_regression_closes_the_gate_and_the_page_shows_it(
+    made: Made,
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = json.loads(json.dumps(made[1]))
+    old["patterns"]["depth"]["foreground_miou"] += 7.0
+    old["recipe"]["model_sha256"] = "another"
+    path, out = tmp_path / "old.json", tmp_path / "card.html"
+    path.write_text(json.dumps(old))
+    words = ["--model", str(model), "--data", str(data), "--out", str(out), "--against", str(path), *ROUND]
+    assert main([*words, "--tolerance", "5"]) == 1
+    assert "1 of " in (told := capsys.readouterr().out)
+    assert "depth: mIoU" in told
+    assert "(-7.0)" in told
+    assert "are worse by more than\n  5 points" in out.read_text(encoding="utf-8")
+
+
+def test_losses_and_faults_can_be_played_on_a_bag(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(FolderDataset(data, "test"), tmp_path / "bag", rate=10.0, labels=True)
+    write_dataset(FolderDataset(data, "test"), tmp_path / "plain", rate=10.0)
+    target = tmp_path / "card.json"
+    words = ["--model", str(model), "--data", str(data), "--out", str(tmp_path / "card.html"), *ROUND]
+    assert main([*words, "--bag", str(tmp_path / "bag"), "--json", str(target)]) == 0
+    content = json.loads(target.read_text())
+    assert content["faults"]["on_bag"]
+    assert len(content["recipe"]["bag_sha256"]) == 64
+    assert content["course"]["losses"] == [], "too short for one"
+    assert content["faults"]["clean"]["still"] == content["faults"]["clean"]["timed"]
+    capsys.readouterr()
+    assert main([*words, "--bag", str(tmp_path / "plain")]) == 1
+    assert "expected /truth topics, got none" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_one_clear_line(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for change, message in (
+        ({"--split": "val"}, "val: expected a folder, got none"),
+        ({"--against": str(tmp_path / "none.json")}, "none.json: expected the JSON of a card"),
+        ({"--bag": str(tmp_path / "none")}, "expected a bag"),
+        ({"--model": "nothing-like-it"}, "model: expected a folder or one of"),
+    ):
+        words = {"--model": str(model), "--data": str(data), "--out": str(tmp_path / "card.html"), **change}
+        assert main([part for pair in words.items() for part in pair]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("card: ")
+        assert message in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "card.html").exists()
+
+
+def test_an_engine_that_remembers_says_the_same(model: Path, data: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    slides = Slides(FolderDataset(data, "test"), [0, 1, 2], keep=3)
+    script = generated("flap", "severe", [Modality.RGB], 10.0)
+    remembering = RememberingEngine(engine)
+    runs = [list(Playback(one, slides, script).run()) for one in (engine, remembering)]
+    assert len(runs[0]) == len(runs[1]) > 25
+    for plain, known in zip(*runs, strict=True):
+        assert plain.published_ns == known.published_ns
+        assert plain.measured_ns == known.measured_ns
+        assert plain.perception.frame_set.pattern == known.perception.frame_set.pattern
+        assert plain.perception.label_map.tobytes() == known.perception.label_map.tobytes()
+        assert plain.perception.scores.tobytes() == known.perception.scores.tobytes()
+    assert remembering.perceived < remembering.asked / 2
+    assert {str(p.pattern) for p in runs[0]} >= {"depth+thermal+audio"}
+    assert Pattern.of(slides.modalities) in {p.pattern for p in runs[0]}

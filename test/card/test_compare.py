@@ -1,0 +1,93 @@
+"""What counts as worse."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robust_perception.card.compare import compare, read_card
+from robust_perception.card.errors import CardError
+
+
+def card() -> dict[str, Any]:
+    figures = {"foreground_miou": 60.0}
+    return {
+        "schema": 1,
+        "frames": 5,
+        "recipe": {"data_sha256": "d", "split": "test", "seed": 0, "slides": 8, "model_sha256": "m"},
+        "patterns": {
+            "rgb+depth": {"foreground_miou": 80.0, "map50": 90.0},
+            "rgb": {"foreground_miou": 70.0, "map50": None},
+        },
+        "faults": {
+            "rows": [{"kind": "smoke", "sensors": ["rgb", "depth"], "severities": {"severe": figures}}]
+        },
+    }
+
+
+def test_the_same_card_has_no_regression() -> None:
+    found = compare(card(), card(), 0.0)
+    assert found.regressions == []
+    assert len(found.changes) == 4, "a figure that neither knows is none"
+    assert found.to_text() == "no regression beyond 0 points in 4 figures"
+
+
+def test_what_is_worse_beyond_the_tolerance_is_named() -> None:
+    now = card()
+    now["patterns"]["rgb"]["foreground_miou"] = 68.5
+    now["faults"]["rows"][0]["severities"]["severe"]["foreground_miou"] = 50.0
+    now["patterns"]["rgb+depth"]["map50"] = 99.0
+    names = [change.name for change in compare(now, card(), 1.0).regressions]
+    assert names == ["severe smoke on rgb+depth", "rgb"]
+    assert [c.name for c in compare(now, card(), 2.0).regressions] == ["severe smoke on rgb+depth"]
+    text = compare(now, card(), 1.0).to_text()
+    assert "severe smoke on rgb+depth: mIoU 60.0 -> 50.0 (-10.0)" in text
+    assert text.startswith("2 of 4 figures worse by more than 1 points")
+
+
+def test_what_is_no_longer_measured_is_a_regression_and_what_is_new_is_none() -> None:
+    now, before = card(), card()
+    del now["patterns"]["rgb"]
+    (found,) = compare(now, before, 100.0).regressions
+    assert (found.name, found.metric, found.before, found.now) == ("rgb", "mIoU", 70.0, None)
+    assert compare(before, now, 0.0).regressions == []
+
+
+@pytest.mark.parametrize("key", ["data_sha256", "split", "seed", "slides"])
+def test_only_cards_of_the_same_data_are_compared(key: str) -> None:
+    other = copy.deepcopy(card())
+    other["recipe"][key] = "another"
+    with pytest.raises(CardError, match=f"got another {key}"):
+        compare(card(), other, 1.0)
+
+
+def test_another_number_of_frames_is_another_measurement() -> None:
+    with pytest.raises(CardError, match="got another frames"):
+        compare(card(), card() | {"frames": 6}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "expected the JSON of a card"),
+        ("[]", "expected the JSON of a card with schema"),
+        ('{"schema": 1}', "expected the JSON of a card with schema"),
+        (json.dumps(card() | {"schema": 99}), "expected a card of version 1, got 99"),
+    ],
+)
+def test_what_is_no_card_is_named(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(text)
+    with pytest.raises(CardError, match=said):
+        read_card(path)
+
+
+def test_a_damaged_card_is_named() -> None:
+    broken = card()
+    del broken["patterns"]["rgb"]["map50"]
+    with pytest.raises(CardError, match="got one without 'map50'"):
+        compare(card(), broken, 1.0)

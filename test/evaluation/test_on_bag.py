@@ -1,0 +1,194 @@
+"""A bag measured offline: what `evaluate` says of the folder it was made of, and what happened when."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small_folder
+from tiny_model import make_model
+
+from robust_perception.bags import types
+from robust_perception.bags.dataset import image, write_dataset
+from robust_perception.bags.writer import BagWriter
+from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
+from robust_perception.engine.engine import Engine
+from robust_perception.evaluate import main
+from robust_perception.evaluation.protocol import choose_patterns, evaluate, open_dataset
+from robust_perception.vocabulary import Pattern
+
+RATE = 10.0
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_folder.write(tmp_path_factory.mktemp("folder") / "data", FRAMES)
+
+
+@pytest.fixture(scope="module")
+def bag(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "bag"
+    write_dataset(FolderDataset(data, "test"), path, rate=RATE, labels=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def long_bag(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of changing frames, without labels."""
+    path = tmp_path_factory.mktemp("bags") / "long"
+    dataset = FolderDataset(data, "test")
+    with BagWriter(path) as writer:
+        for i in range(40):
+            stamp = FIRST_STAMP_NS + i * 100_000_000
+            sample = dataset[i % FRAMES].frames
+            for m in list(sample)[:2]:
+                values = sample[m].data
+                encoding = "rgb8" if values.ndim == 3 else "32FC1"
+                writer.write(f"/{m}/image", types.IMAGE, image(values, encoding, stamp, "c"), stamp)
+    return path
+
+
+def test_label_maps_and_figures_are_those_of_the_folder(
+    model: Path, data: Path, bag: Path, tmp_path: Path
+) -> None:
+    engine = Engine.load(model, threads=1)
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    patterns = choose_patterns(engine, dataset)
+    offline: dict[tuple[str, str], np.ndarray] = {}
+
+    def keep(pattern: Pattern, name: str, label_map: np.ndarray) -> None:
+        stamp = FIRST_STAMP_NS + round(dataset.names.index(name) * 1e9 / RATE)
+        end = stamp - 1_000_000_000 if str(pattern) == "audio" else stamp  # sound is stamped at its start
+        offline[str(pattern), str(end)] = label_map
+
+    report = evaluate(engine, dataset, patterns, label_maps=keep)
+    target, maps = tmp_path / "bag.json", tmp_path / "maps"
+    words = ["--model", str(model), "--bag", str(bag), "--threads", "1", "--json", str(target)]
+    everything = ",".join(map(str, patterns))
+    assert main([*words, "--label-maps", str(maps), "--patterns", everything]) == 0
+    written = {(f.parent.name, f.stem): cv2.imread(str(f), cv2.IMREAD_UNCHANGED) for f in maps.rglob("*.png")}
+    assert len(written) == len(patterns) * FRAMES
+    assert written.keys() == offline.keys()
+    for key, label_map in offline.items():
+        np.testing.assert_array_equal(written[key], label_map, err_msg=str(key))
+    of_bag = json.loads(target.read_text())
+    of_folder = report.to_json()
+    assert of_bag["patterns"] == of_folder["patterns"]
+    assert of_bag["mean"] == of_folder["mean"]
+
+
+def test_one_pass_tells_what_came_when(model: Path, bag: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bag.json"
+    assert main(["--model", str(model), "--bag", str(bag), "--json", str(target)]) == 0
+    report = json.loads(target.read_text())
+    (course,) = report["passes"].values()
+    assert [round(p["time_s"], 3) for p in course["over_time"]] == [i / 10 for i in range(FRAMES)]
+    assert all(p["foreground_miou"] is not None for p in course["over_time"])
+    assert course["losses"] == []
+    assert list(report["patterns"]) == ["rgb+depth+thermal+audio"]
+    assert (report["bag"], report["faults"], len(report["bag_sha256"])) == ("bag", "no faults", 64)
+
+
+def test_losses_are_measured_in_the_time_of_the_bag(
+    model: Path, long_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, target = tmp_path / "faults.yaml", tmp_path / "bag.json"
+    script.write_text("faults: [{at: 1.0, until: 2.5, sensor: depth, fault: loss}]")
+    words = ["--model", str(model), "--bag", str(long_bag), "--json", str(target)]
+    assert main([*words, "--faults", str(script)]) == 0
+    report = json.loads(target.read_text())
+    (course,) = report["passes"].values()
+    (loss,) = course["losses"]
+    assert (loss["sensor"], loss["last_s"], loss["first_s"]) == ("depth", 0.9, 2.5)
+    assert 300 < loss["degrade_ms"] <= 304
+    assert (loss["recover_ms"], loss["recover_frames"]) == (100, 2)
+    assert list(report["patterns"]) == ["rgb+depth", "rgb"]
+    told = capsys.readouterr()
+    assert "no /truth topics" in told.err
+    assert "output without it after 304 ms, back 100 ms after its first frame" in told.out
+
+
+def test_the_same_bag_and_faults_give_the_same(model: Path, bag: Path, tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        target = tmp_path / f"{name}.json"
+        words = ["--model", str(model), "--bag", str(bag), "--json", str(target), "--threads", "1"]
+        assert main([*words, "--faults", "severe", "--seconds", "0.4"]) == 0
+        texts.append({k: v for k, v in json.loads(target.read_text()).items() if k != "seconds"})
+    assert texts[0] == texts[1]
+    assert texts[0]["frames"] == 5
+
+
+def test_topics_of_other_names_are_found_when_named(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+    with BagWriter(tmp_path / "bag") as writer:
+        for i in range(1, 6):
+            data = image(np.roll(pixels, i, 0), "rgb8", i * 10**8, "c")
+            writer.write("/camera/color/image_raw", types.IMAGE, data, i * 10**8)
+        writer.write("/camera/info", types.AUDIO_INFO, b"\0\1\0\0", 10**8)
+    words = ["--model", str(model), "--bag", str(tmp_path / "bag")]
+    for extra, message in (
+        ([], "expected a topic of a sensor"),
+        (["--topic", "rgb=/nothing"], "rgb: expected a topic out of ['/camera/color/image_raw'"),
+        (["--topic", "rgb=/camera/info"], "expected sensor_msgs/msg/Image or sensor_msgs/msg/Compressed"),
+    ):
+        assert main([*words, *extra]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("evaluate: ")
+        assert message in error
+    assert main([*words, "--topic", "rgb=/camera/color/image_raw"]) == 0
+
+
+def test_bad_bags_and_scripts_are_one_clear_line(
+    model: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BagWriter(tmp_path / "empty") as writer:
+        writer.add_topic("/rgb/image", types.IMAGE)
+    whole = next(bag.glob("*.mcap")).read_bytes()
+    (tmp_path / "cut.mcap").write_bytes(whole[: len(whole) // 2])
+    typo = tmp_path / "typo.yaml"
+    typo.write_text("seed: 1\nfaults:\n  - {at: 1, sensor: rgb, fault: los}\n")
+    for words, message in (
+        (["--bag", str(tmp_path / "nothing")], "expected a bag"),
+        (["--bag", str(tmp_path / "empty")], "got an empty one"),
+        (["--bag", str(tmp_path / "cut.mcap")], "damaged or truncated"),
+        (["--bag", str(bag), "--faults", str(typo)], "typo.yaml:3: fault: expected one of loss"),
+        (["--bag", str(bag), "--faults", "sever"], "faults: expected a file, or one of"),
+        (["--bag", str(bag), "--patterns", "rgb"], ""),
+    ):
+        code = main(["--model", str(model), *words])
+        error = capsys.readouterr().err
+        assert code == (1 if message else 0)
+        assert message in error
+        if message:
+            assert error.startswith("evaluate: ")
+            assert error.count("\n") == 1
+
+
+def test_a_bag_needs_neither_torch_nor_rclpy(model: Path, bag: Path, repository: Path) -> None:
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'rclpy', 'sensor_msgs', 'vision_msgs', 'mujoco'):\n"
+        "    sys.modules[name] = None\n"
+        "from robust_perception.evaluate import main\n"
+        f"sys.exit(main(['--model', {str(model)!r}, '--bag', {str(bag)!r}]))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=repository, capture_output=True, text=True, timeout=120, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,136 @@
+"""The graph's own times on the source's clock: what a loss takes, and that nothing depends on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robust_perception.bags.truth import Truth
+from robust_perception.evaluation.losses import losses
+from robust_perception.evaluation.playback import Playback, Played
+from robust_perception.evaluation.stream import Arrival
+from robust_perception.faults.kinds import Fault
+from robust_perception.faults.script import FaultScript
+from robust_perception.presence.config import TIMEOUTS_S
+from robust_perception.runtime.errors import MessageError
+from robust_perception.runtime.pacing import TICK
+from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, Reason, SensorFrame
+
+S = 1_000_000_000
+SENSORS = (Modality.RGB, Modality.DEPTH, Modality.THERMAL)
+
+
+class Blank:
+    """Perceives nothing."""
+
+    def encode(self, frame: SensorFrame) -> bool:
+        return False
+
+    def infer(self, frame_set: FrameSet) -> Perception:
+        none = np.zeros(0, np.float32)
+        ids = np.zeros(0, np.int64)
+        return Perception(frame_set, np.zeros((2, 2), np.uint8), none.reshape(0, 4), none, ids, none, 1.0)
+
+
+class Ticking:
+    """Sensors that tick together, every frame another one."""
+
+    modalities = SENSORS
+    scene_names = ()
+
+    def __init__(self, period_s: float = 0.1, count: int = 60, refused: int = -1) -> None:
+        self.periods_s: Mapping[Modality, float] = dict.fromkeys(SENSORS, period_s)
+        self.seconds = (count - 1) * period_s
+        self._period_s, self._count, self._refused = period_s, count, refused
+
+    def arrivals(self, script: FaultScript, lead_s: float = 0.0) -> Iterator[Arrival]:
+        found = []
+        for i in range(self._count):
+            time_ns = S + round(i * self._period_s * S)
+            for m in SENSORS:
+                if i == self._refused and m is Modality.RGB:
+                    found.append(Arrival(time_ns, MessageError(m, Reason.BAD_DATA, "broken")))
+                    continue
+                sent = SensorFrame(m, np.full((2, 2), i, np.float32), time_ns)
+                found += [
+                    Arrival(time_ns + round(d.delay_s * S), d.frame)
+                    for d in script.apply(sent, i * self._period_s + lead_s)
+                ]
+        yield from sorted(found, key=lambda arrival: arrival.time_ns)
+
+    def truths(self) -> Iterator[Truth]:
+        yield from ()
+
+
+def outputs(playback: Playback) -> list[tuple[int, str]]:
+    return [(p.published_ns, str(p.pattern)) for p in playback.run()]
+
+
+def test_every_set_comes_out_at_the_moment_it_is_there() -> None:
+    playback = Playback(Blank(), Ticking())
+    assert outputs(playback) == [(S + i * S // 10, "rgb+depth+thermal") for i in range(60)]
+    assert {m: len(ends) for m, ends in playback.arrived.items()} == dict.fromkeys(SENSORS, 60)
+
+
+def test_a_loss_takes_the_timeout_and_a_return_two_frames() -> None:
+    script = FaultScript([Fault(2.0, 3.5, Modality.RGB, "loss")])
+    playback = Playback(Blank(), Ticking(), script)
+    made: list[Played] = list(playback.run())
+    (loss,) = losses(playback.arrived, made, TIMEOUTS_S)
+    timeout_ms = 1e3 * TIMEOUTS_S[Modality.RGB]
+    assert loss.degraded_ms is not None
+    assert timeout_ms < loss.degraded_ms <= timeout_ms + 1e3 * TICK
+    assert (loss.frames_back, loss.back_ms) == (2, 100.0)
+
+
+def test_slower_sensors_have_three_of_their_periods() -> None:
+    made = outputs(Playback(Blank(), Ticking(period_s=0.5, count=6)))
+    assert [pattern for _, pattern in made] == ["rgb+depth+thermal"] * 6
+
+
+def test_all_lost_is_no_output_and_a_long_pause_costs_nothing() -> None:
+    script = FaultScript([Fault(2.0, 4000.0, m, "loss") for m in SENSORS])
+    made = outputs(Playback(Blank(), Ticking(count=20, period_s=0.1), script))
+    assert len(made) == 20
+    pause = FaultScript([Fault(0.5, 1e6, m, "delay", {"seconds": 59.0}) for m in SENSORS])
+    assert outputs(Playback(Blank(), Ticking(count=8), pause))[4][0] == S + 4 * S // 10
+
+
+def test_only_the_sensors_that_are_switched_on_take_part() -> None:
+    made = outputs(Playback(Blank(), Ticking(), sensors=Pattern.parse("depth+thermal")))
+    assert {pattern for _, pattern in made} == {"depth+thermal"}
+
+
+def test_a_message_that_is_refused_is_told_and_does_no_harm() -> None:
+    playback = Playback(Blank(), Ticking(refused=7))
+    assert len(outputs(playback)) == 60
+    assert playback.refused == {"rgb: bad data: broken": 1}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SENSORS), st.floats(0, 5), st.floats(0.1, 3), st.floats(0, 0.3)), max_size=5
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_any_schedule_gives_the_same_twice_in_order_and_never_from_a_silent_sensor(
+    windows: list[tuple[Modality, float, float, float]],
+) -> None:
+    faults = [Fault(at, at + length, m, "loss") for m, at, length, _ in windows]
+    faults += [Fault(at, at + length, m, "jitter", {"seconds": late}) for m, at, length, late in windows]
+    runs = []
+    for _ in range(2):
+        playback = Playback(Blank(), Ticking(), FaultScript(faults))
+        made = list(playback.run())
+        runs.append([(p.published_ns, p.pattern, p.measured_ns) for p in made])
+    assert runs[0] == runs[1]
+    times = [at for at, _, _ in runs[0]]
+    assert times == sorted(times)
+    for at, pattern, measured in runs[0]:
+        assert set(measured) == set(pattern)
+        for m in pattern:
+            assert measured[m] in playback.arrived[m]
+            assert 0 <= at - measured[m] <= (TIMEOUTS_S[m] + TICK) * S
