@@ -174,3 +174,14 @@ def test_the_shipped_scripts_are_those_of_the_table(severity: str, repository: P
         "run python -m robust_perception.faults.severities, see the head of the file"
     )
     assert {fault.kind for fault in FaultScript.load(path).faults} == set(KINDS_MEASURED)
+
+
+def test_the_page_tells_of_every_kind_and_its_keys(repository: Path) -> None:
+    page = (repository / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert list(rows) == list(KINDS)
+    for name, kind in KINDS.items():
+        _, _, sensors, keys, _, _ = rows[name].split("|")
+        named = "all" if kind.sensors == MODALITIES else ", ".join(m.value for m in kind.sensors)
+        assert sensors.strip() == named
+        assert [key.strip("` ") for key in keys.split(",") if key.strip()] == [key for key, _, _ in kind.keys]
