@@ -97,7 +97,7 @@ class LatentPool:
             self._free.append(self._cuda.allocate(self.layout.size))
             self._blocks.append(self._free[-1])
         lease = Lease(self, self._free.pop(), next(self._serials))
-        weakref.finalize(lease, self._free.append, lease.address)
+        weakref.finalize(lease, self._free.append, lease.address).atexit = False
         return lease
 
     def read(self, lease: Lease, name: str) -> Array:

@@ -221,7 +221,7 @@ def _monitor(trt: Any, progress: Progress, interrupted: threading.Event) -> Any:
     if not hasattr(trt, "IProgressMonitor"):
         return None
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]  # the bindings have no types
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the bindings have no types
         # Called from any of the library's threads.
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)

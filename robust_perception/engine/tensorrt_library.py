@@ -172,7 +172,7 @@ def make_logger(module: Any) -> Any:
     """A logger of the library that keeps its last errors for messages and is silent otherwise."""
     worst = (module.ILogger.Severity.INTERNAL_ERROR, module.ILogger.Severity.ERROR)
 
-    class Logger(module.ILogger):  # type: ignore[misc, name-defined]  # the bindings have no types
+    class Logger(module.ILogger):  # type: ignore[misc]  # the bindings have no types
         def __init__(self) -> None:
             module.ILogger.__init__(self)
             self.errors: deque[str] = deque(maxlen=KEPT_WORDS)
