@@ -56,6 +56,11 @@ EXTRAS = {
         f"tensorrt-rtx-cu13-bindings>=1.7,<2{ON_X86}",  # their Python module
         f"cuda-bindings>=12.6,<14{ON_X86}",  # CUDA's memory, streams and graphs from Python
     ],
+    "openvino": [
+        # A second CPU backend, quicker than ONNX Runtime on some processors. Never in install_requires: it is
+        # 180 MB that most robots do without.
+        "openvino>=2025.0,<2028",
+    ],
     "evaluate": [
         "pycocotools>=2.0.8,<3",  # box mAP as everybody computes it
         "jinja2>=3.1,<4",  # the page of the robustness card, with everything escaped

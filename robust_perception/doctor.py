@@ -175,7 +175,8 @@ def backends() -> Iterator[Finding]:
     for name, kind in choice.BACKENDS.items():
         reason = choice.probe(name)
         if reason is None:
-            yield Finding(f"backend {name}", "ok", f"runs {', '.join(kind.precisions)}")
+            when = "" if kind.automatic else ", when it is named"
+            yield Finding(f"backend {name}", "ok", f"runs {', '.join(kind.precisions)}{when}")
             continue
         found, _, mend = reason.removeprefix(f"{name}: ").partition("; ")
         yield Finding(f"backend {name}", "fault" if name == choice.EVERYWHERE else "note", found, mend)

@@ -13,16 +13,16 @@ named precision: whoever asks for it wants it or an error.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from robust_perception.engine import tensorrt, tensorrt_library
+from robust_perception.engine import cuda, onnxruntime, openvino, tensorrt, tensorrt_library
 from robust_perception.engine.errors import BackendError, EngineError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
-from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.protocol import Backend
 
@@ -40,7 +40,7 @@ class Kind:
         probe: why it cannot be used here, "; " and the mend, or None when nothing speaks against it; imports
             nothing heavy.
         precisions: what `precision` names -> the graphs it means here, quickest first.
-        automatic: whether `auto` tries it.
+        automatic: whether `auto` tries it; the others want to be named.
         planned: whether it loads plans that a command built.
     """
 
@@ -51,16 +51,27 @@ class Kind:
     planned: bool = False
 
 
-def _installed(package: str) -> Callable[[], str | None]:
+def _installed(module: str, mend: str) -> Callable[[], str | None]:
     def missing() -> str | None:
-        if importlib.util.find_spec(package) is None:
-            return f"the Python package is not installed; `pip install {package}`"
+        if importlib.util.find_spec(module) is None:
+            return f"the Python package is not installed; {mend}"
         return None
 
     return missing
 
 
+def _cuda_missing() -> str | None:
+    # Both packages are imported as `onnxruntime`: only what is installed says which of them it is.
+    try:
+        importlib.metadata.version("onnxruntime-gpu")
+    except importlib.metadata.PackageNotFoundError:
+        return f"the Python package onnxruntime-gpu is not installed; {onnxruntime.CUDA.mend}"
+    return cuda.probe()
+
+
 ON_CPU = {INT8: INT8, FP32: FP32}
+"""No fp16: a CPU without units for it computes those graphs in float32, and gains nothing by them."""
+
 ON_TENSORRT = {INT8: INT8_SYMMETRIC, FP16: FP16, FP32: FP32}
 
 BACKENDS: dict[str, Kind] = {
@@ -68,7 +79,13 @@ BACKENDS: dict[str, Kind] = {
         name: Kind(tensorrt.opener(name), partial(tensorrt_library.probe, name), ON_TENSORRT, planned=True)
         for name in tensorrt_library.FAMILIES
     },
-    "onnxruntime": Kind(OnnxRuntimeBackend, _installed("onnxruntime"), ON_CPU),
+    "onnxruntime_cuda": Kind(onnxruntime.on_cuda, _cuda_missing, {FP16: FP16, FP32: FP32}, automatic=False),
+    "onnxruntime": Kind(
+        onnxruntime.OnnxRuntimeBackend, _installed("onnxruntime", onnxruntime.CPU.mend), ON_CPU
+    ),
+    "openvino": Kind(
+        openvino.OpenVinoBackend, _installed("openvino", openvino.MEND), ON_CPU, automatic=False
+    ),
 }
 """Backends by name, best first: the order `auto` tries them in."""
 

@@ -121,6 +121,11 @@ class Engine:
         )
         return cls(Pipeline(manifest, backend), info, folder)
 
+    @property
+    def backend(self) -> Backend:
+        """What runs the graphs; several engines may share it, one call at a time."""
+        return self._pipeline.backend
+
     def encode(self, frame: SensorFrame, pattern: Pattern | None = None) -> bool:
         """Make a frame's latents before the inference that will use them.
 

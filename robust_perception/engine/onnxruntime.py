@@ -1,21 +1,26 @@
-"""Runs a model's graphs with ONNX Runtime on the CPU.
+"""Runs a model's graphs with ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
 A model is several sessions that run one after the other. Each session has its own threads, and ONNX Runtime
 lets idle ones spin: on two cores that made the whole three times slower, so spinning is switched off.
+
+The package with the GPU in it runs on the CPU without a word where it finds no driver or no CUDA library, and
+still lists the GPU among what it offers. Only what a session says of itself is the truth, so that is asked.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import FileSpec, GraphSpec, Manifest, TensorSpec
 from robust_perception.engine.precision import FP32
+from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described, thread_count
 from robust_perception.vocabulary import Array
 
 _DTYPES = {
@@ -29,6 +34,37 @@ _DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Provider:
+    """Where ONNX Runtime runs.
+
+    Attributes:
+        backend: the name users choose it by.
+        device: in words.
+        provider: ONNX Runtime's name for it.
+        options: of the provider.
+        mend: what to do where a session does not get it.
+    """
+
+    backend: str
+    device: str
+    provider: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    mend: str = "`pip install onnxruntime`"
+
+
+CPU = Provider("onnxruntime", "cpu", "CPUExecutionProvider")
+CUDA = Provider(
+    "onnxruntime_cuda",
+    "cuda",
+    "CUDAExecutionProvider",
+    # TensorFloat-32 keeps ten bits of a float32's fraction; kernels chosen by timing differ from one session
+    # to the next, and so do their sums.
+    {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+    "`pip install 'onnxruntime-gpu[cuda,cudnn]'` and no other onnxruntime beside it, for the driver's CUDA",
+)
+
+
 class OnnxRuntimeBackend:
     """ONNX Runtime sessions of one model, built once.
 
@@ -37,51 +73,46 @@ class OnnxRuntimeBackend:
         manifest: its manifest; files are checked against it before they are parsed.
         precision: which of the model's graphs.
         threads: threads of one operator; None = the cores this process may use.
+        provider: where it runs.
 
     Raises:
         ModelFileError: a graph's file is missing or damaged.
-        BackendError: ONNX Runtime is not installed, refuses a graph, or finds other tensors than described,
-            or the model has no graphs of this precision.
+        BackendError: ONNX Runtime is not installed, refuses a graph, finds other tensors than described, or
+            does not run where it was told to, or the model has no graphs of this precision.
     """
 
-    name = "onnxruntime"
-    device = "cpu"
-
     def __init__(
-        self, folder: Path, manifest: Manifest, precision: str = FP32, threads: int | None = None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        precision: str = FP32,
+        threads: int | None = None,
+        provider: Provider = CPU,
     ) -> None:
+        self.name = provider.backend
+        self.device = provider.device
         self.precision = precision
-        self._specs = dict(manifest.graphs_of(precision))
-        count = usable_cores() if threads is None else threads
-        if count < 1:
-            msg = f"threads: expected a positive number or none, got {threads}"
-            raise BackendError(msg)
+        specs = dict(manifest.graphs_of(precision))
+        count = thread_count(threads)
         self._sessions = {}
-        for name, spec in self._specs.items():
+        for name, spec in specs.items():
             path = folder / spec.file
-            session = _open(path, spec.read(folder), count)
+            session = _open(path, read_graph(folder, spec), count, provider)
             self._sessions[name] = session
-            _compare(path, spec, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
-        latents = self._specs["fusion"].inputs
-        self._absent = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in latents if t.name != "pattern"}
+            require_described(path, spec, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
+        self._feeds = Feeds(specs)
+        self._outputs = {name: [tensor.name for tensor in spec.outputs] for name, spec in specs.items()}
 
     def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one graph; see `Backend.run`."""
-        spec = self._specs.get(graph)
-        if spec is None:
-            msg = f"graph: expected one of {sorted(self._specs)}, got {graph!r}"
-            raise BackendError(msg)
-        # ONNX Runtime's own message for a wrong input names neither the graph nor the sensor.
-        given = {**self._absent, **feeds}
-        for tensor in spec.inputs:
-            value = given.get(tensor.name)
-            if value is None or value.shape != tensor.shape or value.dtype != np.dtype(tensor.dtype):
-                got = "none" if value is None else f"{value.dtype}{list(value.shape)}"
-                msg = f"{graph}: expected input {tensor}, got {got}"
-                raise BackendError(msg)
-        names = [tensor.name for tensor in spec.outputs]
-        values = self._sessions[graph].run(names, {t.name: given[t.name] for t in spec.inputs})
-        return dict(zip(names, values, strict=True))
+        complete = self._feeds.complete(graph, feeds)
+        names = self._outputs[graph]
+        return dict(zip(names, self._sessions[graph].run(names, complete), strict=True))
+
+
+def on_cuda(folder: Path, manifest: Manifest, precision: str, threads: int | None) -> OnnxRuntimeBackend:
+    """The same on an NVIDIA GPU; BackendError where a session runs elsewhere."""
+    return OnnxRuntimeBackend(folder, manifest, precision, threads, CUDA)
 
 
 def describe(path: Path) -> GraphSpec:
@@ -90,7 +121,7 @@ def describe(path: Path) -> GraphSpec:
     Raises:
         BackendError: ONNX Runtime is not installed or refuses the graph, or a shape is not static.
     """
-    session = _open(path, path.read_bytes(), 1)
+    session = _open(path, path.read_bytes(), 1, CPU)
     inputs, outputs = _tensors(session.get_inputs()), _tensors(session.get_outputs())
     for name, dtype, shape in (*inputs, *outputs):
         if not all(isinstance(side, int) for side in shape):
@@ -106,40 +137,39 @@ def describe(path: Path) -> GraphSpec:
     )
 
 
-def usable_cores() -> int:
-    """Cores this process may run on, at least one."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
-def _open(path: Path, content: bytes, threads: int) -> Any:
+def _open(path: Path, content: bytes, threads: int, where: Provider) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        msg = f"onnxruntime: expected the package, got {error}; `pip install onnxruntime`"
+        msg = f"{where.backend}: expected the package, got {error}; {where.mend}"
         raise BackendError(msg) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    version = onnxruntime.__version__
+    if where.provider != CPU.provider and hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            onnxruntime.preload_dlls()
+    providers = [(where.provider, dict(where.options))]
     try:
-        # From memory: the bytes that were checked are the bytes that are parsed, and a graph cannot point at
-        # files outside its folder.
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a provider it does not have is an error here, below
+            # From memory: the bytes that were checked are the bytes that are parsed.
+            session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        msg = f"{path}: expected a graph ONNX Runtime {onnxruntime.__version__} can run, got: {error}"
+        msg = f"{path}: expected a graph ONNX Runtime {version} can run, got: {error}"
         raise BackendError(msg) from None
+    running = session.get_providers()
+    if where.provider not in running:
+        msg = (
+            f"{where.backend}: expected {where.provider}, but ONNX Runtime {version} runs {path.name} with "
+            f"{', '.join(running)}; {where.mend}"
+        )
+        raise BackendError(msg)
+    return session
 
 
-def _tensors(nodes: Any) -> list[tuple[str, str, tuple[Any, ...]]]:
+def _tensors(nodes: Any) -> list[Found]:
     return [(node.name, _DTYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes]
-
-
-def _compare(path: Path, spec: GraphSpec, inputs: list[Any], outputs: list[Any]) -> None:
-    for what, described, found in (("inputs", spec.inputs, inputs), ("outputs", spec.outputs, outputs)):
-        expected = sorted((t.name, t.dtype, t.shape) for t in described)
-        if expected != sorted(found):
-            msg = f"{path}: expected the {what} {expected} of the manifest, got {sorted(found)}"
-            raise BackendError(msg)

@@ -4,11 +4,16 @@ Encoder of an image: its own values, averaged down to strides 4, 8, 16, 32, two 
 counts as 0). Encoder of sound: eight loudness values. Fusion: per pixel the mean of the present sensors at
 stride 4 decides between background and classes; boxes are the cells of stride 32, scored by the same
 evidence. Nothing in it is random, so that what it gives can be worked out by hand.
+
+With `filters` there are convolutions in the encoders and in the fusion, as many in a row: what a lower
+precision has to work on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -35,13 +40,15 @@ def make_model(
     scene_names: tuple[str, ...] = ("quiet", "loud"),
     references: bool = True,
     threshold: float = 0.3,
+    filters: int = 0,
 ) -> Path:
     """Write a model folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for modality in modalities:
-        graph = image_encoder(modality, size) if modality.is_image else audio_encoder()
+        graph = image_encoder(modality, size, filters) if modality.is_image else audio_encoder()
         _save(graph, folder / f"{encoder_name(modality)}.onnx")
-    _save(fusion(modalities, size, len(class_names) - 1, len(scene_names)), folder / "fusion.onnx")
+    last = fusion(modalities, size, len(class_names) - 1, len(scene_names), filters)
+    _save(last, folder / "fusion.onnx")
     graphs: dict[str, GraphSpec] = {
         name: describe(folder / f"{name}.onnx") for name in (*map(encoder_name, modalities), "fusion")
     }
@@ -63,14 +70,16 @@ def make_model(
     return folder
 
 
-def save_references(folder: Path, manifest: Manifest) -> Manifest:
-    """Run every pattern once and store what went in and came out."""
+def save_references(
+    folder: Path, manifest: Manifest, inputs: Mapping[Modality, np.ndarray] = MappingProxyType({})
+) -> Manifest:
+    """Run every pattern once and store what went in and came out; noise goes in where nothing is given."""
     generator = np.random.default_rng(3)
     pipeline = Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, threads=1))
     arrays: dict[str, np.ndarray] = {}
     for m in manifest.modalities:
         values = generator.random(input_shape(m, manifest.size)) * (255 if m is Modality.RGB else 5)
-        arrays[f"input/{m.value}"] = values.astype(INPUT_DTYPES[m])
+        arrays[f"input/{m.value}"] = inputs.get(m, values.astype(INPUT_DTYPES[m]))
     for pattern in manifest.patterns:
         outputs = pipeline.run({m: arrays[f"input/{m.value}"] for m in pattern}, pattern)
         for name in ("label_map", "confidence", "box_scores", "boxes", "scene"):
@@ -83,7 +92,7 @@ def save_references(folder: Path, manifest: Manifest) -> Manifest:
     return complete
 
 
-def image_encoder(modality: Modality, size: tuple[int, int]) -> onnx.ModelProto:
+def image_encoder(modality: Modality, size: tuple[int, int], filters: int = 0) -> onnx.ModelProto:
     """Average pooling to four strides, the grey value in every channel."""
     name, (height, width) = modality.value, size
     build = _Graph()
@@ -102,7 +111,8 @@ def image_encoder(modality: Modality, size: tuple[int, int]) -> onnx.ModelProto:
     for level, stride in enumerate(STRIDES, start=2):
         pooled = build.node("AveragePool", [value], kernel_shape=[stride, stride], strides=[stride, stride])
         output = f"{name}_p{level}"
-        build.node("Concat", [pooled] * CHANNELS, output, axis=1)
+        channels = build.node("Concat", [pooled] * CHANNELS, None if filters else output, axis=1)
+        build.filtered(channels, CHANNELS, filters, output)
         outputs.append((output, TensorProto.FLOAT, [1, CHANNELS, height // stride, width // stride]))
     return build.model([(name, kind, shape)], outputs)
 
@@ -119,7 +129,7 @@ def audio_encoder() -> onnx.ModelProto:
 
 
 def fusion(
-    modalities: tuple[Modality, ...], size: tuple[int, int], classes: int, scenes: int
+    modalities: tuple[Modality, ...], size: tuple[int, int], classes: int, scenes: int, filters: int = 0
 ) -> onnx.ModelProto:
     """Mean of the present sensors' evidence; absent ones are selected away."""
     height, width = size
@@ -144,7 +154,7 @@ def fusion(
         present.append(build.node("Cast", [here], to=TensorProto.FLOAT))
     if present:
         count = build.node("Max", [build.node("Sum", present), build.constant(np.float32(1))])
-        fine = build.node("Div", [build.node("Sum", evidence), count])
+        fine = build.filtered(build.node("Div", [build.node("Sum", evidence), count]), 1, filters)
         cells = build.node("Div", [build.node("Sum", coarse), count])
     else:
         fine = build.constant(np.zeros((1, 1, height // 4, width // 4), np.float32))
@@ -194,8 +204,20 @@ class _Graph:
 
     def node(self, operator: str, inputs: list[str], output: str | None = None, **attributes: object) -> str:
         output = output or f"value_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        self._nodes.append(helper.make_node(operator, inputs, [output], f"{operator}_{output}", **attributes))
         return output
+
+    def filtered(self, value: str, channels: int, count: int, output: str | None = None) -> str:
+        """As many 3x3 convolutions in a row, each cut off at 0 and 6: nearly the value itself."""
+        generator = np.random.default_rng(7)
+        for index in range(count):
+            kernel = generator.normal(0, 0.01, (channels, channels, 3, 3))
+            kernel[range(channels), range(channels), 1, 1] += 1.0 - kernel.sum(axis=(1, 2, 3))
+            weights = self.constant(kernel.astype(np.float32))
+            value = self.node("Conv", [value, weights], pads=[1, 1, 1, 1])
+            ends = [self.constant(np.float32(end)) for end in (0, 6)]
+            value = self.node("Clip", [value, *ends], output if index == count - 1 else None)
+        return value
 
     def model(
         self, inputs: list[tuple[str, int, list[int]]], outputs: list[tuple[str, int, list[int]]]

@@ -1,0 +1,107 @@
+"""What the backends of one process's arrays have in common: a graph's bytes, its tensors, what is fed to it.
+
+A runtime's own message for a wrong input names neither the graph nor the sensor, and one that was handed a
+graph's bytes still opens the files the graph names as its weights, from the working folder (ONNX Runtime 1.32
+and OpenVINO 2026.4 do). Both are looked at here, before the runtime sees anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robust_perception.engine.errors import BackendError
+from robust_perception.engine.manifest import GraphSpec
+from robust_perception.vocabulary import Array
+
+Found = tuple[str, str, tuple[Any, ...]]
+"""A tensor as a runtime describes it: name, numpy's name of the element type, shape."""
+
+_VARINT_1, _VARINT_8 = rb"(?:\x0a|\x8a\x80*\x00)", rb"(?:\x08|\x88\x80*\x00)"
+_EXTERNAL = re.compile(_VARINT_1 + _VARINT_8 + b"location")
+"""The key of an ONNX tensor whose data is in another file: field 1, eight bytes, `location`."""
+
+
+def read_graph(folder: Path, spec: GraphSpec) -> bytes:
+    """A graph's file, checked against the manifest; its weights are inside.
+
+    Raises:
+        ModelFileError: missing, or not the file that is described.
+        BackendError: it names another file.
+    """
+    content = spec.read(folder)
+    if _EXTERNAL.search(content):
+        msg = (
+            f"{folder / spec.file}: expected a graph with its weights inside, got one that names another file"
+        )
+        raise BackendError(msg)
+    return content
+
+
+def require_described(path: Path, spec: GraphSpec, inputs: Iterable[Found], outputs: Iterable[Found]) -> None:
+    """BackendError unless a graph's tensors are those of the manifest."""
+    for what, described, found in (("inputs", spec.inputs, inputs), ("outputs", spec.outputs, outputs)):
+        expected, got = sorted((t.name, t.dtype, t.shape) for t in described), sorted(found)
+        if expected != got:
+            msg = f"{path}: expected the {what} {expected} of the manifest, got {got}"
+            raise BackendError(msg)
+
+
+class Feeds:
+    """What is fed to the graphs of one precision.
+
+    Args:
+        specs: the graphs by name; `fusion` is one of them.
+    """
+
+    def __init__(self, specs: Mapping[str, GraphSpec]) -> None:
+        self._specs = specs
+        latents = (t for t in specs["fusion"].inputs if t.name != "pattern")
+        self._absent: dict[str, Array] = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in latents}
+
+    def complete(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every input of a graph, in its order; zeros for the latents of absent sensors.
+
+        Raises:
+            BackendError: the graph is unknown, an input is not as described, or one is missing that is no
+                latent.
+        """
+        spec = self._specs.get(graph)
+        if spec is None:
+            msg = f"graph: expected one of {sorted(self._specs)}, got {graph!r}"
+            raise BackendError(msg)
+        given = {**self._absent, **feeds}
+        complete = {}
+        for tensor in spec.inputs:
+            value = given.get(tensor.name)
+            if value is None or value.shape != tensor.shape or value.dtype != np.dtype(tensor.dtype):
+                got = "none" if value is None else f"{value.dtype}{list(value.shape)}"
+                msg = f"{graph}: expected input {tensor}, got {got}"
+                raise BackendError(msg)
+            complete[tensor.name] = value
+        return complete
+
+
+def thread_count(threads: int | None) -> int:
+    """Threads of one operator: as many as asked for, or the cores this process may use.
+
+    Raises:
+        BackendError: fewer than one was asked for.
+    """
+    count = usable_cores() if threads is None else threads
+    if count < 1:
+        msg = f"threads: expected a positive number or none, got {threads}"
+        raise BackendError(msg)
+    return count
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
