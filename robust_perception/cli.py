@@ -37,6 +37,7 @@ COMMANDS = {
     "card": Command(
         "robust_perception.card.command", "evaluate", "one page: quality, faults, losses; a gate for CI"
     ),
+    "bench": Command("robust_perception.bench", None, "measure a model's time and memory on this machine"),
     "bag": Command("robust_perception.bag", None, "write, read and convert bags"),
     "doctor": Command("robust_perception.doctor", None, "what this machine has and lacks, with the mend"),
 }

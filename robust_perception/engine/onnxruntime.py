@@ -20,7 +20,8 @@ from typing import Any
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import FileSpec, GraphSpec, Manifest, TensorSpec
 from robust_perception.engine.precision import FP32
-from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described, thread_count
+from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described
+from robust_perception.engine.threads import thread_count
 from robust_perception.vocabulary import Array
 
 _DTYPES = {

@@ -17,7 +17,8 @@ import numpy as np
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import Manifest, TensorSpec
 from robust_perception.engine.precision import FP32
-from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described, thread_count
+from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described
+from robust_perception.engine.threads import thread_count
 from robust_perception.vocabulary import Array
 
 DEVICE = "CPU"

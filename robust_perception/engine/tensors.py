@@ -1,4 +1,4 @@
-"""What the backends of one process's arrays have in common: a graph's bytes, its tensors, what is fed to it.
+"""What backends that take arrays have in common: a graph's bytes, its described tensors, what is fed to it.
 
 A runtime's own message for a wrong input names neither the graph nor the sensor, and one that was handed a
 graph's bytes still opens the files the graph names as its weights, from the working folder (ONNX Runtime 1.32
@@ -7,7 +7,6 @@ and OpenVINO 2026.4 do). Both are looked at here, before the runtime sees anythi
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -85,23 +84,3 @@ class Feeds:
                 raise BackendError(msg)
             complete[tensor.name] = value
         return complete
-
-
-def thread_count(threads: int | None) -> int:
-    """Threads of one operator: as many as asked for, or the cores this process may use.
-
-    Raises:
-        BackendError: fewer than one was asked for.
-    """
-    count = usable_cores() if threads is None else threads
-    if count < 1:
-        msg = f"threads: expected a positive number or none, got {threads}"
-        raise BackendError(msg)
-    return count
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, at least one."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1

@@ -1,14 +1,14 @@
-"""The model this repository ships, under all its patterns."""
+"""The model this repository ships, under all its patterns, on every CPU backend that is installed."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from robust_perception.engine import choice
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.manifest import encoder_name
 from robust_perception.engine.models import find_model
-from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.selfcheck import check_all, read_input, read_references
 from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, SensorFrame
@@ -16,16 +16,23 @@ from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Patte
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine.load("default", "onnxruntime", threads=2)
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    reason = choice.probe(name)
+    if reason is not None:
+        pytest.skip(reason)
+    return name
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> Pipeline:
-    folder = find_model("default")
-    manifest = Manifest.load(folder)
-    return Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, threads=2))
+def engine(backend: str) -> Engine:
+    return Engine.load("default", backend, threads=2)
+
+
+@pytest.fixture(scope="module")
+def pipeline(engine: Engine) -> Pipeline:
+    return Pipeline(engine.manifest, engine.backend)
 
 
 @pytest.fixture(scope="module")

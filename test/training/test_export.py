@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import small_data
 import yaml
 
 from robust_perception import export, train
+from robust_perception.benchmarking.errors import BenchmarkError
+from robust_perception.benchmarking.torch_network import TorchBackend
+from robust_perception.engine import choice
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest, encoder_name
@@ -44,6 +48,27 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_engine_loads_it_and_every_pattern_checks(run: Path) -> None:
     engine = Engine.load(str(run / "model"), "onnxruntime")
     assert {result.pattern for result in check_all(engine)} == set(ALL_PATTERNS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", choice.BACKENDS)
+def test_every_backend_gives_the_references_in_every_precision(run: Path, name: str) -> None:
+    reason = choice.probe(name)
+    if reason is not None:
+        pytest.skip(reason)
+    for precision in choice.BACKENDS[name].precisions:
+        engine = Engine.load(str(run / "model"), name, threads=2, precision=precision)
+        assert (engine.info.backend, engine.info.rejected) == (name, ())
+        assert {result.pattern for result in check_all(engine)} == set(ALL_PATTERNS)
+
+
+def test_bench_compares_with_the_network_that_was_exported(run: Path, tmp_path: Path) -> None:
+    manifest = Manifest.load(run / "model")
+    backend = TorchBackend(run / loop.BEST, manifest, compiled=False)
+    assert len(check_all(Engine.of(backend, manifest, run / "model"))) == len(ALL_PATTERNS)
+    other = replace(manifest, class_names=("background", "hot", "cold"))
+    with pytest.raises(BenchmarkError, match="expected the network of model small"):
+        TorchBackend(run / loop.BEST, other, compiled=False)
 
 
 def test_the_manifest_remembers_the_training(run: Path) -> None:

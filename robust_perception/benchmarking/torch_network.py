@@ -1,0 +1,91 @@
+"""The network in torch as one more backend, to compare exported graphs with: eager, or through torch.compile.
+
+It runs the very modules that were exported, from the weights of a run, so that engine, cache and frames are
+the same as for every other variant. Only this file of the room imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robust_perception.benchmarking.errors import BenchmarkError
+from robust_perception.benchmarking.variants import Variant
+from robust_perception.engine.engine import Engine, warm_up
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.precision import FP32
+from robust_perception.engine.tensors import Feeds
+from robust_perception.model.graphs import EncoderGraph, FusionGraph
+from robust_perception.training.checkpoint import load_weights
+from robust_perception.training.errors import TrainingError
+from robust_perception.vocabulary import Array
+
+
+class TorchBackend:
+    """Encoders and fusion of a network in torch, on the CPU.
+
+    Args:
+        weights: `best.safetensors` of the run that the model was exported from.
+        manifest: of that model.
+        compiled: through torch.compile, which needs a C++ compiler and compiles at the first call.
+
+    Raises:
+        TrainingError: the file holds no network's weights.
+        BenchmarkError: it is the network of another model.
+    """
+
+    device = "cpu"
+    precision = FP32
+
+    def __init__(self, weights: Path, manifest: Manifest, compiled: bool) -> None:
+        self.name = "torch.compile" if compiled else "torch"
+        network, _ = load_weights(weights)
+        found = (network.config.modalities, network.config.class_names, network.config.scene_names)
+        expected = (manifest.modalities, manifest.class_names, manifest.scene_names)
+        if found != expected:
+            msg = f"{weights}: expected the network of model {manifest.name}, {expected}, got {found}"
+            raise BenchmarkError(msg)
+        temperatures = {bits: one.temperature for bits, one in manifest.calibration.items()}
+        modules: dict[str, Any] = {encoder_name(m): EncoderGraph(network, m) for m in manifest.modalities}
+        modules["fusion"] = FusionGraph(network.fusion, manifest.size, temperatures)
+        self._modules = {
+            name: torch.compile(module.eval(), dynamic=False) if compiled else module.eval()
+            for name, module in modules.items()
+        }
+        self._specs = manifest.graphs
+        self._feeds = Feeds(manifest.graphs)
+
+    @torch.inference_mode()
+    def run(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one graph; see `Backend.run`."""
+        given = [torch.from_numpy(value) for value in self._feeds.complete(graph, feeds).values()]
+        results = self._modules[graph](*given)
+        return {t.name: r.numpy() for t, r in zip(self._specs[graph].outputs, results, strict=True)}
+
+
+def torch_variants(
+    weights: Path, folder: Path, manifest: Manifest, threads: int
+) -> tuple[list[Variant], list[str]]:
+    """Eager and compiled; a compiled one that cannot be made here is named with the reason.
+
+    Raises:
+        BenchmarkError: the file does not hold the model's network.
+    """
+    torch.set_num_threads(threads)
+    variants, left_out = [], []
+    for compiled in (False, True):
+        try:
+            engine = Engine.of(TorchBackend(weights, manifest, compiled), manifest, folder)
+            warm_up(engine)
+        except TrainingError as error:
+            raise BenchmarkError(str(error)) from None
+        except Exception as error:  # the compiler's errors have no base class of their own
+            if not compiled:
+                raise
+            left_out.append(f"torch.compile {FP32}: {error}")
+            continue
+        variants.append(Variant(engine))
+    return variants, left_out

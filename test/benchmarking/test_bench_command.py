@@ -1,0 +1,104 @@
+"""`robust-perception bench` on a tiny model: real backends, real processes, records of every benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_model import make_model
+
+from robust_perception import bench
+from robust_perception.benchmarking import memory
+from robust_perception.benchmarking.records import BENCHMARKS, Report
+from robust_perception.engine import choice
+from robust_perception.engine.manifest import Manifest
+from robust_perception.vocabulary import Modality
+
+PATTERNS = "rgb+depth+thermal+audio,rgb,audio"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_it_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "deep" / "report.json"
+    words = ["--model", str(folder), "--rounds", "5", "--threads", "1", "--patterns", PATTERNS]
+    assert bench.main([*words, "--json", str(out)]) == 0
+    report = Report.load(out)
+    assert report.head.model_sha256 == Manifest.load(folder).sha256
+    assert (report.head.rounds, report.head.threads, list(report.head.left_out)) == (5, 1, [])
+    assert {r.benchmark for r in report.records} == set(BENCHMARKS)
+    usable = [name for name in choice.BACKENDS if choice.probe(name) is None]
+    backends = list(dict.fromkeys(r.backend for r in report.records))
+    assert backends[0] == choice.EVERYWHERE
+    assert set(backends) == set(usable)
+    ratios = report.values("latency", "ratio")
+    assert list(dict.fromkeys(pattern for _, _, pattern in ratios)) == PATTERNS.split(",")
+    assert all(value == 1.0 for (backend, _, _), value in ratios.items() if backend == choice.EVERYWHERE)
+    for key, p50 in report.values("latency", "p50").items():
+        assert 0 < p50 <= report.values("latency", "p95")[key] <= report.values("latency", "p99")[key]
+    assert set(report.values("switch", "lost_frames").values()) == {0}
+    assert set(report.values("switch", "differing_frames").values()) == {0}
+    assert all(value > 1 for value in report.values("memory", "growth").values())
+    printed = capsys.readouterr().out
+    for name in (*BENCHMARKS, *usable, *PATTERNS.split(",")):
+        assert name in printed
+
+
+def test_what_cannot_run_is_left_out_with_its_reason(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "measure", lambda variants, threads: ([], ["memory of all: not today"]))
+    out = tmp_path / "report.json"
+    words = [
+        "--model",
+        str(folder),
+        "--backend",
+        "onnxruntime",
+        "--precision",
+        "fp32",
+        "int8",
+        "--rounds",
+        "1",
+    ]
+    assert bench.main([*words, "--patterns", "rgb", "--json", str(out)]) == 0
+    left_out = json.loads(out.read_text())["head"]["left_out"]
+    assert "model tiny has no int8 graphs" in left_out[0]
+    assert left_out[1:] == ["memory of all: not today"]
+    assert "left out: onnxruntime int8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--backend", "onnxruntime", "--precision", "int8"],
+            "expected a backend that runs the model, got none",
+        ),
+        (
+            ["--backend", "onnxruntime", "--patterns", "audio"],
+            "--patterns: expected some of depth, got audio",
+        ),
+    ],
+)
+def test_nothing_to_measure_is_said(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_model(tmp_path / "depth", (Modality.DEPTH,))
+    assert bench.main(["--model", str(folder), *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--model", str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_child_that_fails_says_why(folder: Path) -> None:
+    variants, _ = bench.load_variants(folder, [("onnxruntime", "fp32")], 1)
+    found, failed = memory.measure(variants, threads=0)
+    assert found == []
+    assert "threads: expected a positive number" in failed[0]
