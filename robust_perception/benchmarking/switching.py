@@ -1,7 +1,8 @@
 """What a change of the pattern costs: time, frames, and whether it leaves a trace.
 
-Each variant goes through the patterns with two frames each: the first comes right after a switch, the second
-is steady. All frames have the same content and are new, so that the two do the same work.
+Each variant goes through the patterns with three frames each: one still under the pattern before, which is
+not measured because another variant had its turn before it, then the first after the switch, then a steady
+one. All frames have the same content and are new, so that the two that are measured do the same work.
 
     ratio             time of the first frame to that of the second, median over all switches
     cost              time of the first frame less that of the second, median
@@ -43,8 +44,9 @@ def measure(
     lost = [0] * len(variants)
     outputs: list[list[tuple[Pattern, bytes]]] = [[] for _ in variants]
     for turn in range(rounds):
-        for pattern in patterns:
+        for before, pattern in zip((patterns[-1], *patterns), patterns, strict=False):
             for index in order(len(variants), turn):
+                variants[index].engine.infer(frames.frame_set(before, CONTENT))
                 times = []
                 for _ in range(2):
                     frame_set = frames.frame_set(pattern, CONTENT)

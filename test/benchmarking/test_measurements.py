@@ -81,7 +81,6 @@ def test_a_machine_that_slows_down_changes_no_ratio(frames: Frames) -> None:
 
 def test_a_switch_costs_what_the_first_frame_takes_more(clock: WorkClock, frames: Frames) -> None:
     records = switching.measure([variant(clock, switch=6.1)], frames, [FULL, PATTERNS[1]], 10, clock)
-    # Every switch but the one before the very first frame.
     assert value(records, "first", "cost") == pytest.approx(6100)
     assert value(records, "first", "ratio") == pytest.approx(
         np.median([1 + 6.1 / 61, 1 + 6.1 / 41] * 10), 0.02
@@ -93,9 +92,9 @@ def test_a_switch_costs_what_the_first_frame_takes_more(clock: WorkClock, frames
 
 def test_a_trace_of_the_pattern_before_is_seen(clock: WorkClock, frames: Frames) -> None:
     records = switching.measure([variant(clock, leaks=True)], frames, PATTERNS, 4, clock)
-    # Four rounds of three switches; before the very first frame there was no pattern. Under the pattern that
-    # no fresh session is made for, the first output stands for it: its steady frames differ instead.
-    assert value(records, "first", "differing_frames") == 11
+    # Four rounds of three switches. Under the pattern that no fresh session is made for, the first output
+    # stands for it: its steady frames differ instead.
+    assert value(records, "first", "differing_frames") == 12
 
 
 def test_one_pattern_has_no_switch(clock: WorkClock, frames: Frames) -> None:
