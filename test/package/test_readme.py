@@ -14,6 +14,7 @@ import pytest
 import stand_in
 
 from robust_perception import cli
+from robust_perception.benchmarking.records import Report
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -139,6 +140,6 @@ def test_its_demo_figures_are_those_of_the_report(repository: Path) -> None:
 
 
 def test_its_latency_is_that_of_the_benchmark(repository: Path) -> None:
-    report = json.loads((repository / "docs" / "results" / "latency.json").read_text())
-    median = report["patterns"]["rgb+depth+thermal+audio"]["p50"]
+    report = Report.load(repository / "docs" / "results" / "bench_cpu.json")
+    median = report.values("latency", "p50")["onnxruntime", "fp32", "rgb+depth+thermal+audio"]
     assert f"takes {median:.0f} ms (median) with four sensors" in README.read_text(encoding="utf-8")
