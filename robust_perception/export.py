@@ -15,6 +15,7 @@ import datetime
 import importlib.metadata
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,9 +31,10 @@ from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import FILE_NAME, FileSpec, Manifest
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
-from robust_perception.engine.precision import PRECISIONS
+from robust_perception.engine.precision import INT8, INT8_SYMMETRIC, PRECISIONS
 from robust_perception.evaluation.thresholds import FALLBACK, best_thresholds
 from robust_perception.exporting import card, references
+from robust_perception.exporting.adapters import adapters_in
 from robust_perception.exporting.temperature import fit_temperatures, temperatures_of
 from robust_perception.exporting.variants import measure, write_variant
 from robust_perception.model.graphs import OPSET, write_graphs
@@ -128,6 +130,7 @@ def _write_model(
         score_threshold={p.bits: FALLBACK for p in patterns},
         graphs={name: describe(path) for name, path in files.items()},
         calibration=calibration,
+        adapters=adapters_in(network),
         training={
             "command": command,
             **{key: training[key] for key in ("seed", "data", "config_sha256", "epoch", "validation")},
@@ -148,10 +151,15 @@ def _write_model(
     references.write_references(manifest, out, inputs)
     manifest = replace(manifest, references=FileSpec.of(out / references.FILE))
     frames = [dataset[i] for i in spread(len(dataset), CALIBRATION_FRAMES)]
-    for precision in options.precisions:
-        say(f"graphs in {precision}")
-        graphs = write_variant(out, manifest, precision, frames)
-        manifest = replace(manifest, variants={**manifest.variants, precision: graphs})
+    with tempfile.TemporaryDirectory() as scratch:
+        fixed: Mapping[str, Path] = {}
+        if manifest.adapters is not None and {INT8, INT8_SYMMETRIC} & set(options.precisions):
+            say("graphs with constant weights, for eight bits")
+            fixed = write_graphs(network, size, Path(scratch), temperatures, fixed=True)
+        for precision in options.precisions:
+            say(f"graphs in {precision}")
+            graphs = write_variant(out, manifest, precision, frames, fixed)
+            manifest = replace(manifest, variants={**manifest.variants, precision: graphs})
     for precision in manifest.precisions:
         say(f"quality in {precision}")
         scores = measure(out, manifest, precision, dataset, limit)

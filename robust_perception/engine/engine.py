@@ -19,7 +19,7 @@ import numpy as np
 from robust_perception.engine import postprocess, selfcheck
 from robust_perception.engine.choice import Check, choose
 from robust_perception.engine.errors import EngineError, FrameError
-from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.pipeline import Latents, Pipeline
 from robust_perception.engine.protocol import Backend
@@ -50,6 +50,7 @@ class EngineInfo:
         model: the model's name.
         version: the model's version.
         sha: SHA-256 of the model's manifest, which holds those of its files.
+        adapters: the bank in the model's graphs; None where all patterns share all weights.
     """
 
     backend: str
@@ -59,6 +60,11 @@ class EngineInfo:
     model: str
     version: str
     sha: str
+    adapters: AdapterSpec | None = None
+
+    def adapter(self, pattern: Pattern) -> str:
+        """What a pattern runs with: its own adapters, as "ssf rgb+depth", or "none"."""
+        return "none" if self.adapters is None else self.adapters.of(pattern)
 
 
 class Engine:
@@ -118,6 +124,7 @@ class Engine:
             model=manifest.name,
             version=manifest.version,
             sha=manifest.sha256,
+            adapters=manifest.adapters,
         )
         return cls(Pipeline(manifest, backend), info, folder)
 

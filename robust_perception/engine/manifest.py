@@ -128,6 +128,38 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class AdapterSpec:
+    """The adapters in a model's graphs: what each pattern changes of the weights that all share.
+
+    Attributes:
+        kind: "lora", "ssf" or "bitfit".
+        layers: number of adapted layers by part of the network.
+        parameters: by pattern's bits, the numbers of its own that it has; patterns that use the shared weights
+            as they are have none.
+        shared: parameters of the network that all patterns share.
+    """
+
+    kind: str
+    layers: Mapping[str, int]
+    parameters: Mapping[int, int]
+    shared: int
+
+    def __post_init__(self) -> None:
+        _expect(bool(self.kind), "adapters: kind", "a name", self.kind)
+        _expect(self.shared > 0, "adapters: shared", "a positive count", self.shared)
+        known = all(0 < bits < 1 << len(Modality) and n > 0 for bits, n in self.parameters.items())
+        _expect(known, "adapters: parameters", "positive counts by pattern", dict(self.parameters))
+
+    def share(self, pattern: Pattern) -> float:
+        """The pattern's own numbers as a part of the shared parameters."""
+        return self.parameters.get(pattern.bits, 0) / self.shared
+
+    def of(self, pattern: Pattern) -> str:
+        """What is in use under a pattern: kind and pattern, or "none"."""
+        return f"{self.kind} {pattern}" if pattern.bits in self.parameters else "none"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A model as its exporter described it.
 
@@ -146,6 +178,7 @@ class Manifest:
         graphs: `encoder_<modality>` for every modality, and `fusion`, in fp32.
         variants: by other precision, the same graphs with the same inputs and outputs.
         calibration: by pattern's bits; patterns that were not fitted have none.
+        adapters: the bank in its graphs; None where all patterns share all weights.
         quality: by precision, by pattern's bits the foreground mIoU on validation frames, percent; what a
             lower precision costs is told here.
         references: inputs and outputs to check a loaded model against; None when there are none.
@@ -169,6 +202,7 @@ class Manifest:
     calibration: Mapping[int, Calibration] = field(default_factory=dict)
     quality: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     references: FileSpec | None = None
+    adapters: AdapterSpec | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     exporter: Mapping[str, Any] = field(default_factory=dict)
 
@@ -239,6 +273,10 @@ class Manifest:
         content["modalities"] = [m.value for m in self.modalities]
         content["score_threshold"] = _by_text(self.score_threshold)
         content["calibration"] = _by_text(content["calibration"])
+        if self.adapters is None:
+            del content["adapters"]
+        else:
+            content["adapters"]["parameters"] = _by_text(self.adapters.parameters)
         content["quality"] = {precision: _by_text(values) for precision, values in self.quality.items()}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -299,6 +337,8 @@ class Manifest:
             }
             content["graphs"] = _graphs(content["graphs"])
             content["variants"] = {p: _graphs(graphs) for p, graphs in content.get("variants", {}).items()}
+            if content.get("adapters") is not None:
+                content["adapters"] = _bank(content["adapters"])
             references = content.get("references")
             content["references"] = None if references is None else FileSpec(**references)
             return cls(**content)
@@ -318,6 +358,11 @@ def encoder_name(modality: Modality) -> str:
 def _by_text(values: Mapping[int, Any]) -> dict[str, Any]:
     """Keys as JSON has them, in order."""
     return {str(bits): value for bits, value in sorted(values.items())}
+
+
+def _bank(content: Mapping[str, Any]) -> AdapterSpec:
+    counts = {int(bits): int(count) for bits, count in content["parameters"].items()}
+    return AdapterSpec(**{**content, "parameters": counts})
 
 
 def _graphs(content: Mapping[str, Any]) -> dict[str, GraphSpec]:

@@ -34,6 +34,7 @@ def model_card(manifest: Manifest, network: Network) -> str:
             f"Scene classes: {', '.join(manifest.scene_names) or 'none'}.",
             f"Image size: {manifest.size[0]} rows, {manifest.size[1]} columns.",
             f"{parameters / 1e6:.2f} M parameters, {fusion / 1e6:.2f} M of them after the encoders.",
+            *_adapters(manifest),
             f"License: {manifest.license}.",
             "",
             "## How it was made",
@@ -63,3 +64,20 @@ def model_card(manifest: Manifest, network: Network) -> str:
             "",
         ]
     )
+
+
+def _adapters(manifest: Manifest) -> list[str]:
+    """Of what adapters are, where, and what they cost; nothing where there are none."""
+    bank = manifest.adapters
+    if bank is None:
+        return []
+    having = [pattern for pattern in manifest.patterns if pattern.bits in bank.parameters]
+    places = ", ".join(f"{count} layers of {part}" for part, count in bank.layers.items())
+    if not having:
+        return [f"Adapters: {bank.kind} in {places}; no pattern uses them."]
+    most = max(having, key=bank.share)
+    return [
+        f"Adapters: {bank.kind} in {places}, for {', '.join(map(str, having))}; the others use the shared "
+        f"weights. At most {bank.parameters[most.bits]} parameters a pattern, {bank.share(most):.2%} of the "
+        f"{bank.shared} shared ones ({most})."
+    ]

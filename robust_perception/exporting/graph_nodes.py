@@ -6,6 +6,11 @@ from collections.abc import Iterable
 
 import onnx
 
+TABLE = "adapter.table_"
+"""In the names of a bank's tables: `model.adapters` registers them so."""
+
+PATTERN = "pattern"
+
 
 def made_by(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The node that makes each value."""
@@ -33,6 +38,29 @@ def first_convolutions(graph: onnx.GraphProto, count: int) -> list[str]:
         if node.op_type in ("Clip", "Relu") and makers.get(node.input[0]) in first
     ]
     return names + clipping
+
+
+def adapter_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes by which adapters change what a layer gives: their side paths.
+
+    These are the nodes that take a value gathered from a bank's tables, and the sum that ends a low-rank path.
+    """
+    tables = {initial.name for initial in graph.initializer if TABLE in initial.name}
+    constants = {initial.name for initial in graph.initializer} | {PATTERN, ""}
+    gathered: set[str] = set()
+    found: dict[str, onnx.NodeProto] = {}
+    products: set[str] = set()
+    for node in graph.node:  # in an order in which they can be run
+        if any(value in tables or value in gathered for value in node.input):
+            if all(value in constants or value in gathered for value in node.input):
+                gathered |= {*node.output}
+                continue
+            found[node.name] = node
+            if node.op_type in ("Conv", "Gemm", "MatMul"):
+                products |= {*node.output}
+        elif node.op_type == "Add" and any(value in products for value in node.input):
+            found[node.name] = node
+    return list(found)
 
 
 def _upstream(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[onnx.NodeProto]:

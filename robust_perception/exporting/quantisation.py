@@ -16,6 +16,8 @@ that whole chains stay integers. What is not:
                                              is, the error of all latents of colour was half as large
     sums of anything but maps                cells and edges of boxes, gates of sound
     layer norms, exponentials of gates       short in time, wide in range
+    adapters                                 a change by another row would need another scale; their sources
+                                             are graphs in which the weights stay constants
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from robust_perception.exporting.graph_nodes import (
+    adapter_nodes,
     after_last_convolution,
     first_convolutions,
     last_convolutions,
@@ -68,7 +71,7 @@ def write_quantised(
     """Quantise a graph.
 
     Args:
-        source: fp32.
+        source: fp32; with adapters one with constant weights (`model.graphs.write_graphs`, `fixed`).
         target: file to write.
         feeds: inputs of the graph that show what ranges its tensors have: real frames, under every pattern.
         symmetric: both signed and around zero, as TensorRT takes them, instead of what CPUs are quick at.
@@ -80,6 +83,7 @@ def write_quantised(
         left = {*after_last_convolution(model.graph, (*MAPS, "scene")), *last_convolutions(model.graph, MAPS)}
         if not any(output.name in MAPS for output in model.graph.output):
             left |= {*first_convolutions(model.graph, FIRST)}
+        left |= {*adapter_nodes(model.graph)}
         kinds = (*PRODUCTS, "Add") if symmetric else (*PRODUCTS, "Add", *CLIPPING)
         ranks = _ranks(model)
         chosen = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,7 +33,11 @@ Inputs = Mapping[Modality, Array]
 
 
 def write_variant(
-    folder: Path, manifest: Manifest, precision: str, samples: Sequence[Sample]
+    folder: Path,
+    manifest: Manifest,
+    precision: str,
+    samples: Sequence[Sample],
+    fixed: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, GraphSpec]:
     """Write one precision's files beside those of fp32.
 
@@ -41,6 +46,7 @@ def write_variant(
         manifest: with its fp32 graphs.
         precision: any but fp32.
         samples: that show what ranges values have; eight bits need them, half precision does not.
+        fixed: by name, fp32 graphs whose adapters leave weights constant; eight bits are made of these.
 
     Returns:
         Its graphs, for `Manifest.variants`.
@@ -54,9 +60,8 @@ def write_variant(
         if precision == FP16:
             write_half(source, target)
         else:
-            write_quantised(
-                source, target, feeds(folder, manifest, name, samples), precision == INT8_SYMMETRIC
-            )
+            shown = feeds(folder, manifest, name, samples)
+            write_quantised(fixed.get(name, source), target, shown, precision == INT8_SYMMETRIC)
         graphs[name] = describe(target)
     return graphs
 

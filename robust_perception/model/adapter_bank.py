@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from robust_perception.model.adapters import KINDS, Adapter, Layer
 from robust_perception.model.errors import ModelError, WeightsError
 from robust_perception.model.pattern_selection import ROWS, PatternSelection
+from robust_perception.model.resolution import is_wide, stride_of
 from robust_perception.vocabulary import Modality, Pattern
 
 CHILD = "adapter"
@@ -48,6 +49,8 @@ class AdapterConfig:
         alpha_over_rank: a/r, factor of lora's change.
         places: modules that are adapted with all in them, as prefixes of dotted names.
         frozen: parts of dotted names that are never adapted: what all patterns share stays comparable.
+        finest_stride: layers with smaller cells, in pixels of the image a side, are not adapted; 1 = all are.
+        wide: whether the wide layers inside a backbone's blocks are adapted, not their narrow ends alone.
         leave_out: where a pattern's layers exceed the budget, leave out the dearest instead of refusing.
         seed: of lora's A.
     """
@@ -60,6 +63,8 @@ class AdapterConfig:
     frozen: tuple[str, ...] = (
         "fusion.segmentation", "fusion.detection", "fusion.scene", "unimodal", "logvar", "log_variance",
     )  # fmt: skip
+    finest_stride: int = 1
+    wide: bool = True
     leave_out: bool = False
     seed: int = 0
 
@@ -75,6 +80,9 @@ class AdapterConfig:
             raise ModelError(msg)
         if not (math.isfinite(self.alpha_over_rank) and self.alpha_over_rank > 0.0):
             msg = f"alpha_over_rank is positive, got {self.alpha_over_rank}"
+            raise ModelError(msg)
+        if self.finest_stride < 1:
+            msg = f"finest_stride is at least 1, got {self.finest_stride}"
             raise ModelError(msg)
         if not self.places:
             msg = "places names at least one part of the network, got none"
@@ -195,6 +203,8 @@ def _places(network: nn.Module, config: AdapterConfig) -> dict[str, Layer]:
         inside = any(name == place or name.startswith(f"{place}.") for place in config.places)
         if not inside or any(part in name for part in config.frozen) or not cost(module):
             continue
+        if (stride_of(name) or math.inf) < config.finest_stride or (is_wide(name) and not config.wide):
+            continue
         if isinstance(module, nn.Conv2d) and type(module).forward is not nn.Conv2d.forward:
             msg = f"{name}: {type(module).__name__} must override _conv_forward, not forward, to be adapted"
             raise ModelError(msg)
@@ -258,18 +268,6 @@ def adapters_of(network: nn.Module) -> dict[str, Adapter]:
     }
 
 
-def tabulate(network: NetworkT) -> NetworkT:
-    """A copy to trace: graphs gather each sample's row from tables of all patterns, by its pattern.
-
-    Args:
-        network: with adapters; stays as it is. With kind lora the copy takes batches of one.
-    """
-    traced = copy.deepcopy(network)
-    for adapter in adapters_of(traced).values():
-        adapter.tabulate()
-    return traced
-
-
 def detach(network: nn.Module) -> None:
     """Take all adapters off; what is left is the plain network, its parameters still without gradient."""
     for name, adapter in adapters_of(network).items():
@@ -290,7 +288,7 @@ def merge(network: NetworkT, pattern: Pattern) -> NetworkT:
         pattern: to serve.
 
     Raises:
-        ModelError: the network is a copy that `tabulate` made.
+        ModelError: the network is a copy for tracing (`adapter_merging`).
     """
     if any(adapter.tabulated for adapter in adapters_of(network).values()):
         msg = "a copy made for tracing has tables, not rows: merge the network it was made from"

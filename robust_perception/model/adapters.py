@@ -45,8 +45,8 @@ Layer = Union[nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, 
 class Adapter(nn.Module):
     """Rows of one layer; a subclass is a kind. It is a child of its layer and changes the layer's output.
 
-    Layers take the batch first. For tracing, tables of all 16 rows take the rows' place (`tabulate`): a graph
-    gathers from them, and the rows themselves would be thousands of its nodes.
+    Layers take the batch first. For tracing, tables of all 16 rows take the rows' place (`adapter_merging`): a
+    graph gathers from them, and the rows themselves would be thousands of its nodes.
 
     Args:
         layer: it is for.
@@ -82,14 +82,31 @@ class Adapter(nn.Module):
         """The layer's input and output -> its adapted output."""
         raise NotImplementedError
 
+    def folded(self, weight: Tensor, bias: Tensor | None, *row: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A layer's weight and bias with a row in them; `row` is one tensor a part, without an axis for rows."""
+        raise NotImplementedError
+
     def fold(self, layer: Layer, pattern: Pattern) -> None:
         """Write the pattern's row into the layer's own weights."""
-        raise NotImplementedError
+        weight, bias = self.folded(layer.weight, layer.bias, *self.row(pattern))
+        layer.weight.copy_(weight)
+        if bias is not None:
+            _bias(layer).copy_(bias)
+
+    def blended(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
+        """The layer's weight and bias under the selected pattern, from tables and for one sample."""
+        row = (self.pick(part).squeeze(0) for part in range(len(self.identity)))
+        return self.folded(layer.weight, layer.bias, *row)
 
     def row(self, pattern: Pattern) -> list[nn.Parameter]:
         """The pattern's parameters here; none when it has no row."""
         key = str(pattern.bits)
         return [part[key] for part in self.parts() if key in part]
+
+    def changes(self, pattern: Pattern) -> bool:
+        """Whether the pattern's row changes anything."""
+        pairs = zip(self.row(pattern), self.identity, strict=False)
+        return any(bool((part != value).any()) for part, value in pairs)
 
     def forward(self, layer: Layer, x: Tensor, h: Tensor) -> Tensor:
         """The layer's input and output -> its adapted output; exactly `h` for patterns without a row."""
@@ -102,7 +119,7 @@ class Adapter(nn.Module):
         if self.tabulated:
             return self.change(layer, x, h)
         if torch.compiler.is_compiling():
-            msg = "a network with adapters cannot be traced as it is: trace the copy that `tabulate` makes"
+            msg = "a network with adapters cannot be traced as it is: trace the copy that `merge_in_graph` makes"
             raise ModelError(msg)
         if not any(str(bits) in self.parts()[0] for bits in rows):
             return h
@@ -117,7 +134,11 @@ class Adapter(nn.Module):
     def pick(self, part: int) -> Tensor:
         """Rows of a part: (1, ...) when the whole batch has one pattern, else (B, ...)."""
         if self.tabulated:
-            return self.get_buffer(f"table_{part}")[self.selection.pattern]
+            if self.selection.pattern is None or len(self.selection.pattern) != 1:
+                msg = f"tables serve batches of one, got the patterns {self.selection.pattern}"
+                raise ModelError(msg)
+            # Not by an index in brackets: that is a GatherND in graphs, which fewer runtimes have.
+            return torch.index_select(self.get_buffer(f"table_{part}"), 0, self.selection.pattern)
         # Only rows of the batch's patterns: one that is not in the graph gets no gradient, not one of zeros.
         rows, stored = self.selection.rows, self.parts()[part]
         none = torch.full_like(next(iter(stored.values())), self.identity[part])
@@ -171,11 +192,11 @@ class ScaleShift(Adapter):
         """See `Adapter`."""
         return self.spread(self.pick(0), h) * h + self.spread(self.pick(1), h)
 
-    def fold(self, layer: Layer, pattern: Pattern) -> None:
+    def folded(self, weight: Tensor, bias: Tensor | None, *row: Tensor) -> tuple[Tensor, Tensor | None]:
         """W' = diag(g) W, b' = g b + s."""
-        scale, shift = self.row(pattern)
-        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
-        _bias(layer).mul_(scale).add_(shift)
+        scale, shift = row
+        assert bias is not None  # `cost` saw to it
+        return scale.reshape(-1, *[1] * (weight.ndim - 1)) * weight, scale * bias + shift
 
 
 class BiasShift(Adapter):
@@ -204,9 +225,10 @@ class BiasShift(Adapter):
         """See `Adapter`."""
         return h + self.spread(self.pick(0), h)
 
-    def fold(self, layer: Layer, pattern: Pattern) -> None:
-        """Fold: b' = b + d."""
-        _bias(layer).add_(self.row(pattern)[0])
+    def folded(self, weight: Tensor, bias: Tensor | None, *row: Tensor) -> tuple[Tensor, Tensor | None]:
+        """W' = W, b' = b + d."""
+        assert bias is not None  # `cost` saw to it
+        return weight, bias + row[0]
 
 
 class LowRank(Adapter):
@@ -243,14 +265,15 @@ class LowRank(Adapter):
             weight.new_zeros(len(weight), rank, *[1] * (weight.ndim - 2))
         )
 
+    def changes(self, pattern: Pattern) -> bool:
+        """Not while B is 0, whatever A is."""
+        return any(bool((up != 0).any()) for up in self.row(pattern)[1:])
+
     def change(self, layer: Layer, x: Tensor, h: Tensor) -> Tensor:
         """See `Adapter`."""
         rows, index = self.selection.rows, self.selection.index
         if self.tabulated:
-            if len(index) != 1:
-                msg = f"tables of kind lora serve batches of one, got {len(index)}"
-                raise ModelError(msg)
-            return h + self.side(layer, x, self.pick(0)[0], self.pick(1)[0])
+            return h + self.side(layer, x, self.pick(0).squeeze(0), self.pick(1).squeeze(0))
         for position, bits in enumerate(rows):
             if (key := str(bits)) not in self.down:
                 continue
@@ -268,10 +291,11 @@ class LowRank(Adapter):
             return F.conv2d(layer._conv_forward(x, down, None), up)
         return F.linear(F.linear(x, down), up)
 
-    def fold(self, layer: Layer, pattern: Pattern) -> None:
-        """W' = W + (a/r) B A."""
-        down, up = self.row(pattern)
-        layer.weight.add_(self.factor * (up.flatten(1) @ down.flatten(1)).reshape(layer.weight.shape))
+    def folded(self, weight: Tensor, bias: Tensor | None, *row: Tensor) -> tuple[Tensor, Tensor | None]:
+        """W' = W + (a/r) B A, b' = b."""
+        down, up = row
+        change = (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
+        return weight + (change if self.factor == 1.0 else self.factor * change), bias
 
 
 KINDS: dict[str, type[Adapter]] = {"lora": LowRank, "ssf": ScaleShift, "bitfit": BiasShift}

@@ -26,7 +26,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from robust_perception.model.adapter_bank import adapters_of, tabulate
+from robust_perception.model.adapter_bank import adapters_of
+from robust_perception.model.adapter_merging import merge_in_graph
 from robust_perception.model.encoders import LEVELS
 from robust_perception.model.network import FusionNetwork, Latents, Network, Translations
 from robust_perception.model.pattern_selection import ROWS
@@ -146,12 +147,19 @@ def follows_pattern(network: Network, modality: Modality) -> bool:
     return own or any("pairs" in p and modality.value in p[p.index("pairs") + 1].split("-") for p in parts)
 
 
+def adapts_fusion(network: Network) -> bool:
+    """Whether the fusion graph runs a layer with adapters: any of the fusion but a translator."""
+    parts = [name.split(".") for name in adapters_of(network)]
+    return any(p[0] == "fusion" and "pairs" not in p for p in parts)
+
+
 @torch.no_grad()
 def write_graphs(
     network: Network,
     size: tuple[int, int],
     folder: Path,
     temperatures: Mapping[int, float] = MappingProxyType({}),
+    fixed: bool = False,
 ) -> dict[str, Path]:
     """Write all graphs of a network; return their files by name.
 
@@ -160,10 +168,13 @@ def write_graphs(
         size: (H, W) of the images.
         folder: exists.
         temperatures: see `FusionGraph`.
+        fixed: write only graphs with adapters, and keep the weights of their convolutions and products
+            constants (`adapter_merging`): what eight bits are made of.
     """
     network.eval()
+    adapted = adapts_fusion(network)
     if adapters_of(network):
-        network = tabulate(network)
+        network = merge_in_graph(network, fixed)
     inputs = example_inputs(network, size)
     files: dict[str, Path] = {}
     names: list[str] = []
@@ -171,18 +182,20 @@ def write_graphs(
     pattern = torch.tensor([1], dtype=torch.int64)
     for modality, example in inputs.items():
         name = f"encoder_{modality.value}"
-        files[name] = folder / f"{name}.onnx"
         graph = EncoderGraph(network, modality)
         outputs = encoder_outputs(network.fusion, modality)
         follows = follows_pattern(network, modality)
         given = (example, pattern) if follows else (example,)
-        _write(graph, given, files[name], [modality.value, "pattern"][: len(given)], outputs)
+        if follows or not fixed:
+            files[name] = folder / f"{name}.onnx"
+            _write(graph, given, files[name], [modality.value, "pattern"][: len(given)], outputs)
         names += outputs
         flat += graph(*given)
-    outputs = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
-    files["fusion"] = folder / "fusion.onnx"
-    fusion = FusionGraph(network.fusion, size, temperatures)
-    _write(fusion, (*flat, pattern), files["fusion"], [*names, "pattern"], outputs)
+    if adapted or not fixed:
+        outputs = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
+        files["fusion"] = folder / "fusion.onnx"
+        fusion = FusionGraph(network.fusion, size, temperatures)
+        _write(fusion, (*flat, pattern), files["fusion"], [*names, "pattern"], outputs)
     return files
 
 

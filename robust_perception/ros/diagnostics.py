@@ -26,9 +26,6 @@ from robust_perception.ros.outputs import output_header
 from robust_perception.runtime.pacing import Situation
 from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Pattern, Perception, Reason
 
-NO_ADAPTER = "none"
-"""What `adapter` says for a model that has one set of weights for every pattern."""
-
 _LEVELS = {
     SensorState.ALIVE: DiagnosticStatus.OK,
     SensorState.DISABLED: DiagnosticStatus.OK,
@@ -70,7 +67,7 @@ def presence(
         "pattern": str(frame_set.pattern),
         "bits": frame_set.pattern.bits,
         "reference": frame_set.reference,
-        "adapter": NO_ADAPTER,
+        "adapter": info.adapter(frame_set.pattern),
         "backend": info.backend,
         "precision": info.precision,
         "device": info.device,
@@ -187,6 +184,7 @@ def engine_status(node: str, info: EngineInfo, totals_ms: Sequence[float], outpu
         "backend": info.backend,
         "precision": info.precision,
         "device": info.device,
+        "adapters": "none" if info.adapters is None else info.adapters.kind,
         "rejected": "; ".join(info.rejected),
         "outputs": outputs,
         "inference_ms_p50": float(p50),

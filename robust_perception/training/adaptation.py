@@ -48,7 +48,13 @@ ADAPTED = "adapted.safetensors"
 def bank_config(config: AdaptationConfig) -> AdapterConfig:
     """The bank that a configuration asks for."""
     return AdapterConfig(
-        kind=config.kind, budget=config.budget, rank=config.rank, places=config.places, leave_out=True
+        kind=config.kind,
+        budget=config.budget,
+        rank=config.rank,
+        places=config.places,
+        finest_stride=config.finest_stride,
+        wide=config.wide,
+        leave_out=True,
     )
 
 

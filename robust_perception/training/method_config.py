@@ -137,7 +137,10 @@ class AdaptationConfig:
         budget: largest cost of a pattern as a share of the network's parameters.
         rank: largest rank of "lora".
         places: beginnings of the names of modules that are adapted. With "fusion" alone a sensor's latents
-            do not depend on the pattern.
+            do not depend on the pattern: when one is lost, those of the others are of use at once.
+        finest_stride: of the layers that are adapted, in pixels of the image; 1 = all. Fine maps are where
+            an adapter costs time.
+        wide: whether the wide layers inside a backbone's blocks are adapted too.
         epochs: of each pattern.
         learning_rate: at its peak.
         distillation: weight of the divergence from the frozen network's answer to all sensors; 0 = off.
@@ -147,6 +150,8 @@ class AdaptationConfig:
     budget: float = 0.007
     rank: int = 8
     places: tuple[str, ...] = ("encoders", "representers", "fusion")
+    finest_stride: int = 16
+    wide: bool = False
     epochs: int = 3
     learning_rate: float = 5e-3
     distillation: float = 0.0
@@ -155,7 +160,7 @@ class AdaptationConfig:
         kinds = ("none", *KINDS)
         expect(self.kind in kinds, "adapters.kind", f"one of {kinds}", self.kind)
         expect(0 < self.budget <= 1, "adapters.budget", "in (0, 1]", self.budget)
-        for name in ("rank", "epochs"):
+        for name in ("rank", "epochs", "finest_stride"):
             expect(getattr(self, name) >= 1, f"adapters.{name}", "a positive count", getattr(self, name))
         expect(self.learning_rate > 0, "adapters.learning_rate", "a value > 0", self.learning_rate)
         expect(self.distillation >= 0, "adapters.distillation", "a value >= 0", self.distillation)

@@ -1,15 +1,12 @@
-"""A bank of adapters as a graph, as tables, as a file; and what it refuses."""
+"""A bank of adapters as a file, and what it refuses."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from adapted import (
@@ -28,62 +25,9 @@ from robust_perception.model.adapter_bank import (
     adapter_state,
     attach,
     load_adapter_state,
-    merge,
-    tabulate,
 )
 from robust_perception.model.errors import ModelError, WeightsError
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Pattern, patterns_of
-
-
-@kinds
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # the exporter warns of its own deprecations
-def test_exported_graph_gathers_the_row_of_its_pattern(kind: str, tmp_path: Path) -> None:
-    network = small()
-    chosen = [p for p in TRAINED if p.bits != 4]
-    bank = attach(network, AdapterConfig(kind, budget=0.5, rank=8), chosen, MODALITIES)
-    perturb(network, 0.3)
-    if kind == "lora":
-        assert len(set(bank.ranks.values())) > 1, "ranks differ, so that padding is tried"
-    x = pictures(1)
-    traced = tabulate(network)
-    program = torch.onnx.export(
-        traced,
-        (x, torch.tensor([1])),
-        input_names=["x", "pattern"],
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
-    assert program is not None
-    program.save(str(tmp_path / "small.onnx"), external_data=False)
-    session = onnxruntime.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
-    found = {}
-    for pattern in ALL_PATTERNS:
-        [out] = session.run(None, {"x": x.numpy(), "pattern": np.array([pattern.bits], np.int64)})
-        with torch.no_grad():
-            np.testing.assert_allclose(out, network(x, bits(pattern)).numpy(), atol=1e-5, rtol=1e-5)
-        found[pattern] = out
-    assert not np.array_equal(found[Pattern.parse("rgb")], small()(x, torch.tensor([1])).detach().numpy())
-    assert traced.selection.pattern is None, "tracing left a pattern selected"
-    with pytest.raises(ModelError, match="trace the copy"):
-        torch.export.export(network, (x, torch.tensor([1])))
-
-
-@kinds
-def test_tables_say_what_rows_say(kind: str) -> None:
-    network, _ = adapted_small(kind)
-    traced = tabulate(network)
-    assert adapter_state(traced).keys().isdisjoint(adapter_state(network))
-    for pattern in patterns_of(TWO):
-        x = pictures(1)
-        torch.testing.assert_close(
-            traced(x, bits(pattern)), network(x, bits(pattern)), atol=1e-5, rtol=1e-5, msg=str(pattern)
-        )
-    with pytest.raises(ModelError, match="has tables, not rows"):
-        merge(traced, TRAINED[0])
-    if kind == "lora":
-        with pytest.raises(ModelError, match="batches of one, got 2"):
-            traced(pictures(2), bits(*TRAINED[:2]))
 
 
 @kinds
@@ -155,6 +99,7 @@ def test_what_cannot_be_selected_is_refused() -> None:
         ({"rank": 0}, "at least 1, got 0"),
         ({"alpha_over_rank": float("inf")}, "positive, got inf"),
         ({"places": ()}, "at least one part"),
+        ({"finest_stride": 0}, "finest_stride is at least 1, got 0"),
     ],
 )
 def test_wrong_configuration_is_refused(change: Mapping[str, Any], words: str) -> None:
