@@ -115,11 +115,12 @@ def measure(
 
 def _run(engine: Engine, stage: Stage, script: FaultScript) -> Course:
     playback = Playback(stage.perceives, stage.source, script, LEAD_S)
-    return follow(engine, playback, engine.manifest.class_names, oldest_s=stage.oldest_s)
+    return follow(engine, playback, engine.manifest.class_names, oldest_s=stage.oldest_s, overall=True)
 
 
 def _figures(course: Course, clean: float, source: Source) -> dict[str, Any]:
     quality = course.overall
+    assert quality is not None
     # A moment is a frame of the quickest sensor; an output every one of them is all there can be.
     period = min(source.periods_s.values(), default=math.inf)
     moments = max(1, round(course.seconds / period) + 1)

@@ -45,8 +45,8 @@ class Course:
     """What a pass gave.
 
     Attributes:
-        overall: all outputs together, whatever they were made from.
-        by_pattern: by what they were made from, richest first.
+        overall: all outputs together, whatever they were made from; None when nobody asked.
+        by_pattern: by what they were made from, richest first; empty when nobody asked.
         points: outputs in order.
         losses: of sensors, by time.
         start_ns: source time of the first arrival.
@@ -55,7 +55,7 @@ class Course:
         failures: what the engine could not perceive.
     """
 
-    overall: PatternResult
+    overall: PatternResult | None
     by_pattern: Sequence[PatternResult]
     points: Sequence[Point]
     losses: Sequence[Loss]
@@ -100,6 +100,8 @@ def follow(
     *,
     oldest_s: float = 1.0,
     exactly: Pattern | None = None,
+    overall: bool = False,
+    by_pattern: bool = False,
     sink: Sink | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Course:
@@ -111,6 +113,8 @@ def follow(
         class_names: the model's.
         oldest_s: an output later than this after the newest truth is held against nothing.
         exactly: outputs made from anything else are not in the results, but in the points.
+        overall: whether all outputs are measured together; costs time.
+        by_pattern: whether those of each pattern are.
         sink: takes every output.
         progress: told the seconds that have been played.
     """
@@ -118,7 +122,7 @@ def follow(
     scene_names = [name for name in engine.manifest.scene_names if name in source.scene_names]
     columns = Columns.of(scene_names, engine.manifest.scene_names, source.scene_names)
     tallies: dict[Pattern, Tally] = {}
-    overall = Tally.of(len(class_names), scene_names)
+    whole = Tally.of(len(class_names), scene_names)
     points: list[Point] = []
     outputs: list[Played] = []
     truths = TruthNow(source.truths(), oldest_s)
@@ -130,9 +134,11 @@ def follow(
             quality = math.nan if truth is None else quality_of(truth, played, len(class_names))
             if exactly is None or played.pattern == exactly:
                 sample = _sample(truth)
-                own = tallies.setdefault(played.pattern, Tally.of(len(class_names), scene_names))
-                for tally in (own, overall):
-                    tally.add(sample, played.perception, columns)
+                if by_pattern:
+                    own = tallies.setdefault(played.pattern, Tally.of(len(class_names), scene_names))
+                    own.add(sample, played.perception, columns)
+                if overall:
+                    whole.add(sample, played.perception, columns)
             time_s = (played.published_ns - playback.start_ns) / SECOND
             points.append(Point(time_s, played.pattern, quality, played.perception.confidence))
             if sink is not None:
@@ -147,7 +153,7 @@ def follow(
     assert playback.timeouts_s is not None
     arrived: dict[Modality, list[int]] = playback.arrived
     return Course(
-        overall=overall.result(Pattern.of(source.modalities), class_names),
+        overall=whole.result(Pattern.of(source.modalities), class_names) if overall else None,
         by_pattern=[tallies[p].result(p, class_names) for p in ALL_PATTERNS if p in tallies],
         points=points,
         losses=losses(arrived, outputs, playback.timeouts_s),

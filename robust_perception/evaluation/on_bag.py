@@ -109,6 +109,7 @@ def evaluate_bag(
             engine.manifest.class_names,
             oldest_s=max(1.0, 3.0 * max(source.periods_s.values(), default=0.0)),
             exactly=wanted,
+            by_pattern=True,
             sink=None if label_maps is None else _sink(label_maps),
             progress=progress,
         )

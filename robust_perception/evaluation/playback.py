@@ -1,9 +1,10 @@
 """A source played through the live graph's presence and engine, with the source's own time as the clock.
 
 It is the loop of the fusion node with other clocks: arrivals are observed at the time at which they arrive,
-the pacer looks every `TICK` seconds, and both clocks of presence are the source's time. Nothing waits, so a
-recording is played as fast as the machine perceives, and always with the same result. The machine's own
-speed is left out: an output comes out at the moment at which its frames were taken.
+the pacer looks every `TICK` seconds (looks that can find nothing are left out), and both clocks of presence
+are the source's time. Nothing waits, so a recording is played as fast as the machine perceives, and always
+with the same result. The machine's own speed is left out: an output comes out at the moment at which its
+frames were taken.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from typing import NamedTuple
 
 from robust_perception.evaluation.stream import SECOND, Source
 from robust_perception.faults.script import FaultScript
-from robust_perception.presence import SensorConfig, Synchronizer, SynchronizerConfig
+from robust_perception.presence import SensorConfig, SensorState, Synchronizer, SynchronizerConfig
 from robust_perception.presence.config import timeouts_s
 from robust_perception.runtime.errors import MessageError
 from robust_perception.runtime.pacing import RATE_HZ, TICK, Infers, Output, Pacer
 from robust_perception.vocabulary import Modality, Pattern, Perception, SensorFrame
 
 _TICK_NS = round(TICK * SECOND)
-_LEAP_NS = SECOND
-"""A pause of all sensors longer than this is not ticked through once there is no output any more."""
+_FOREVER_NS = 1 << 62
 
 
 class Played(NamedTuple):
@@ -106,11 +106,10 @@ class Playback:
             for output in made:
                 yield _played(output, now_ns)
             made.clear()
-            silent = pacer.situation.pattern is None
-            if silent and pending is not None and pending.time_ns - now_ns > _LEAP_NS:
-                now_ns = pending.time_ns
-            else:
-                now_ns += _TICK_NS
+            rest_ns = _rest_ns(synchronizer, now_ns)
+            if pending is not None:
+                rest_ns = min(rest_ns, pending.time_ns - now_ns)
+            now_ns += max(1, rest_ns // _TICK_NS) * _TICK_NS
 
     def _observe(self, synchronizer: Synchronizer, frame: SensorFrame | MessageError, time_ns: int) -> None:
         if isinstance(frame, MessageError):
@@ -136,6 +135,22 @@ class Playback:
     def _failed(self, text: str) -> None:
         if text not in self.failures:
             self.failures.append(text)
+
+
+def _rest_ns(synchronizer: Synchronizer, now_ns: int) -> int:
+    """How long nothing can happen unless something arrives: looks until then would find nothing.
+
+    While a frame waits for others, or for its turn, that is not at all; else until the first sensor expires.
+    """
+    if synchronizer.newest(now_ns, now_ns):
+        return 0
+    rest_ns = _FOREVER_NS
+    timeouts = {sensor.modality: sensor.timeout_ns for sensor in synchronizer.config.sensors}
+    for modality, status in synchronizer.status(now_ns, now_ns).items():
+        if status.state is SensorState.ALIVE:
+            age_ns = max(status.header_age_ns or 0, status.arrival_age_ns or 0)
+            rest_ns = min(rest_ns, timeouts[modality] - age_ns)
+    return rest_ns
 
 
 def _played(output: Output, now_ns: int) -> Played:
