@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ class Verification:
         self.network: Any = None
         self.place: Any = None
         self.pipelines: dict[str, Any] = {}
+        self.temperatures: dict[int, float] = {}
 
     def run(self) -> None:
         """Do them all."""
@@ -136,6 +138,7 @@ class Verification:
         manifest = None if self.given.model is None else Manifest.load(self.given.model)
         if manifest is not None:
             self.size = manifest.size
+            self.temperatures = {bits: c.temperature for bits, c in manifest.calibration.items()}
         elif not self.given.tiny:
             self.size = (240, 320)
         if self.given.weights is not None:
@@ -146,8 +149,10 @@ class Verification:
         modalities = tuple(Modality) if manifest is None else manifest.modalities
         names = ("background", "thing", "other") if manifest is None else manifest.class_names
         scenes = ("quiet", "loud") if manifest is None else manifest.scene_names
-        widths = {"width": 8, "fine_width": 8, "audio_width": 8} if self.given.tiny else {}
-        self.network = Network(NetworkConfig(modalities, names, scenes, **widths)).eval()
+        config = NetworkConfig(modalities, names, scenes)
+        if self.given.tiny:
+            config = replace(config, width=8, fine_width=8, audio_width=8)
+        self.network = Network(config).eval()
         return True
 
     def _torch_row(self, name: str, needs: float = LEAST_S) -> None:
@@ -167,7 +172,8 @@ class Verification:
         before = torch.cuda.memory_allocated() if on_gpu else 0
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        frame = torch_rows.rows(copy.deepcopy(self.network), self.size, self.given.device)[name]()
+        network = copy.deepcopy(self.network)
+        frame = torch_rows.rows(network, self.size, self.given.device, self.temperatures)[name]()
         modalities = self.network.config.modalities
         inputs = noise_inputs(modalities, self.size, 1)
         for _ in range(3):
@@ -333,7 +339,7 @@ def _head(words: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
             "driver": found.driver,
             "driver_cuda": found.driver_cuda,
         }
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -29,6 +29,7 @@ class Eager:
         network: any.
         size: (H, W) of the images.
         device: torch's name of it.
+        temperatures: of the patterns, as the exported fusion has them.
         change: made of every part: nothing, or torch.compile.
     """
 
@@ -37,6 +38,7 @@ class Eager:
         network: Network,
         size: tuple[int, int],
         device: str,
+        temperatures: Mapping[int, float],
         change: Callable[[nn.Module], Any] = lambda module: module,
     ) -> None:
         self.modalities = network.config.modalities
@@ -47,7 +49,7 @@ class Eager:
         self.device = device
         self.names = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
         self.encoders = {m: change(EncoderGraph(network, m)) for m in self.modalities}
-        self.fusion = change(FusionGraph(network.fusion, size).to(device))
+        self.fusion = change(FusionGraph(network.fusion, size, temperatures).to(device))
         full, inputs = Pattern.of(self.modalities), noise_inputs(self.modalities, size, 0)
         with torch.inference_mode():
             latents = {m: self.encode(m, inputs[m], self.bits(full)) for m in self.modalities}
@@ -105,7 +107,7 @@ class OneCudaGraph:
                 made: tuple[Tensor, ...] = fusion(*latents, self._bits)
                 return made
 
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):
@@ -125,20 +127,22 @@ class OneCudaGraph:
         return self._eager.finish(self._outputs)
 
 
-def rows(network: Network, size: tuple[int, int], device: str) -> dict[str, Callable[[], Frame]]:
+def rows(
+    network: Network, size: tuple[int, int], device: str, temperatures: Mapping[int, float]
+) -> dict[str, Callable[[], Frame]]:
     """What makes each row, by name; making one may fail where the others do not."""
 
     def eager() -> Frame:
-        return Eager(network, size, device)
+        return Eager(network, size, device, temperatures)
 
     def compiled() -> Frame:
-        return Eager(network, size, device, torch.compile)
+        return Eager(network, size, device, temperatures, torch.compile)
 
     def one_cuda_graph() -> Frame:
         if not device.startswith("cuda"):
             msg = f"a CUDA graph needs a GPU, not {device}"
             raise RuntimeError(msg)
-        return OneCudaGraph(Eager(network, size, device), size)
+        return OneCudaGraph(Eager(network, size, device, temperatures), size)
 
     return {"torch-eager": eager, "torch-compile": compiled, "torch-cuda-graph": one_cuda_graph}
 
