@@ -26,6 +26,8 @@ from robust_perception.vocabulary import Modality, Pattern, patterns_of
 SCHEMA = 1
 SLIDES = 8
 """Samples that are shown for a second each where time matters."""
+LEAST_SLIDES = 3
+"""With fewer, a sensor that returns would show what it showed when it was lost, and be taken for frozen."""
 RATE_HZ = 10.0
 
 Progress = Callable[[str, int, int], None]
@@ -72,7 +74,7 @@ def measure(
         progress: told the part in words, what is done of it and how much it is.
 
     Raises:
-        CardError: the split has no labels or shares no sensor with the model, or the bag has no truth.
+        CardError: the split has too few frames, no labels, or no sensor of the model, or the bag no truth.
     """
     sensors = [m for m in engine.manifest.modalities if m in dataset.modalities]
     if not sensors:
@@ -85,6 +87,10 @@ def measure(
     if bag is not None and not bag.has_truth:
         msg = f"{bag.path}: expected /truth topics, got none; `bag from-dataset --labels` writes them"
         raise CardError(msg)
+    frames = min(len(dataset), options.limit or len(dataset))
+    if bag is None and min(frames, options.slides) < LEAST_SLIDES:
+        msg = f"{dataset.folder}: expected {LEAST_SLIDES} frames and slides or more, got {frames} frames"
+        raise CardError(f"{msg} and {options.slides} slides")
     patterns = patterns_of(sensors)
     calibration = Calibration()
     report = evaluate(

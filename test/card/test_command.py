@@ -29,7 +29,7 @@ from robust_perception.faults.severities import KINDS_MEASURED, SEVERITIES, gene
 from robust_perception.vocabulary import Modality, Pattern
 
 Made = tuple[str, dict[str, Any]]
-ROUND = ["--rounds", "1", "--threads", "1", "--slides", "2"]
+ROUND = ["--rounds", "1", "--threads", "1", "--slides", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +189,7 @@ def test_what_does_not_fit_is_one_clear_line(
 ) -> None:
     for change, message in (
         ({"--split": "val"}, "val: expected a folder, got none"),
+        ({"--limit": "2"}, "expected 3 frames and slides or more, got 2 frames and 8 slides"),
         ({"--against": str(tmp_path / "none.json")}, "none.json: expected the JSON of a card"),
         ({"--bag": str(tmp_path / "none")}, "expected a bag"),
         ({"--model": "nothing-like-it"}, "model: expected a folder or one of"),
