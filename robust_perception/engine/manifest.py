@@ -134,8 +134,8 @@ class AdapterSpec:
     Attributes:
         kind: "lora", "ssf" or "bitfit".
         layers: number of adapted layers by part of the network.
-        parameters: by pattern's bits, the numbers of its own that it has; patterns that use the shared weights
-            as they are have none.
+        parameters: by pattern's bits, how many of its own it has; patterns that use the shared weights as
+            they are are left out.
         shared: parameters of the network that all patterns share.
     """
 

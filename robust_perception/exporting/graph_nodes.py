@@ -43,7 +43,7 @@ def first_convolutions(graph: onnx.GraphProto, count: int) -> list[str]:
 def adapter_nodes(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes by which adapters change what a layer gives: their side paths.
 
-    These are the nodes that take a value gathered from a bank's tables, and the sum that ends a low-rank path.
+    That are the nodes that take a value gathered from a bank's tables, and the sum that ends a low-rank path.
     """
     tables = {initial.name for initial in graph.initializer if TABLE in initial.name}
     constants = {initial.name for initial in graph.initializer} | {PATTERN, ""}

@@ -30,6 +30,7 @@ In eight bits a weight needs a scale that is fixed, so there all convolutions an
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import TypeVar, cast
 
@@ -105,7 +106,7 @@ def merge_in_graph(network: NetworkT, fixed: bool = False) -> NetworkT:
 def _fold_norms(parent: nn.Module) -> None:
     """Make one layer of each dense convolution and the batch norm behind it, if either has an adapter."""
     children = list(parent.named_children())
-    for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+    for (_, conv), (name, norm) in itertools.pairwise(children):
         if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
             continue
         adapter = getattr(conv, CHILD, getattr(norm, CHILD, None))

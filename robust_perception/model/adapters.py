@@ -45,8 +45,8 @@ Layer = Union[nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, 
 class Adapter(nn.Module):
     """Rows of one layer; a subclass is a kind. It is a child of its layer and changes the layer's output.
 
-    Layers take the batch first. For tracing, tables of all 16 rows take the rows' place (`adapter_merging`): a
-    graph gathers from them, and the rows themselves would be thousands of its nodes.
+    Layers take the batch first. For tracing, tables of all 16 rows take the rows' place (`adapter_merging`):
+    a graph gathers from them, and the rows themselves would be thousands of its nodes.
 
     Args:
         layer: it is for.
@@ -83,7 +83,7 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     def folded(self, weight: Tensor, bias: Tensor | None, *row: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A layer's weight and bias with a row in them; `row` is one tensor a part, without an axis for rows."""
+        """A layer's weight and bias with a row in them; `row` is one tensor a part."""
         raise NotImplementedError
 
     def fold(self, layer: Layer, pattern: Pattern) -> None:
@@ -119,7 +119,7 @@ class Adapter(nn.Module):
         if self.tabulated:
             return self.change(layer, x, h)
         if torch.compiler.is_compiling():
-            msg = "a network with adapters cannot be traced as it is: trace the copy that `merge_in_graph` makes"
+            msg = "a network with adapters cannot be traced as it is: trace the copy of `merge_in_graph`"
             raise ModelError(msg)
         if not any(str(bits) in self.parts()[0] for bits in rows):
             return h

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from adapted import (
-    TRAINED,
     TWO,
     adapted_small,
     bits,
@@ -27,7 +26,7 @@ from robust_perception.model.adapter_bank import (
     load_adapter_state,
 )
 from robust_perception.model.errors import ModelError, WeightsError
-from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Pattern, patterns_of
+from robust_perception.vocabulary import Pattern, patterns_of
 
 
 @kinds
