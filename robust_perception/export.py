@@ -37,7 +37,7 @@ from robust_perception.exporting import card, references
 from robust_perception.exporting.adapters import adapters_in
 from robust_perception.exporting.temperature import fit_temperatures, temperatures_of
 from robust_perception.exporting.variants import measure, write_variant
-from robust_perception.model.graphs import OPSET, write_graphs
+from robust_perception.model.graphs import OPSET, adapted_graphs, write_graphs
 from robust_perception.model.network import Network
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.config import TrainingConfig
@@ -155,7 +155,8 @@ def _write_model(
         fixed: Mapping[str, Path] = {}
         if manifest.adapters is not None and {INT8, INT8_SYMMETRIC} & set(options.precisions):
             say("graphs with constant weights, for eight bits")
-            fixed = write_graphs(network, size, Path(scratch), temperatures, fixed=True)
+            adapted = adapted_graphs(network)
+            fixed = write_graphs(network, size, Path(scratch), temperatures, fixed=True, only=adapted)
         for precision in options.precisions:
             say(f"graphs in {precision}")
             graphs = write_variant(out, manifest, precision, frames, fixed)

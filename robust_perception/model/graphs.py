@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -147,10 +147,12 @@ def follows_pattern(network: Network, modality: Modality) -> bool:
     return own or any("pairs" in p and modality.value in p[p.index("pairs") + 1].split("-") for p in parts)
 
 
-def adapts_fusion(network: Network) -> bool:
-    """Whether the fusion graph runs a layer with adapters: any of the fusion but a translator."""
+def adapted_graphs(network: Network) -> list[str]:
+    """Names of the graphs that run a layer with adapters; of the fusion's, translators run in encoders."""
     parts = [name.split(".") for name in adapters_of(network)]
-    return any(p[0] == "fusion" and "pairs" not in p for p in parts)
+    fusion = any(p[0] == "fusion" and "pairs" not in p for p in parts)
+    encoders = [f"encoder_{m.value}" for m in network.config.modalities if follows_pattern(network, m)]
+    return encoders + ["fusion"] * fusion
 
 
 @torch.no_grad()
@@ -160,19 +162,20 @@ def write_graphs(
     folder: Path,
     temperatures: Mapping[int, float] = MappingProxyType({}),
     fixed: bool = False,
+    only: Collection[str] | None = None,
 ) -> dict[str, Path]:
-    """Write all graphs of a network; return their files by name.
+    """Write the graphs of a network; return their files by name.
 
     Args:
         network: in evaluation mode.
         size: (H, W) of the images.
         folder: exists.
         temperatures: see `FusionGraph`.
-        fixed: write only graphs with adapters, and keep the weights of their convolutions and products
-            constants (`adapter_merging`): what eight bits are made of.
+        fixed: keep the weights of convolutions and products constants, adapters or not (`adapter_merging`):
+            what eight bits are made of.
+        only: names of the graphs that are wanted; None = all.
     """
     network.eval()
-    adapted = adapts_fusion(network)
     if adapters_of(network):
         network = merge_in_graph(network, fixed)
     inputs = example_inputs(network, size)
@@ -186,12 +189,12 @@ def write_graphs(
         outputs = encoder_outputs(network.fusion, modality)
         follows = follows_pattern(network, modality)
         given = (example, pattern) if follows else (example,)
-        if follows or not fixed:
+        if only is None or name in only:
             files[name] = folder / f"{name}.onnx"
             _write(graph, given, files[name], [modality.value, "pattern"][: len(given)], outputs)
         names += outputs
         flat += graph(*given)
-    if adapted or not fixed:
+    if only is None or "fusion" in only:
         outputs = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
         files["fusion"] = folder / "fusion.onnx"
         fusion = FusionGraph(network.fusion, size, temperatures)

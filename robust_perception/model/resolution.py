@@ -1,7 +1,7 @@
 """How fine the map is that a layer gives, told from its name.
 
-A stride of s is one cell for s x s pixels of the image. What has no pixels has none: a sound's vector, or what
-is made of it. All in a block of a backbone has the stride that the block ends with.
+A stride of s is one cell for s x s pixels of the image. What has no pixels has none: a sound's vector, and
+what is made of it. All in a block of a backbone has the stride that the block ends with.
 """
 
 from __future__ import annotations
