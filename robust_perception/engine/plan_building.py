@@ -19,6 +19,7 @@ from robust_perception.engine.plan_key import PlanKey, Target, key_of
 from robust_perception.engine.plan_store import PlanStore
 from robust_perception.engine.tensorrt_builder import BuildOptions, build, targets
 from robust_perception.engine.tensorrt_library import Library
+from robust_perception.engine.tensors import read_graph
 
 Say = Callable[[str], None]
 
@@ -102,7 +103,7 @@ def _build_one(
     say: Say,
 ) -> int:
     timings = store.folder / "timing" / f"{key.backend}-{key.version}.{key.compute_capability}.cache"
-    content = spec.read(folder)
+    content = read_graph(folder, spec)
     built = build(library, content, f"{folder / spec.file}", options, _timing(timings), say)
     store.save(key, built.plan, driver)
     if built.timing:
