@@ -7,11 +7,11 @@ The first prints per kind the parameters, their share of the frozen network, the
 the n dearest of the pattern's layers were left out for the budget.
 
 The second exports the network with random weights at 320x240, once with all adapters of a pattern folded in
-and once with a bank of random rows, and runs both in turns in ONNX Runtime. A ratio is the median over rounds of
-bank to folded in the same round. The encoders of the three image sensors are alike but for their first
-convolution, so that of colour is timed for all: `frame` is three times its time, the sound's and the fusion's.
-Times are the processor's, which other load on the machine moves little; on a machine at rest `--clock wall`
-takes those on the wall. The folded graph runs twice a round, and the ratio of the two is the noise.
+and once with a bank of random rows, and runs both in turns in ONNX Runtime. A ratio is the median over rounds
+of bank to folded in the same round. The encoders of the three image sensors are alike but for their first
+convolution, so that of colour is timed for all: `frame` is three times its time, the sound's and the
+fusion's. Times are the processor's, which other load on the machine moves little; on a machine at rest
+`--clock wall` takes those on the wall. The folded graph runs twice a round: the ratio of the two is noise.
 """
 
 from __future__ import annotations
