@@ -150,7 +150,7 @@ def share_style(points: float | None) -> str:
 
 
 def strength(keys: Mapping[str, float], sensors: Sequence[str]) -> str:
-    """How strong a fault was, in words with units."""
+    """How strong a fault was, in words with units; seconds and kelvin speak for themselves."""
     said = []
     for key, value in keys.items():
         if key == "time":
@@ -160,7 +160,8 @@ def strength(keys: Mapping[str, float], sensors: Sequence[str]) -> str:
         if isinstance(unit, Mapping):
             unit = unit.get(sensors[0], "")
         part = key in ("part", "duty")
-        said.append(f"{key} {100 * value:g} %" if part else f"{key} {value:g} {unit}".strip())
+        figure = f"{100 * value:g} %" if part else f"{value:g} {unit}".strip()
+        said.append(figure if key in ("seconds", "kelvin") else f"{key} {figure}")
     return ", ".join(said)
 
 
