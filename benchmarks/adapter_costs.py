@@ -31,8 +31,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from benchmarks.latency import device
 from robust_perception import arguments
+from robust_perception.benchmarking import machine
 from robust_perception.model.adapter_bank import AdapterBank, AdapterConfig, adapter_state, attach
 from robust_perception.model.adapters import KINDS
 from robust_perception.model.graphs import write_graphs
@@ -91,7 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ratios = latency(network, given.cases, folder, given.rounds, given.threads, CLOCKS[given.clock])
     print(table(ratios))
     if given.json is not None:
-        about = {"device": device(), "threads": given.threads, "clock": given.clock, "rounds": given.rounds}
+        about = {
+            "device": machine.describe(),
+            "versions": machine.versions("onnxruntime", "torch"),
+            "threads": given.threads,
+            "clock": given.clock,
+            "rounds": given.rounds,
+        }
         given.json.write_text(json.dumps({**about, "ratios": ratios}, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -146,10 +152,15 @@ def latency(
         for name, graphs in spent.items():
             if name != "folded":
                 ratios = {graph: float(np.median(times / base[graph])) for graph, times in graphs.items()}
-                frame, whole = (sum(FRAME[graph] * g[graph] for graph in FRAME) for g in (graphs, base))
-                ratios["frame"] = float(np.median(frame / whole))
+                ratios["frame"] = float(np.median(whole_frame(graphs) / whole_frame(base)))
                 found[name if name == case else f"noise beside {case}"] = ratios
     return found
+
+
+def whole_frame(graphs: Mapping[str, Array]) -> Array:
+    """Time of a frame of all sensors, float64 (rounds,), from those of the graphs like its own."""
+    total: Array = np.sum([times * graphs[graph] for graph, times in FRAME.items()], axis=0)
+    return total
 
 
 def adapted(network: Network, section: Mapping[str, Any]) -> Network:

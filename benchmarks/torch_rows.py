@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.noise import noise_inputs
-from robust_perception.model.adapter_bank import adapters_of, tabulate
+from robust_perception.model.adapter_bank import adapters_of
+from robust_perception.model.adapter_merging import merge_in_graph
 from robust_perception.model.graphs import OUTPUTS, EncoderGraph, FusionGraph, follows_pattern
 from robust_perception.model.network import Network
 from robust_perception.vocabulary import Array, Modality, Pattern
@@ -44,7 +45,7 @@ class Eager:
         self.modalities = network.config.modalities
         self._follows = {m: follows_pattern(network, m) for m in self.modalities}
         if adapters_of(network):
-            network = tabulate(network)
+            network = merge_in_graph(network)
         network = network.to(device).eval()
         self.device = device
         self.names = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]

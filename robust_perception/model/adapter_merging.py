@@ -92,8 +92,8 @@ def merge_in_graph(network: NetworkT, fixed: bool = False) -> NetworkT:
         fixed: keep the weights of convolutions and products constants, for eight bits.
     """
     traced = copy.deepcopy(network)
-    for parent in list(traced.modules()):
-        _fold_norms(parent)
+    for module in list(traced.modules()):
+        _fold_norms(module)
     for name, adapter in adapters_of(traced).items():
         adapter.tabulate()
         if adapter.handle is not None:
