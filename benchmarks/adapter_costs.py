@@ -33,6 +33,7 @@ import torch
 
 from robust_perception import arguments
 from robust_perception.benchmarking import machine
+from robust_perception.benchmarking.turns import paired_ratio
 from robust_perception.model.adapter_bank import AdapterBank, AdapterConfig, adapter_state, attach
 from robust_perception.model.adapters import KINDS
 from robust_perception.model.graphs import write_graphs
@@ -151,8 +152,8 @@ def latency(
         base = spent["folded"]
         for name, graphs in spent.items():
             if name != "folded":
-                ratios = {graph: float(np.median(times / base[graph])) for graph, times in graphs.items()}
-                ratios["frame"] = float(np.median(whole_frame(graphs) / whole_frame(base)))
+                ratios = {graph: paired_ratio(times, base[graph]) for graph, times in graphs.items()}
+                ratios["frame"] = paired_ratio(whole_frame(graphs), whole_frame(base))
                 found[name if name == case else f"noise beside {case}"] = ratios
     return found
 
