@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robust_perception.environment import share_folder
-from robust_perception.faults.errors import FaultError
+from robust_perception.faults.errors import ScriptNotFoundError
 from robust_perception.faults.script import FaultScript
 
 
@@ -16,7 +16,8 @@ def find_script(name: str) -> FaultScript:
         name: a file, the name of a script in config/faults, or empty for no faults.
 
     Raises:
-        FaultError: neither, or the script is not valid; the message names file, line and key.
+        ScriptNotFoundError: neither.
+        FaultError: the script is not valid; the message names file, line and key.
     """
     if not name:
         return FaultScript()
@@ -27,5 +28,5 @@ def find_script(name: str) -> FaultScript:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         msg = f"faults: expected a file, or one of {known}, got {name!r}"
-        raise FaultError(msg)
+        raise ScriptNotFoundError(msg)
     return FaultScript.load(path)
