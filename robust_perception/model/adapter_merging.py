@@ -98,8 +98,8 @@ def merge_in_graph(network: NetworkT, fixed: bool = False) -> NetworkT:
         adapter.tabulate()
         if adapter.handle is not None:
             adapter.handle.remove()
-        parent, _, child = name.rpartition(".")
-        setattr(traced.get_submodule(parent), child, Blended(traced.get_submodule(name), fixed))
+        holder, _, child = name.rpartition(".")
+        setattr(traced.get_submodule(holder), child, Blended(traced.get_submodule(name), fixed))
     return traced
 
 

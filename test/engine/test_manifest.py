@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tiny_model import make_model
 
+from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import ManifestError, ModelFileError
-from robust_perception.engine.manifest import MAXIMUM_MANIFEST_BYTES, FileSpec, Manifest
+from robust_perception.engine.manifest import MAXIMUM_MANIFEST_BYTES, AdapterSpec, FileSpec, Manifest
 from robust_perception.vocabulary import Modality, Pattern
 
 
@@ -36,6 +37,37 @@ def test_what_was_saved_is_loaded(folder: Path) -> None:
     assert manifest.modalities == tuple(Modality)
     assert manifest.threshold(Pattern(3)) == 0.3
     assert len(manifest.patterns) == 15
+
+
+def test_a_bank_of_adapters_is_described_and_may_be_missing(folder: Path) -> None:
+    assert Manifest.load(folder).adapters is None
+    assert "adapters" not in json.loads((folder / "manifest.json").read_text()), "written as it was before"
+    bank = {
+        "kind": "ssf",
+        "layers": {"encoders": 5, "fusion": 2},
+        "parameters": {"1": 30, "6": 50},
+        "shared": 10000,
+    }
+    change(folder, lambda c: c.update(adapters=bank))
+    manifest = Manifest.load(folder)
+    assert manifest.adapters == AdapterSpec("ssf", {"encoders": 5, "fusion": 2}, {1: 30, 6: 50}, 10000)
+    assert manifest.adapters.share(Pattern(6)) == 0.005
+    assert manifest.adapters.share(Pattern(15)) == 0.0
+    manifest.save(folder)
+    assert Manifest.load(folder) == manifest
+    info = Engine.load(str(folder), "onnxruntime", threads=1).info
+    assert info.adapter(Pattern.parse("depth+thermal")) == "ssf depth+thermal"
+    assert info.adapter(Pattern.parse("depth")) == "none"
+    for wrong in (
+        {"kind": ""},
+        {"shared": 0},
+        {"parameters": {"16": 3}},
+        {"parameters": {"1": 0}},
+        {"rank": 3},
+    ):
+        change(folder, lambda c, wrong=wrong: c.update(adapters={**bank, **wrong}))
+        with pytest.raises(ManifestError, match=r"manifest\.json: "):
+            Manifest.load(folder)
 
 
 def test_identity_is_that_of_the_written_file(folder: Path) -> None:

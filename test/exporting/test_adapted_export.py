@@ -107,13 +107,22 @@ def test_every_pattern_answers_as_torch_does_and_its_rows_matter(exported: Expor
 
 
 def test_lower_precisions_agree_for_every_pattern(exported: Exported) -> None:
+    # Where nothing was learnt two classes are often as likely, and eight bits decide otherwise than 32.
     fp32 = exported.pipeline()
-    for precision, least in ((FP16, 0.995), (INT8, 0.98), (INT8_SYMMETRIC, 0.98)):
+    shared = merge(exported.network, exported.manifest.patterns[0])
+    inputs = {m: torch.from_numpy(array)[None] for m, array in exported.inputs.items()}
+    for precision, least in ((FP16, 0.995), (INT8, 0.95), (INT8_SYMMETRIC, 0.95)):
         lower = exported.pipeline(precision)
         for pattern in exported.manifest.patterns:
             expected, got = exported.run(fp32, pattern), exported.run(lower, pattern)
             agreement = float(np.mean(expected.label_map == got.label_map))
             assert agreement >= least, f"{precision} {pattern}: {agreement:.4f}"
+            with torch.no_grad():
+                plain = shared(inputs, torch.tensor([pattern.bits])).segmentation.argmax(dim=1)[0].numpy()
+            changed = plain != expected.label_map
+            if changed.mean() > 0.05:
+                kept = float(np.mean(got.label_map[changed] == expected.label_map[changed]))
+                assert kept > 0.75, f"{precision} {pattern}: adapters are ignored in {1 - kept:.0%}"
     assert set(exported.manifest.quality) == {FP32, FP16, INT8, INT8_SYMMETRIC}
     for scores in exported.manifest.quality.values():
         assert set(scores) == {pattern.bits for pattern in exported.manifest.patterns}
