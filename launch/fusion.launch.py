@@ -1,7 +1,7 @@
 """Start the graph: fusion_node, and where asked for the simulation or a bag as its source of sensor data.
 
 ros2 launch robust_perception fusion.launch.py                       # a robot: the sensors are there
-ros2 launch robust_perception fusion.launch.py source:=simulation faults:=walk_all
+ros2 launch robust_perception fusion.launch.py source:=simulation faults:=demo
 ros2 launch robust_perception fusion.launch.py source:=bag bag:=/data/run.mcap
 ros2 launch robust_perception fusion.launch.py rgb_topic:=/camera/color/image_raw thermal_enabled:=false
 """
