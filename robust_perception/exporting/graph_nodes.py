@@ -45,16 +45,16 @@ def adapter_nodes(graph: onnx.GraphProto) -> list[str]:
 
     That are the nodes that take a value gathered from a bank's tables, and the sum that ends a low-rank path.
     """
-    tables = {initial.name for initial in graph.initializer if TABLE in initial.name}
-    constants = {initial.name for initial in graph.initializer} | {PATTERN, ""}
-    gathered: set[str] = set()
+    known = {initial.name for initial in graph.initializer} | {PATTERN, ""}  # before any sensor's values are
+    gathered = {name for name in known if TABLE in name}
     found: dict[str, onnx.NodeProto] = {}
     products: set[str] = set()
     for node in graph.node:  # in an order in which they can be run
-        if any(value in tables or value in gathered for value in node.input):
-            if all(value in constants or value in gathered for value in node.input):
-                gathered |= {*node.output}
-                continue
+        of_tables = any(value in gathered for value in node.input)
+        if all(value in known for value in node.input):
+            known |= {*node.output}
+            gathered |= {*node.output} if of_tables else set()
+        elif of_tables:
             found[node.name] = node
             if node.op_type in ("Conv", "Gemm", "MatMul"):
                 products |= {*node.output}

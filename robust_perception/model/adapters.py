@@ -64,6 +64,8 @@ class Adapter(nn.Module):
         self.axis = -1 if isinstance(layer, (nn.Linear, nn.LayerNorm)) else 1
         self.handle: RemovableHandle | None = None
         self.tabulated = False
+        self.shapes: list[torch.Size] = []
+        """Of a row, by part, once there are tables."""
 
     @classmethod
     def cost(cls, layer: nn.Module) -> int:
@@ -95,8 +97,11 @@ class Adapter(nn.Module):
 
     def blended(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
         """The layer's weight and bias under the selected pattern, from tables and for one sample."""
-        row = (self.pick(part).squeeze(0) for part in range(len(self.identity)))
-        return self.folded(layer.weight, layer.bias, *row)
+        return self.folded(layer.weight, layer.bias, *self.tabulated_row())
+
+    def tabulated_row(self) -> list[Tensor]:
+        """The selected pattern's row out of tables, for one sample."""
+        return [self.pick(part).reshape(self.shapes[part]) for part in range(len(self.identity))]
 
     def row(self, pattern: Pattern) -> list[nn.Parameter]:
         """The pattern's parameters here; none when it has no row."""
@@ -137,8 +142,9 @@ class Adapter(nn.Module):
             if self.selection.pattern is None or len(self.selection.pattern) != 1:
                 msg = f"tables serve batches of one, got the patterns {self.selection.pattern}"
                 raise ModelError(msg)
-            # Not by an index in brackets: that is a GatherND in graphs, which fewer runtimes have.
-            return torch.index_select(self.get_buffer(f"table_{part}"), 0, self.selection.pattern)
+            # A row of a flat table is one Gather in graphs; an index in brackets would be a GatherND.
+            row = F.embedding(self.selection.pattern[0], self.get_buffer(f"table_{part}"))
+            return row.reshape(1, *self.shapes[part])
         # Only rows of the batch's patterns: one that is not in the graph gets no gradient, not one of zeros.
         rows, stored = self.selection.rows, self.parts()[part]
         none = torch.full_like(next(iter(stored.values())), self.identity[part])
@@ -147,14 +153,15 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def tabulate(self) -> None:
-        """Put the rows of each part into one tensor (16, ...), those of low rank filled up."""
+        """Put the rows of each part into one tensor (16, length), those of low rank filled up."""
         for index, part in enumerate(self.parts()):
             rows = {int(key): row for key, row in part.items()}
             largest = [max(sides) for sides in zip(*(row.shape for row in rows.values()), strict=True)]
             table = next(iter(rows.values())).new_full((ROWS, *largest), self.identity[index])
             for bits, row in rows.items():
                 table[(bits, *map(slice, row.shape))] = row
-            self.register_buffer(f"table_{index}", table)
+            self.register_buffer(f"table_{index}", table.flatten(1))
+            self.shapes.append(table.shape[1:])
             part.clear()
         self.tabulated = True
 
@@ -273,7 +280,8 @@ class LowRank(Adapter):
         """See `Adapter`."""
         rows, index = self.selection.rows, self.selection.index
         if self.tabulated:
-            return h + self.side(layer, x, self.pick(0).squeeze(0), self.pick(1).squeeze(0))
+            down, up = self.tabulated_row()
+            return h + self.side(layer, x, down, up)
         for position, bits in enumerate(rows):
             if (key := str(bits)) not in self.down:
                 continue
@@ -294,8 +302,9 @@ class LowRank(Adapter):
     def folded(self, weight: Tensor, bias: Tensor | None, *row: Tensor) -> tuple[Tensor, Tensor | None]:
         """W' = W + (a/r) B A, b' = b."""
         down, up = row
-        change = (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
-        return weight + (change if self.factor == 1.0 else self.factor * change), bias
+        # One product and sum, in graphs too, and no pass more over the weights.
+        flat = torch.addmm(weight.flatten(1), up.flatten(1), down.flatten(1), alpha=self.factor)
+        return flat.reshape(weight.shape), bias
 
 
 KINDS: dict[str, type[Adapter]] = {"lora": LowRank, "ssf": ScaleShift, "bitfit": BiasShift}

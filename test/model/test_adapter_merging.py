@@ -119,7 +119,7 @@ def test_graphs_of_both_forms_answer_as_the_network_does(kind: str, tmp_path: Pa
         else:
             assert len(loose) >= (0 if kind == "bitfit" else 2)
         sessions.append(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
-    moved = 0
+    moved = set()
     for pattern in ALL_PATTERNS:
         feed = {"x": x.numpy(), "pattern": np.array([pattern.bits], np.int64)}
         with torch.no_grad():
@@ -129,8 +129,11 @@ def test_graphs_of_both_forms_answer_as_the_network_does(kind: str, tmp_path: Pa
         for got in found:
             np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-4, err_msg=str(pattern))
         np.testing.assert_allclose(found[0], found[1], atol=1e-5, rtol=1e-5, err_msg=str(pattern))
-        moved += not np.allclose(found[0], plain, atol=0.05)
-    assert moved == len(chosen), "rows are too small to matter: ignored adapters would pass"
+        if not np.allclose(found[0], plain, atol=0.02):
+            moved.add(pattern)
+    # Under a pattern of other sensors all that layers see is zero, and a product with that stays so.
+    seeing = {p for p in chosen if kind != "lora" or any(m in p for m in TWO)}
+    assert moved == seeing, "rows are too small to matter: ignored adapters would pass"
 
 
 @slow_machine
