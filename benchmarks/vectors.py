@@ -12,7 +12,8 @@ bench runs the very modules of `robust_perception.model` that the network for ro
 `dropout` is that network trained under a random subset of the views every time; the rows add one method
 each, `joint` all of them. A seed draws the split (700 train, 300 validation, 1000 test), the labels and the
 weights; all rows of a seed share split and labels. Weights of the last epoch are tested: nothing is chosen.
-Values are accuracies in percent, mean over the 63 subsets of the views.
+Values are accuracies in percent, mean over the 63 subsets of the views. A run takes tens of seconds of a
+core; the file is written after each, and a command that was stopped goes on with what it lacks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -322,38 +323,79 @@ def summary(values: dict[int, float]) -> dict[str, float]:
     }
 
 
+def tested(body: dict[str, Any], share: float, seed: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Records of the rows that `body` lacks for a label share and a seed, one by one as they are found."""
+    known = {(r["labels"], r["seed"], r["row"]) for r in body["records"]}
+    missing = [name for name in names if (share, seed, name) not in known]
+    teacher = run("base", seed, share)[1] if "mmanet" in missing else None
+    for name in missing:
+        start = time.monotonic()
+        found = summary(run(name, seed, share, teacher)[0])
+        yield {"labels": share, "seed": seed, "row": name, "seconds": time.monotonic() - start, **found}
+
+
+def table(body: dict[str, Any]) -> str:
+    """Mean and standard deviation over seeds, a line a row and label share."""
+    lines = []
+    for share in dict.fromkeys(r["labels"] for r in body["records"]):
+        for name in ROWS:
+            mine = [r for r in body["records"] if r["labels"] == share and r["row"] == name]
+            if not mine:
+                continue
+            cells = []
+            for metric in ("mean", "worst", "full", "seconds"):
+                values = [float(r[metric]) for r in mine]
+                spread = statistics.stdev(values) if len(values) > 1 else 0.0
+                cells.append(f"{metric} {statistics.fmean(values):6.2f} +- {spread:5.2f}")
+            lines.append(f"labels {share:5.2f}  {name:8}  {'   '.join(cells)}   seeds {len(mine)}")
+    return "\n".join(lines)
+
+
+def read(path: Path | None) -> dict[str, Any]:
+    """What an earlier command has left under `path`; its rows and versions must be those of today."""
+    head = {"python": platform.python_version(), "machine": platform.machine()}
+    head |= {name: version(name) for name in ("torch", "numpy", "mvlearn")}
+    fresh = {"versions": head, "rows": {k: asdict(v) for k, v in ROWS.items()}, "records": []}
+    if path is None or not path.exists():
+        return fresh
+    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("versions", "rows"):
+        if old.get(key) != fresh[key]:
+            msg = (
+                f"{path}: {key} are others than today's, {fresh[key]}; name another file, or delete this one"
+            )
+            raise SystemExit(msg)
+    return old
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Compare the methods on digits in six views.")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--labels", nargs="+", type=float, default=[1.0, 0.05])
-    parser.add_argument("--json", type=Path, help="where the records go")
+    parser.add_argument("--json", type=Path, help="where records go; those that are there are not made again")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    records: list[dict[str, Any]] = []
-    for share in given.labels:
-        for seed in given.seeds:
-            teacher = run("base", seed, share)[1] if "mmanet" in given.rows else None
-            for name in given.rows:
-                start = time.monotonic()
-                found = summary(run(name, seed, share, teacher)[0])
-                seconds = time.monotonic() - start
-                records.append({"labels": share, "seed": seed, "row": name, "seconds": seconds, **found})
-        for name in given.rows:
-            mine = [r for r in records if r["labels"] == share and r["row"] == name]
-            cells = []
-            for metric in ("mean", "worst", "full", "seconds"):
-                values = [float(r[metric]) for r in mine]
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                cells.append(f"{metric} {statistics.fmean(values):6.2f} +- {spread:5.2f}")
-            print(f"labels {share:5.2f}  {name:8}  {'   '.join(cells)}", flush=True)
-    if given.json is not None:
-        head = {"python": platform.python_version(), "machine": platform.machine()}
-        head |= {name: version(name) for name in ("torch", "numpy", "mvlearn")}
-        body = {"rows": {k: asdict(v) for k, v in ROWS.items()}, "records": records}
-        given.json.write_text(json.dumps({"versions": head, **body}, indent=1) + "\n", encoding="utf-8")
+    body = read(given.json)
+    for seed in given.seeds:
+        for share in given.labels:
+            for record in tested(body, share, seed, given.rows):
+                body["records"].append(record)
+                print(
+                    f"labels {share} seed {seed} {record['row']}: mean {record['mean']:.2f}", file=sys.stderr
+                )
+                if given.json is not None:
+                    write_whole(given.json, json.dumps(body, indent=1) + "\n")
+    print(table(body))
     return 0
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file by another text, or leave it as it was."""
+    beside = path.with_suffix(".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 if __name__ == "__main__":
