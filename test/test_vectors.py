@@ -9,16 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import vectors  # noqa: E402
+from benchmarks import vectors
+from benchmarks.vector_network import Row
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -74,7 +71,7 @@ def test_records_of_other_rows_are_not_added_to(
     path = tmp_path / "vectors.json"
     words = ["--rows", "dropout", "--labels", "1.0", "--seeds", "0", "--json", str(path)]
     vectors.main(words)
-    monkeypatch.setitem(vectors.ROWS, "dropout", vectors.Row(full=True))
+    monkeypatch.setitem(vectors.ROWS, "dropout", Row(full=True))
     with pytest.raises(SystemExit, match=r"vectors\.json: rows are not those of today"):
         vectors.main(words)
 
