@@ -17,6 +17,7 @@ import results_page  # noqa: E402
 import small_data  # noqa: E402
 import study  # noqa: E402
 
+from benchmarks import claims  # noqa: E402
 from robust_perception.training.config import TrainingConfig  # noqa: E402
 from robust_perception.training.errors import ConfigError  # noqa: E402
 
@@ -183,3 +184,19 @@ def test_the_commands_say_what_they_are_for() -> None:
             capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},
         )  # fmt: skip
         assert done.returncode == 0 and "usage" in done.stdout
+
+
+def test_a_claim_is_about_the_seeds_that_both_rows_have() -> None:
+    records = [
+        *(record("dropout", "mean", seed, 50.0 + 2 * seed) for seed in (0, 1)),
+        *(record("cyin", "mean", seed, 51.0 + 2.5 * seed) for seed in (0, 1)),
+        *(record("joint-adapters", "mean", seed, 57.0 + 6 * seed) for seed in (0, 1, 2)),
+        record("dmrnet", "mean", 0, 60.0), record("base", "rgb+depth", 0, 83.0), record("base", "rgb", 0, 99.0),
+    ]  # fmt: skip
+    lines = claims.table(records)
+    assert "| joint-adapters, mean, above dropout | 8 | 9.0 ± 2.8 | 2 | yes |" in lines
+    assert "| base, full | 84 | 83.0 | 1 | no |" in lines
+    assert "| cyin, mean, above dropout | one deviation | 1.2 ± 0.4 | 2 | yes |" in lines
+    assert "| dmrnet, mean, above dropout | one deviation | 10.0 | 1 | one seed cannot tell |" in lines
+    assert len(lines) == 3 + 4  # rows that are not there make no claim
+    assert claims.table(records[:2]) == []

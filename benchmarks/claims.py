@@ -1,0 +1,78 @@
+"""What the study is held to, and whether its records do: differences of two rows over the seeds both have.
+
+    difference(seed) = value of a row - value of another, same pattern and seed
+    a claim holds where mean(difference) >= goal; where it has no goal, where mean > standard deviation
+
+`base` and `dropout` are the two ends that every row is compared with: one knows all sensors and loses any
+badly, the other has given up the best case for the worst.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+QUALITY = "foreground_miou"
+FULL = "full"
+"""Stands for the pattern with the most sensors of a data set."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row's value, or how much it is above another row's, is to be `goal` points or beyond a deviation."""
+
+    row: str
+    pattern: str
+    goal: float | None = None
+    above: str = ""
+
+    def holds(self, values: Sequence[float]) -> bool | None:
+        """Whether it does; None where one seed cannot tell."""
+        mean = statistics.fmean(values)
+        if self.goal is not None:
+            return mean >= self.goal
+        return mean > statistics.stdev(values) if len(values) > 1 else None
+
+
+CLAIMS = (
+    Claim("base", FULL, 84.0),
+    Claim("joint-adapters", "mean", 8.0, above="dropout"),
+    Claim("joint-adapters", "worst", 6.0, above="dropout"),
+    Claim("joint-adapters", FULL, 12.0, above="dropout"),
+    *(Claim(row, "mean", above="dropout") for row in ("cyin", "dmrnet", "robult", "mmanet", "joint")),
+)
+
+
+def difference(claim: Claim, records: Sequence[Mapping[str, Any]]) -> list[float]:
+    """By seed what the claim is about; empty where a row is not there yet."""
+    quality = [r for r in records if r["metric"] == QUALITY]
+    full = max((r["pattern"] for r in quality), key=lambda p: p.count("+"), default="")
+    wanted = full if claim.pattern == FULL else claim.pattern
+
+    def by_seed(row: str) -> dict[int, float]:
+        return {r["seed"]: float(r["value"]) for r in quality if (r["row"], r["pattern"]) == (row, wanted)}
+
+    mine = by_seed(claim.row)
+    other = by_seed(claim.above) if claim.above else dict.fromkeys(mine, 0.0)
+    return [mine[seed] - other[seed] for seed in sorted(mine.keys() & other.keys())]
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a table of the claims whose rows are there; none where no row is."""
+    rows = []
+    for claim in CLAIMS:
+        values = difference(claim, records)
+        if not values:
+            continue
+        what = f"{claim.row}, {claim.pattern}" + (f", above {claim.above}" if claim.above else "")
+        goal = "one deviation" if claim.goal is None else f"{claim.goal:g}"
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        found = f"{statistics.fmean(values):.1f}" + ("" if math.isnan(spread) else f" ± {spread:.1f}")
+        verdict = {True: "yes", False: "no", None: "one seed cannot tell"}[claim.holds(values)]
+        rows.append(f"| {what} | {goal} | {found} | {len(values)} | {verdict} |")
+    if not rows:
+        return []
+    return ["", "| claim | at least | found | seeds | holds |", "|" + "---|" * 5, *rows]
