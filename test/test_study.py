@@ -191,8 +191,10 @@ def test_a_claim_is_about_the_seeds_that_both_rows_have() -> None:
         *(record("dropout", "mean", seed, 50.0 + 2 * seed) for seed in (0, 1)),
         *(record("cyin", "mean", seed, 51.0 + 2.5 * seed) for seed in (0, 1)),
         *(record("joint-adapters", "mean", seed, 57.0 + 6 * seed) for seed in (0, 1, 2)),
-        record("dmrnet", "mean", 0, 60.0), record("base", "rgb+depth", 0, 83.0), record("base", "rgb", 0, 99.0),
-    ]  # fmt: skip
+        record("dmrnet", "mean", 0, 60.0),
+        record("base", "rgb+depth", 0, 83.0),
+        record("base", "rgb", 0, 99.0),
+    ]
     lines = claims.table(records)
     assert "| joint-adapters, mean, above dropout | 8 | 9.0 ± 2.8 | 2 | yes |" in lines
     assert "| base, full | 84 | 83.0 | 1 | no |" in lines
