@@ -29,10 +29,12 @@ def begin(name: str) -> str:
 
 def figures(report: Report) -> str:
     """What it was measured on, a table of latencies by pattern and a table of all else by variant."""
-    ratios, medians = (report.values("latency", metric) for metric in ("ratio", "p50"))
+    ratios, medians, shares = (
+        report.values("latency", metric) for metric in ("ratio", "p50", "ratio_to_full")
+    )
     variants = list(dict.fromkeys((backend, precision) for backend, precision, _ in ratios))
     return "\n".join(
-        [*_machine(report), "", *_latency(ratios, medians, variants), "", *_rest(report, variants)]
+        [*_machine(report), "", *_latency(ratios, medians, shares, variants), "", *_rest(report, variants)]
     )
 
 
@@ -51,13 +53,19 @@ def _machine(report: Report) -> list[str]:
 def _latency(
     ratios: dict[tuple[str, str, str], float],
     medians: dict[tuple[str, str, str], float],
+    shares: dict[tuple[str, str, str], float],
     variants: Sequence[Variant],
 ) -> list[str]:
-    heads = ["all frames new", *(f"{backend} {precision}" for backend, precision in variants)]
+    heads = [
+        "all frames new",
+        *(f"{backend} {precision}" for backend, precision in variants),
+        "to the first row",
+    ]
     lines = [_row(heads), "|" + "---|" * len(heads)]
     for pattern in dict.fromkeys(pattern for _, _, pattern in ratios):
         keys = [(*variant, pattern) for variant in variants]
-        lines.append(_row([pattern, *(f"{ratios[k]:.2f} ({medians[k]:.1f} ms)" for k in keys)]))
+        cells = [f"{ratios[k]:.2f} ({medians[k]:.1f} ms)" for k in keys]
+        lines.append(_row([pattern, *cells, f"{shares[keys[0]]:.2f}"]))
     return lines
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import performance_page
 from robust_perception.benchmarking.records import Report
 
-NAMES = ("bench_cpu.json",)
+NAMES = ("bench_cpu.json", "bench_torch.json")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,3 +47,7 @@ def test_its_ratios_are_those_of_the_records(repository: Path) -> None:
     assert set(found) == patterns
     for (_, _, pattern), value in ratios.items():
         assert f"{value:.2f} (" in found[pattern]
+    backend, precision, _ = next(iter(ratios))
+    for pattern, cells in found.items():
+        share = report.values("latency", "ratio_to_full")[backend, precision, pattern]
+        assert cells.endswith(f" | {share:.2f} ")
