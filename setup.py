@@ -73,6 +73,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",  # a node that hangs fails its test, not the whole run
+        "pytest-xdist>=3.6,<4",  # the tests that start no nodes, on all cores
         "hypothesis>=6.100,<7",  # arrival schedules nobody would write by hand
         "mcap>=1.2,<2",  # an independent reader for the bags we write
         "mcap-ros2-support>=0.5,<1",
