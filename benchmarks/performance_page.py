@@ -1,7 +1,9 @@
-"""Puts the figures of a run of `robust-perception bench` into its section of docs/performance.md.
+"""Puts the figures of a measurement into its section of a page.
 
     robust-perception bench --json docs/results/bench_cpu.json
     python benchmarks/performance_page.py docs/results/bench_cpu.json docs/performance.md
+    python benchmarks/adapter_costs.py --joint --latency --json docs/results/adapter_costs.json
+    python benchmarks/performance_page.py docs/results/adapter_costs.json docs/training.md
 
 Replaced is what stands between `<!-- figures of NAME.json -->` and `<!-- end of figures -->`, where NAME.json
 is the name of the file with the records; nothing else of the page is touched and no figure of it is typed.
@@ -10,12 +12,17 @@ is the name of the file with the records; nothing else of the page is touched an
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from robust_perception.benchmarking.records import ALL, Report
+
+NOISE = "noise beside "
+"""What `adapter_costs.py` calls the second run of a folded graph."""
 
 END = "<!-- end of figures -->"
 
@@ -38,14 +45,43 @@ def figures(report: Report) -> str:
     )
 
 
-def _machine(report: Report) -> list[str]:
-    head, told = report.head, report.head.machine
-    versions = ", ".join(f"{name} {version}" for name, version in head.versions.items())
+def bank_figures(measured: Mapping[str, Any]) -> str:
+    """A table of what `adapter_costs.py` found: a bank's time as a multiple of that of folded adapters."""
+    ratios: Mapping[str, Mapping[str, float]] = measured["ratios"]
+    graphs = list(next(iter(ratios.values())))
+    rows = [
+        _row([case, *(f"{found[graph]:.2f}" for graph in graphs)])
+        for case, found in ratios.items()
+        if not case.startswith(NOISE)
+    ]
+    noise = [value for case, found in ratios.items() if case.startswith(NOISE) for value in found.values()]
+    device = _device(measured["device"], measured["versions"], measured["threads"])
+    clock = {"cpu": "time of the processor", "wall": "time on the wall"}[measured["clock"]]
+    return "\n".join(
+        [
+            f"{device}; {clock}, {measured['rounds']} rounds; two runs of the same graph gave "
+            f"{min(noise):.2f} to {max(noise):.2f}.",
+            "",
+            _row(["adapters", *graphs]),
+            "|" + "---|" * (1 + len(graphs)),
+            *rows,
+        ]
+    )
+
+
+def _device(told: Mapping[str, Any], versions: Mapping[str, str], threads: int) -> str:
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
     sets = ", ".join(told["instruction_sets"]) or "no instruction set that matters"
+    cores = f"{told['cores']} core" + ("" if told["cores"] == 1 else "s")
+    return f"{told['cpu']}, {cores}, {told['architecture']} with {sets}; {threads} threads; {known}"
+
+
+def _machine(report: Report) -> list[str]:
+    head = report.head
+    device = _device(head.machine, head.versions, head.threads)
     lines = [
-        f"{told['cpu']}, {told['cores']} cores, {told['architecture']} with {sets}; {head.threads} threads; "
-        f"model {head.model} ({head.model_sha256[:12]}), input {head.input_sha256[:12]}; "
-        f"{head.rounds} rounds; load before {head.load:.1f}; {head.date}; {versions}."
+        f"{device}; model {head.model} ({head.model_sha256[:12]}), input {head.input_sha256[:12]}; "
+        f"{head.rounds} rounds; load before {head.load:.1f}; {head.date}."
     ]
     return lines + [f"Left out: {reason}." for reason in head.left_out]
 
@@ -96,8 +132,14 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def page(text: str, name: str, report: Report) -> str:
-    """The page with the figures of the file of this name.
+def figures_of(path: Path) -> str:
+    """The figures of a file, whichever measurement made it."""
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    return bank_figures(measured) if "ratios" in measured else figures(Report.load(path))
+
+
+def page(text: str, name: str, shown: str) -> str:
+    """The page with other figures at the place of the file of this name.
 
     Raises:
         ValueError: the page has no place for them.
@@ -106,17 +148,17 @@ def page(text: str, name: str, report: Report) -> str:
     if not place.search(text):
         msg = f"expected a page with the lines {begin(name)!r} and {END!r}, got none"
         raise ValueError(msg)
-    return place.sub(lambda _: f"{begin(name)}\n{figures(report)}\n{END}", text)
+    return place.sub(lambda _: f"{begin(name)}\n{shown}\n{END}", text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Put the figures of a run of bench into the page.")
-    parser.add_argument("records", type=Path, help="JSON of `robust-perception bench --json`")
-    parser.add_argument("page", type=Path, help="docs/performance.md")
+    parser = argparse.ArgumentParser(description="Put the figures of a measurement into its page.")
+    parser.add_argument("records", type=Path, help="JSON of `robust-perception bench` or adapter_costs.py")
+    parser.add_argument("page", type=Path, help="the page with a place for them")
     given = parser.parse_args(argv)
     text = given.page.read_text(encoding="utf-8")
-    given.page.write_text(page(text, given.records.name, Report.load(given.records)), encoding="utf-8")
+    given.page.write_text(page(text, given.records.name, figures_of(given.records)), encoding="utf-8")
     return 0
 
 
