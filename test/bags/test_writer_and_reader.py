@@ -66,7 +66,7 @@ def test_topics_tell_type_count_and_whether_they_are_latched(storage: str, tmp_p
     assert "uint32 height" in topics["/rgb/image"].definition
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(stamps=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**12)), min_size=1, max_size=20))
 def test_messages_come_by_time_of_reception(
     stamps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory
@@ -128,7 +128,7 @@ def test_a_damaged_bag_is_named(storage: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("storage", "compress"), [("mcap", False), ("mcap", True), ("sqlite3", False)])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(where=st.floats(0, 1), junk=st.binary(min_size=1, max_size=400), cut=st.booleans())
 def test_damage_of_any_kind_is_a_bag_error_or_goes_unnoticed(
     storage: str,

@@ -121,7 +121,7 @@ def test_another_frame_with_the_same_stamp_is_new(engine: Engine) -> None:
     np.testing.assert_array_equal(after.label_map, fresh.label_map)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(st.tuples(st.integers(1, 15), st.integers(0, 3)), min_size=2, max_size=6))
 def test_switching_patterns_changes_nothing_later(
     folder: Path, engine: Engine, sequence: list[tuple[int, int]]

@@ -134,7 +134,7 @@ def test_a_mismatch_names_every_difference_and_the_command(tmp_path: Path) -> No
     assert message.endswith(MEND)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_plan_cut_short_grown_or_changed_anywhere_is_refused(tmp_path: Path, data: st.DataObject) -> None:
     store = PlanStore(tmp_path)

@@ -91,7 +91,7 @@ def test_every_pattern_gives_what_another_runtime_gives(
             assert getattr(got, name).tobytes() == getattr(expected, name).tobytes(), (pattern, name)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(sequence=st.lists(st.tuples(st.integers(1, 15), st.integers(0, 2)), min_size=2, max_size=6))
 def test_switching_patterns_changes_nothing_later(
     folder: Path, manifest: Manifest, sequence: list[tuple[int, int]]

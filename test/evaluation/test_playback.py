@@ -116,7 +116,7 @@ def test_a_message_that_is_refused_is_told_and_does_no_harm() -> None:
         st.tuples(st.sampled_from(SENSORS), st.floats(0, 5), st.floats(0.1, 3), st.floats(0, 0.3)), max_size=5
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_schedule_gives_the_same_twice_in_order_and_never_from_a_silent_sensor(
     windows: list[tuple[Modality, float, float, float]],
 ) -> None:

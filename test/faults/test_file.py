@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robust_perception.faults.errors import FaultError
@@ -177,7 +177,6 @@ def entries(draw: st.DrawFn) -> dict[str, object]:
 
 
 @given(st.lists(entries(), max_size=8), st.integers(0, 2**40))
-@settings(deadline=None)
 def test_any_valid_script_reads_back_as_it_was(listed: list[dict[str, object]], seed: int) -> None:
     faults, read_seed = parse(yaml.safe_dump({"seed": seed, "faults": listed}), "x.yaml")
     assert read_seed == seed
@@ -196,7 +195,6 @@ def test_any_valid_script_reads_back_as_it_was(listed: list[dict[str, object]], 
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
-@settings(deadline=None)
 def test_any_text_is_a_script_or_a_named_mistake(text: str) -> None:
     try:
         parse("faults:\n  - " + text, "x.yaml")

@@ -185,7 +185,7 @@ instants = st.floats(0, 9)
 
 
 @given(schedules, st.integers(0, 2**31), st.lists(instants, max_size=12), st.sampled_from(MODALITIES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_same_script_and_frames_give_the_same(
     windows: list[Fault], seed: int, times: list[float], modality: Modality
 ) -> None:
@@ -200,7 +200,7 @@ def test_the_same_script_and_frames_give_the_same(
 
 
 @given(schedules, instants, st.sampled_from(MODALITIES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_arrives_is_one_good_frame_exactly_when_not_silent(
     windows: list[Fault], t: float, modality: Modality
 ) -> None:
@@ -220,7 +220,6 @@ def test_what_arrives_is_one_good_frame_exactly_when_not_silent(
 
 
 @given(schedules, instants)
-@settings(deadline=None)
 def test_losses_cover_exactly_what_loss_silences(windows: list[Fault], t: float) -> None:
     only_losses = FaultScript([replace(f, kind="loss", values={}) for f in windows])
     for modality in MODALITIES:

@@ -215,7 +215,7 @@ def test_batch_statistics_stay_frozen_in_training_mode(network: Network) -> None
 
 
 @seed(0)
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=6), st.sampled_from(sorted(KINDS)))
 def test_a_mixed_batch_is_its_samples_one_by_one(masks: list[int], kind: str) -> None:
     network, _ = adapted_small(kind)

@@ -96,7 +96,7 @@ def test_photographs_excite_it_as_in_the_published_training(
 BACKBONE = EfficientNetLite0().eval()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(height=st.integers(33, 70), width=st.integers(33, 70))
 def test_levels_have_the_size_that_their_stride_says(height: int, width: int) -> None:
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_levels_have_the_size_that_their_stride_says(height: int, width: int) ->
         assert level.shape == (1, CHANNELS[name], -(-height // stride), -(-width // stride)), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     side=st.integers(5, 20),
     kernel=st.sampled_from([1, 3, 5]),

@@ -268,9 +268,7 @@ class Schedule(RuleBasedStateMachine):
 
 
 def test_random_schedules_agree_with_the_model():
-    run_state_machine_as_test(
-        Schedule, settings=settings(max_examples=150, stateful_step_count=50, deadline=None)
-    )
+    run_state_machine_as_test(Schedule, settings=settings(max_examples=150, stateful_step_count=50))
 
 
 def _synchronizer(**config: object) -> Synchronizer:
@@ -285,7 +283,7 @@ arrivals = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), min_siz
 
 
 @given(rows=st.fixed_dictionaries(dict.fromkeys(MODALITIES, arrivals)), tick=st.integers(5, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sensor_within_its_timeout_is_never_excluded(rows, tick):
     """Any gaps up to the timeout, any delay that keeps both ages within it, any grid of takes."""
     sync, events, ends = _synchronizer(), [], []
@@ -317,7 +315,7 @@ def test_a_sensor_within_its_timeout_is_never_excluded(rows, tick):
     off=st.integers(700, 1_500),
     phase=st.integers(0, 99),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_ten_losses_degrade_within_the_timeout_and_recover_in_two_frames(
     victim, period, tick, on, off, phase
 ):

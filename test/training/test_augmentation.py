@@ -78,7 +78,7 @@ GEOMETRY = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(boxes=rectangles(), config=GEOMETRY, seed=st.integers(0, 2**31))
 def test_every_sensor_the_label_and_the_boxes_show_the_same_place(
     boxes: list[Box], config: AugmentationConfig, seed: int
@@ -182,7 +182,7 @@ def test_sensors_and_truths_that_are_not_there_stay_away() -> None:
     assert crop.scene is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31))
 def test_changes_keep_types_ranges_and_truth(seed: int) -> None:
     sample = make_sample([(5, 7, 30, 40)])

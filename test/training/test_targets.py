@@ -138,7 +138,7 @@ def equally_near(box: Box) -> bool:
     return distances[0] == distances[1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(boxes=some_boxes())
 def test_it_is_the_rules(boxes: list[Box]) -> None:
     boxes = [box for box in boxes if not equally_near(box)]
@@ -153,7 +153,7 @@ def test_it_is_the_rules(boxes: list[Box]) -> None:
         assert owner >= 0 or centre == 0.0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boxes=some_boxes())
 def test_no_box_alone_is_left_without_an_answer(boxes: list[Box]) -> None:
     for box in boxes:
