@@ -110,7 +110,7 @@ def vectors(bench: Mapping[str, Any]) -> list[str]:
     for share in dict.fromkeys(r["labels"] for r in records):
         some = [r for r in records if r["labels"] == share]
         lines += ["", f"## Digits in six views, {share:.0%} of the labels", ""]
-        head = ["row", "seeds", "mean", "worst", "full", "mean less dropout's", "seconds"]
+        head = ["row", "seeds", "mean", "worst", "full", "mean less dropout's", "seconds of a core"]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for row in dict.fromkeys(r["row"] for r in some):
             mine = [r for r in some if r["row"] == row]
