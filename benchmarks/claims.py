@@ -2,6 +2,7 @@
 
     difference(seed) = value of a row - value of another, same pattern and seed
     a claim holds where mean(difference) >= goal; where it has no goal, where mean > standard deviation
+    recovered(seed) = 100 mean_p(adapters - base) / mean_p(dedicated - base), p a pattern that lacks a sensor
 
 `base` and `dropout` are the two ends that every row is compared with: one knows all sensors and loses any
 badly, the other has given up the best case for the worst.
@@ -60,14 +61,40 @@ def difference(claim: Claim, records: Sequence[Mapping[str, Any]]) -> list[float
     return [mine[seed] - other[seed] for seed in sorted(mine.keys() & other.keys())]
 
 
+def recovered(row: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
+    """By seed how much of the gap between `base` and the dedicated networks a row closes, in percent."""
+    values = {
+        (r["row"], r["seed"], r["pattern"]): float(r["value"]) for r in records if r["metric"] == QUALITY
+    }
+    alone = {(seed, pattern) for name, seed, pattern in values if name == "dedicated"}
+    patterns = {pattern for name, _, pattern in values if name == "base"} - {"mean", "worst"}
+    poorer = patterns - {max(patterns, key=lambda p: p.count("+"), default="")}
+    found = []
+    for seed in sorted({seed for name, seed, _ in values if name == row}):
+        if not poorer or not all((seed, p) in alone and ("base", seed, p) in values for p in poorer):
+            continue
+        gained, gap = (
+            sum(values[name, seed, p] - values["base", seed, p] for p in poorer)
+            for name in (row, "dedicated")
+        )
+        found.append(100.0 * gained / gap)
+    return found
+
+
 def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of a table of the claims whose rows are there; none where no row is."""
+    told = [
+        (claim, f"{claim.row}, {claim.pattern}" + (f", above {claim.above}" if claim.above else ""), values)
+        for claim in CLAIMS
+        if (values := difference(claim, records))
+    ]
+    told += [
+        (Claim(row, "", 50.0), f"{row}, gap from base to dedicated that is closed, %", values)
+        for row in ("adapters-ssf", "adapters-lora", "adapters-bitfit")
+        if (values := recovered(row, records))
+    ]
     rows = []
-    for claim in CLAIMS:
-        values = difference(claim, records)
-        if not values:
-            continue
-        what = f"{claim.row}, {claim.pattern}" + (f", above {claim.above}" if claim.above else "")
+    for claim, what, values in told:
         goal = "one deviation" if claim.goal is None else f"{claim.goal:g}"
         spread = statistics.stdev(values) if len(values) > 1 else math.nan
         found = f"{statistics.fmean(values):.1f}" + ("" if math.isnan(spread) else f" ± {spread:.1f}")

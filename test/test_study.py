@@ -202,3 +202,16 @@ def test_a_claim_is_about_the_seeds_that_both_rows_have() -> None:
     assert "| dmrnet, mean, above dropout | one deviation | 10.0 | 1 | one seed cannot tell |" in lines
     assert len(lines) == 3 + 4  # rows that are not there make no claim
     assert claims.table(records[:2]) == []
+
+
+def test_what_adapters_recover_is_of_the_gap_to_dedicated_networks() -> None:
+    records = [
+        record("base", "rgb+depth", 0, 84.0),
+        *(record("base", p, 0, v) for p, v in (("rgb", 40.0), ("depth", 20.0))),
+        *(record("dedicated", p, 0, v) for p, v in (("rgb", 60.0), ("depth", 60.0))),
+        *(record("adapters-ssf", p, 0, v) for p, v in (("rgb+depth", 84.0), ("rgb", 55.0), ("depth", 35.0))),
+        *(record("adapters-ssf", p, 1, v) for p, v in (("rgb+depth", 84.0), ("rgb", 55.0), ("depth", 35.0))),
+    ]
+    lines = claims.table(records)
+    assert "| adapters-ssf, gap from base to dedicated that is closed, % | 50 | 50.0 | 1 | yes |" in lines
+    assert claims.recovered("adapters-ssf", records[:-8]) == []
