@@ -130,6 +130,7 @@ class Monitor:
         self._listen(Image, "/truth/segmentation", self._truth)
         self._listen(Detection2DArray, "/truth/detections")
         self._listen(Classification, "/truth/scene", self._true_scene)
+        self._listen(LabelInfo, "/truth/label_info", latched=True)
         self._listen(DiagnosticArray, "/truth/faults", self._faults)
         self._listen(LabelInfo, "/fusion/label_info", self._classes, latched=True)
         self._listen(Image, "/fusion/segmentation", self._label_map)

@@ -10,6 +10,7 @@
 | truth/segmentation                    | sensor_msgs/Image mono8, index of its class                |
 | truth/detections                      | vision_msgs/Detection2DArray, score 1                      |
 | truth/scene                           | vision_msgs/Classification, score 1 = present              |
+| truth/label_info (latched)            | vision_msgs/LabelInfo, names of the class indices          |
 | truth/faults                          | diagnostic_msgs/DiagnosticArray, one status a sensor       |
 
 Everything about one instant has the stamp of its pictures; sound has that of its first sample. The truth
@@ -29,7 +30,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, Image
-from vision_msgs.msg import Classification, Detection2DArray
+from vision_msgs.msg import Classification, Detection2DArray, LabelInfo
 
 from robust_perception.faults.script import FaultScript
 from robust_perception.ros import outputs, process, qos
@@ -58,6 +59,9 @@ SIMULATION: tuple[Parameter, ...] = (
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
 )
 """The table of parameters."""
+
+TRUE_SCORE = 1.0
+"""Of everything that is really there."""
 
 ENCODINGS = {Modality.RGB: "rgb8", Modality.DEPTH: "16UC1", Modality.THERMAL: "16UC1"}
 
@@ -104,6 +108,8 @@ class SimulationNode(LifecycleNode):
         assert self._feed is not None
         result = super().on_activate(state)
         self._topics["audio_info"].publish(audio_info())
+        stamped = header(self._now_ns(), "")
+        self._topics["label_info"].publish(outputs.label_info(CLASS_NAMES, TRUE_SCORE, stamped))
         if self.table["wait"]:
             listeners = Listeners(self._sensors.values())
             self._waiting = self.create_timer(0.05, lambda: self._begin(listeners), clock=self._steady)
@@ -142,6 +148,7 @@ class SimulationNode(LifecycleNode):
             "segmentation": make(Image, "truth/segmentation", qos.OUTPUT),
             "detections": make(Detection2DArray, "truth/detections", qos.OUTPUT),
             "scene": make(Classification, "truth/scene", qos.OUTPUT),
+            "label_info": make(LabelInfo, "truth/label_info", qos.LATCHED),
             "faults": make(DiagnosticArray, "truth/faults", qos.OUTPUT),
         }
 
@@ -189,7 +196,7 @@ class SimulationNode(LifecycleNode):
     def _publish_truth(self, instant: Instant) -> None:
         capture = instant.capture
         stamped = header(instant.stamp_ns, capture.frames[Modality.RGB].frame_id)
-        scores = np.ones(len(capture.boxes), dtype=np.float32)
+        scores = np.full(len(capture.boxes), TRUE_SCORE, dtype=np.float32)
         self._topics["segmentation"].publish(outputs.segmentation(capture.label, stamped))
         self._topics["detections"].publish(
             outputs.detections(capture.boxes, scores, capture.class_ids, CLASS_NAMES, stamped)

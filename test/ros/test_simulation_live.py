@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,10 +14,15 @@ from audio_common_msgs.msg import AudioDataStamped, AudioInfo
 from diagnostic_msgs.msg import DiagnosticArray
 from live_graph import START_S, Graph, values
 from sensor_msgs.msg import CameraInfo, Image
+from tiny_model import make_model
 from vision_msgs.msg import Classification, Detection2DArray
 
+from robust_perception.bags.writer import BagWriter
+from robust_perception.evaluate import main as evaluate
 from robust_perception.ros import images
+from robust_perception.ros.monitor import Listener, Monitor
 from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, ImageUnits, stamp_to_ns
+from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 pytestmark = pytest.mark.ros
@@ -49,22 +56,27 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     script = folder / "script.yaml"
     script.write_text(SCRIPT, encoding="utf-8")
     with Graph(folder) as live:
-        live.listen(TOPICS)
-        process = live.start(
-            "simulation_node",
-            f"seed:={SEED}",
-            f"height:={SIZE[0]}",
-            f"width:={SIZE[1]}",
-            f"rate:={RATE}",
-            f"faults:={script}",
-            "wait:=true",
-        )
-        live.wait_for("/truth/faults", "3 s", lambda m: time_of(m) >= 3.0, START_S + 10)
-        live.wait_for("/thermal/image", "the delayed frames", lambda m: True, 5.0)
-        live.wait_until("two seconds of sound", lambda: seconds_of_sound(live) >= 2.0)
-        process.signal(signal.SIGINT)
-        assert process.wait() == 0, process.text()
-        assert "Traceback" not in process.text()
+        with (
+            BagWriter(folder / "bag") as bag,
+            Monitor(Mock(Listener), live.domain, bag) as monitor,
+        ):
+            live.listen(TOPICS)
+            process = live.start(
+                "simulation_node",
+                f"seed:={SEED}",
+                f"height:={SIZE[0]}",
+                f"width:={SIZE[1]}",
+                f"rate:={RATE}",
+                f"faults:={script}",
+                "wait:=true",
+            )
+            live.wait_for("/truth/faults", "3 s", lambda m: time_of(m) >= 3.0, START_S + 10)
+            live.wait_for("/thermal/image", "the delayed frames", lambda m: True, 5.0)
+            live.wait_until("two seconds of sound", lambda: seconds_of_sound(live) >= 2.0)
+            process.signal(signal.SIGINT)
+            assert process.wait() == 0, process.text()
+            assert "Traceback" not in process.text()
+        assert monitor.failure is None
         yield live
 
 
@@ -146,6 +158,23 @@ def test_sound_has_no_seam(recorded: Graph) -> None:
     covered = sum(len(c.audio.data) // 2 for c in chunks[:-1]) / 16_000
     first, last = (stamp_to_ns(c.header.stamp) for c in (chunks[0], chunks[-1]))
     assert covered == pytest.approx((last - first) / 1e9, abs=0.005)
+
+
+def test_what_was_recorded_of_it_can_be_evaluated(
+    recorded: Graph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "tiny", size=SIZE, class_names=CLASS_NAMES, scene_names=SCENE_NAMES)
+    words = ["--bag", str(recorded.folder / "bag"), "--json", str(tmp_path / "report.json")]
+    assert evaluate(["--model", str(model), *words]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["mean"]["foreground_miou"] is not None
+    assert report["mean"]["scene_map"] is not None
+    assert "rgb" in {loss["sensor"] for run in report["passes"].values() for loss in run["losses"]}
+    capsys.readouterr()
+    other = make_model(tmp_path / "other", size=SIZE)
+    assert evaluate(["--model", str(other), *words]) == 1
+    error = capsys.readouterr().err
+    assert "expected the model's class names ['background', 'cup', 'box'], got ['background', 'person'" in error
 
 
 @pytest.mark.parametrize(
