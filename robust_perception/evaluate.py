@@ -1,6 +1,7 @@
-"""`robust-perception evaluate`: the quality of a model under every pattern of its sensors, or on a bag.
+"""`robust-perception evaluate`: the quality of a model under every pattern of its sensors, or on bags.
 
-A bag is played through the live graph's own presence and engine, as fast as the machine perceives.
+A bag is played through the live graph's own presence and engine, as fast as the machine perceives; many bags
+are shared out among workers, see the room `fleet`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy.typing as npt
 
 from robust_perception import arguments
 from robust_perception.bags.errors import BagError
+from robust_perception.card.fleet_page import render
+from robust_perception.card.page import today
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
@@ -30,6 +33,12 @@ from robust_perception.evaluation.recipe import bag_sha256, versions
 from robust_perception.evaluation.report import Report
 from robust_perception.faults.errors import FaultError
 from robust_perception.faults.find import find_script
+from robust_perception.fleet import command as fleet
+from robust_perception.fleet.errors import FleetError
+from robust_perception.fleet.find import find_bags
+from robust_perception.fleet.job import Job
+from robust_perception.fleet.merge import FleetReport
+from robust_perception.fleet.result import Store
 from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
@@ -74,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder with <split>/{rgb,depth,thermal,label}")
     what.add_argument("--bag", type=Path, help="folder of a bag, or its .mcap or .db3 file")
+    what.add_argument(
+        "--bags", type=Path, metavar="DIR_OR_LIST", help="folder with bags in it, or a text file that lists them"
+    )
     parser.add_argument("--split", default="test", help="split to measure on (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument(
@@ -96,23 +108,32 @@ def build_parser() -> argparse.ArgumentParser:
     bag.add_argument(
         "--rate", type=arguments.rate, default=RATE_HZ, help="most outputs a second (%(default)s)"
     )
+    fleet.add_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command: 0 when the report was made, 1 when model or data do not allow it, 2 on wrong usage."""
-    given = build_parser().parse_args(argv)
+    """Run the command: 0 when the report was made, 1 when model or data do not allow it, 2 on wrong usage.
+
+    Of many bags, 1 also when one of them could not be measured; the report is of the others then.
+    """
+    parser = build_parser()
+    given = parser.parse_args(argv)
+    if given.bags is not None and given.label_maps is not None:
+        parser.error("--label-maps: expected --data or --bag beside it, got --bags")
     try:
-        if given.json is not None:  # found out now, not after the last frame
-            given.json.parent.mkdir(parents=True, exist_ok=True)
+        for path in (given.json, given.html):  # found out now, not after the last frame
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
         engine = Engine.load(given.model, given.backend, given.threads, given.precision)
-        report = of_data(engine, given) if given.bag is None else of_bag(engine, given)
+        report = report_of(engine, given)
     except (
         BagError,
         DatasetError,
         EngineError,
         EvaluationError,
         FaultError,
+        FleetError,
         ModuleNotFoundError,
         OSError,
     ) as error:
@@ -121,7 +142,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report.table())
     if given.json is not None:
         given.json.write_text(report.to_text(), encoding="utf-8")
+    if isinstance(report, FleetReport):
+        if given.html is not None:
+            given.html.write_text(render(report.to_json(), today()), encoding="utf-8")
+        return 1 if report.failed else 0
     return 0
+
+
+def report_of(engine: Engine, given: argparse.Namespace) -> Report | BagReport | FleetReport:
+    """The report that a command line asks for."""
+    if given.bags is not None:
+        return of_bags(engine, given)
+    return of_data(engine, given) if given.bag is None else of_bag(engine, given)
 
 
 def of_data(engine: Engine, given: argparse.Namespace) -> Report:
@@ -171,12 +203,48 @@ def of_bag(engine: Engine, given: argparse.Namespace) -> BagReport:
     return report
 
 
+def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
+    """The report on many bags."""
+    bags = find_bags(given.bags)
+    crew = fleet.crew_of(given.workers, given.address, len(bags), _say)
+    alone = crew.workers == 1 and crew.address is None
+    share = 1 if crew.address is not None else max(1, fleet.cores() // crew.workers)
+    job = Job(
+        model=str(Path(given.model).resolve()) if Path(given.model).is_dir() else given.model,
+        backend=given.backend,
+        precision=given.precision,
+        threads=given.threads if given.threads or alone else share,
+        patterns=tuple(given.patterns),
+        script=find_script(given.faults),
+        rate_hz=given.rate,
+        config=bag_config(given),
+    )
+    return fleet.evaluate_bags(
+        engine,
+        job,
+        bags,
+        Store(given.results),
+        crew,
+        head=head(engine) | {"bags_from": given.bags.resolve().name, "faults": job.script.name},
+        progress=ProgressLine(sys.stderr, unit="bags"),
+        say=_say,
+    )
+
+
+def _say(text: str) -> None:
+    print(f"evaluate: {text}", file=sys.stderr)
+
+
 def open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
     """The bag that a command line names, for the sensors and classes of a model."""
-    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
-    config = BagConfig(dict(given.topic), units, given.seconds)
-    manifest = engine.manifest
+    manifest, config = engine.manifest, bag_config(given)
     return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
+
+
+def bag_config(given: argparse.Namespace) -> BagConfig:
+    """How a command line wants bags to be read."""
+    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
+    return BagConfig(dict(given.topic), units, given.seconds)
 
 
 def head(engine: Engine) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = None if given.against is None else read_card(given.against)
         measured = make(given)
         comparison = None if before is None else compare(measured.content, before, given.tolerance)
-        date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        date = page.today()
         given.out.write_text(page.render(measured, comparison, date), encoding="utf-8")
         if given.json is not None:
             given.json.write_text(to_text({"generated": date, **measured.content}), encoding="utf-8")

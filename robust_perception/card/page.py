@@ -7,6 +7,7 @@ and one day, stand between `<!--volatile-->` and `<!--/volatile-->`; all else is
 from __future__ import annotations
 
 import base64
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,7 @@ def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
         comparison: with another card; None = none.
         date: when it was made, in words.
     """
-    here = Path(__file__).parent
-    pages = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = environment()
     content = measured.content
     sensors = content["sensors"]
     pages.filters |= {"number": number, "lost": lost_style, "share": share_style, "strength": strength}
@@ -96,6 +90,22 @@ def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
         comparison=comparison,
         slowest=max((row["p50_ms"] for row in content["latency"]["patterns"].values()), default=1.0),
     )
+
+
+def environment() -> Environment:
+    """How the templates of this room are read: everything escaped, nothing undefined."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def today() -> str:
+    """The date and time as pages say it."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def in_words(content: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from robust_perception.bags.truth import Truth
@@ -53,6 +53,7 @@ class Course:
         seconds: of the source.
         refused: why messages could not become frames, and how often.
         failures: what the engine could not perceive.
+        tallies: what `by_pattern` was computed from.
     """
 
     overall: PatternResult | None
@@ -63,6 +64,7 @@ class Course:
     seconds: float
     refused: Mapping[str, int]
     failures: Sequence[str]
+    tallies: Mapping[Pattern, Tally] = field(default_factory=dict)
 
     def over_time(self) -> list[dict[str, Any]]:
         """The points as plain values."""
@@ -161,6 +163,7 @@ def follow(
         seconds=source.seconds,
         refused=dict(playback.refused),
         failures=tuple(playback.failures),
+        tallies=tallies,
     )
 
 

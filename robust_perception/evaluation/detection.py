@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from robust_perception.vocabulary import Array
+
 Boxes = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+
+class Frame(NamedTuple):
+    """True and found boxes of one frame, as `DetectionMetric.add` takes them."""
+
+    true_boxes: Boxes
+    true_ids: Ids
+    boxes: Boxes
+    class_ids: Ids
+    scores: Scores
 
 
 class DetectionMetric:
     """Gathers boxes of many frames and computes average precisions over all of them."""
 
     def __init__(self) -> None:
-        self._images: list[dict[str, int]] = []
-        self._true: list[dict[str, Any]] = []
-        self._found: list[dict[str, Any]] = []
+        self._frames: list[Frame] = []
 
-    def add(
-        self, true_boxes: Boxes, true_ids: Ids, boxes: Boxes, class_ids: Ids, scores: npt.NDArray[np.float32]
-    ) -> None:
+    def add(self, true_boxes: Boxes, true_ids: Ids, boxes: Boxes, class_ids: Ids, scores: Scores) -> None:
         """Add one frame.
 
         Args:
@@ -37,27 +47,26 @@ class DetectionMetric:
             class_ids: int64 (n,), class index.
             scores: float32 (n,).
         """
-        image = len(self._images) + 1
-        self._images.append({"id": image})
-        for corners, class_id in zip(true_boxes.tolist(), true_ids.tolist(), strict=True):
-            box = _xywh(corners)
-            # Identifiers from 1: pycocotools takes a match with annotation 0 for no match.
-            number = len(self._true) + 1
-            area = box[2] * box[3]
-            self._true.append(
-                {
-                    "id": number,
-                    "image_id": image,
-                    "category_id": class_id,
-                    "bbox": box,
-                    "area": area,
-                    "iscrowd": 0,
-                }
-            )
-        for corners, class_id, score in zip(boxes.tolist(), class_ids.tolist(), scores.tolist(), strict=True):
-            self._found.append(
-                {"image_id": image, "category_id": class_id, "bbox": _xywh(corners), "score": score}
-            )
+        given = (true_boxes, true_ids, boxes, class_ids, scores)
+        self._frames.append(Frame(*(np.array(values) for values in given)))
+
+    def arrays(self) -> dict[str, Array]:
+        """What was gathered: the frames' arrays one after the other, and how long each was."""
+        joined = {
+            name: np.concatenate([empty, *(getattr(frame, name) for frame in self._frames)])
+            for name, empty in _NOTHING._asdict().items()
+        }
+        counts = [(len(frame.true_boxes), len(frame.boxes)) for frame in self._frames]
+        return {**joined, "counts": np.array(counts, dtype=np.int64).reshape(-1, 2)}
+
+    def join(self, arrays: Mapping[str, Array]) -> None:
+        """Add the frames of another one's `arrays`, in their order; KeyError or ValueError if they are none."""
+        true_ends, ends = np.cumsum(arrays["counts"], axis=0)[:-1].T if len(arrays["counts"]) else ((), ())
+        columns = [
+            np.split(arrays[name], true_ends if name.startswith("true") else ends) for name in Frame._fields
+        ]
+        if len(arrays["counts"]):
+            self._frames += [Frame(*values) for values in zip(*columns, strict=True)]
 
     def compute(self) -> tuple[float, float]:
         """`(map50, map50_95)` in percent; NaN without any true box.
@@ -65,29 +74,64 @@ class DetectionMetric:
         Raises:
             ModuleNotFoundError: pycocotools is not installed.
         """
-        if not self._true:
+        images, true, found = self._listed()
+        if not true:
             return float("nan"), float("nan")
-        if not self._found:
+        if not found:
             return 0.0, 0.0
         # Imported here: only whoever evaluates needs it, and it prints what it does.
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-        categories = sorted({a["category_id"] for a in self._true} | {a["category_id"] for a in self._found})
+        categories = sorted({a["category_id"] for a in true} | {a["category_id"] for a in found})
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
             truth.dataset = {
                 "info": {},
-                "images": self._images,
-                "annotations": self._true,
+                "images": images,
+                "annotations": true,
                 "categories": [{"id": number, "name": str(number)} for number in categories],
             }
             truth.createIndex()
-            evaluation = COCOeval(truth, truth.loadRes(self._found), "bbox")
+            evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
         return 100.0 * float(evaluation.stats[1]), 100.0 * float(evaluation.stats[0])
+
+    def _listed(self) -> tuple[list[dict[str, int]], list[dict[str, Any]], list[dict[str, Any]]]:
+        """Images, true boxes and found boxes in COCO's form."""
+        true: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
+        for image, frame in enumerate(self._frames, start=1):
+            for corners, class_id in zip(frame.true_boxes.tolist(), frame.true_ids.tolist(), strict=True):
+                box = _xywh(corners)
+                true.append(
+                    {
+                        # From 1: pycocotools takes a match with annotation 0 for no match.
+                        "id": len(true) + 1,
+                        "image_id": image,
+                        "category_id": class_id,
+                        "bbox": box,
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                    }
+                )
+            rows = zip(frame.boxes.tolist(), frame.class_ids.tolist(), frame.scores.tolist(), strict=True)
+            for corners, class_id, score in rows:
+                found.append(
+                    {"image_id": image, "category_id": class_id, "bbox": _xywh(corners), "score": score}
+                )
+        return [{"id": image} for image in range(1, len(self._frames) + 1)], true, found
+
+
+_NOTHING = Frame(
+    np.zeros((0, 4), np.float32),
+    np.zeros(0, np.int64),
+    np.zeros((0, 4), np.float32),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.float32),
+)
 
 
 def _xywh(corners: list[float]) -> list[float]:

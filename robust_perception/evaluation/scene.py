@@ -9,11 +9,13 @@ probability 0.5: it is 50 for whoever always says the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from robust_perception.vocabulary import Array
 
 THRESHOLD = 0.5
 """Probability from which a scene class counts as said."""
@@ -53,6 +55,17 @@ class SceneMetric:
             raise ValueError(msg)
         self._truth.append(truth)
         self._probability.append(probability)
+
+    def arrays(self) -> dict[str, Array]:
+        """What was gathered: float32 (frames, k) each."""
+        empty = np.zeros((0, len(self.names)), np.float32)
+        rows = {"truth": self._truth, "probability": self._probability}
+        return {name: np.stack(frames) if frames else empty for name, frames in rows.items()}
+
+    def join(self, arrays: Mapping[str, Array]) -> None:
+        """Add the frames of another one's `arrays`; KeyError or ValueError if they are none."""
+        for truth, probability in zip(arrays["truth"], arrays["probability"], strict=True):
+            self.add(truth, probability)
 
     def compute(self) -> SceneResult | None:
         """The values over all frames; None without any."""

@@ -54,6 +54,13 @@ class ConfusionMatrix:
         flat = np.bincount(rows * (self.classes + 1) + columns, minlength=self.counts.size)
         self.counts += flat.reshape(self.counts.shape)
 
+    def join(self, counts: npt.NDArray[np.int64]) -> None:
+        """Add the `counts` of another one, of the same classes; ValueError if they are of others."""
+        if counts.shape != self.counts.shape or counts.dtype != self.counts.dtype:
+            msg = f"counts: expected int64 {self.counts.shape}, got {counts.dtype} {counts.shape}"
+            raise ValueError(msg)
+        self.counts += counts
+
     def iou(self) -> npt.NDArray[np.float64]:
         """Percent per class, float64 (classes,); NaN for a class in neither ground truth nor prediction."""
         hits = np.diag(self.counts).astype(np.float64)

@@ -1,8 +1,13 @@
-"""What is gathered of many frames to become one row of a report."""
+"""What is gathered of many frames to become one row of a report.
+
+Two tallies are joined before anything is divided: counts of pixels are added up, boxes, scene probabilities
+and confidences put side by side. What comes of it is what one tally of all frames would have given, and no
+mean of means.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +18,7 @@ from robust_perception.evaluation.detection import DetectionMetric
 from robust_perception.evaluation.report import PatternResult
 from robust_perception.evaluation.scene import SceneMetric
 from robust_perception.evaluation.segmentation import ConfusionMatrix
-from robust_perception.vocabulary import Pattern, Perception
+from robust_perception.vocabulary import Array, Pattern, Perception
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,27 @@ class Tally:
         if sample.scene is not None and columns.model:
             self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
 
+    def arrays(self) -> dict[str, Array]:
+        """All that was gathered, by name, to be stored or to be joined to another."""
+        return {
+            "confusion": self.segmentation.counts,
+            **{f"boxes/{name}": values for name, values in self.detection.arrays().items()},
+            **{f"scene/{name}": values for name, values in self.scene.arrays().items()},
+            "confidences": np.array(self.confidences, dtype=np.float64),
+        }
+
+    def join(self, arrays: Mapping[str, Array]) -> None:
+        """Add the frames behind another one's `arrays`.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: an array is not of these classes, or they do not fit together.
+        """
+        self.segmentation.join(arrays["confusion"])
+        self.detection.join(_below("boxes/", arrays))
+        self.scene.join(_below("scene/", arrays))
+        self.confidences += arrays["confidences"].tolist()
+
     def result(self, pattern: Pattern, class_names: Sequence[str]) -> PatternResult:
         """The values over all frames."""
         map50, map50_95 = self.detection.compute()
@@ -71,3 +97,7 @@ class Tally:
             scene=self.scene.compute(),
             confidence=float(np.mean(self.confidences)) if self.confidences else float("nan"),
         )
+
+
+def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,142 @@
+"""`robust-perception evaluate --bags`: many bags, resumable, into one report and one page.
+
+The report and the page are functions of the bags and the recipe: neither the number of workers, nor who was
+done first, nor what was there from an earlier run changes them, wall time apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robust_perception import arguments
+from robust_perception.engine.engine import Engine
+from robust_perception.evaluation.recipe import versions
+from robust_perception.fleet.errors import FleetError, ResultError
+from robust_perception.fleet.find import Bag, find_bags
+from robust_perception.fleet.job import Job, faults_of
+from robust_perception.fleet.merge import Failed, FleetReport, merge
+from robust_perception.fleet.result import DIGITS, BagResult, Store
+from robust_perception.fleet.run import Crew, measure
+
+RESULTS = Path("fleet_results")
+
+Progress = Callable[[int, int], None]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only many bags need."""
+    group = parser.add_argument_group("many bags")
+    group.add_argument(
+        "--workers",
+        type=arguments.positive,
+        help="bags at once; 1 needs no Ray (default: all cores with Ray installed, else 1)",
+    )
+    group.add_argument("--address", help="a Ray cluster that runs already, e.g. auto or HOST:6379")
+    group.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="folder of one small file a bag; what is there already is not measured again (%(default)s)",
+    )
+    group.add_argument("--html", type=Path, help="write the page with a row a bag here")
+
+
+def crew_of(workers: int | None, address: str | None, bags: int, say: Callable[[str], None]) -> Crew:
+    """Who works: as asked, else all cores of this machine where Ray is installed."""
+    if address is not None:
+        return Crew(workers or bags, address)
+    if workers is None and importlib.util.find_spec("ray") is None:
+        say("Ray is not installed: one bag at a time; pip install 'robust_perception[fleet]' for more")
+        return Crew(1)
+    return Crew(min(bags, workers or cores()))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def evaluate_bags(
+    engine: Engine,
+    job: Job,
+    bags: Sequence[Bag],
+    store: Store,
+    crew: Crew,
+    *,
+    head: Mapping[str, Any],
+    progress: Progress | None = None,
+    say: Callable[[str], None] = print,
+) -> FleetReport:
+    """Measure the bags that have no result yet and join all.
+
+    Args:
+        engine: the model, loaded in this process.
+        job: what is measured.
+        bags: which, in the order of the rows.
+        store: where results are, and are put.
+        crew: who works.
+        head: what the report begins with.
+        progress: told bags measured and to be measured now.
+        say: told of bags that fail, as they do.
+
+    Raises:
+        FleetError: no bag could be measured, pycocotools or Ray is not installed, no cluster answers.
+        OSError: a result cannot be written.
+    """
+    if importlib.util.find_spec("pycocotools") is None:
+        msg = "box quality needs pycocotools, which is not installed: pip install 'robust_perception[evaluate]'"
+        raise FleetError(msg)
+    known = _whole(store, say)
+    files: dict[str, Path] = {}
+    failed: dict[str, Failed] = {}
+    done = reused = 0
+    for bag, outcome in measure(job, bags, known, crew):
+        if outcome.error is not None:
+            failed[bag.name] = Failed(bag.name, outcome.error)
+            say(f"not measured: {bag.name}: {outcome.error}")
+        elif outcome.data is not None:
+            files[bag.name] = store.save(bag.name, outcome.key, outcome.data)
+        else:
+            files[bag.name] = known[outcome.key[:DIGITS]]
+            reused += 1
+            continue
+        done += 1
+        if progress is not None:
+            progress(done, len(bags) - reused)
+    if reused:
+        say(f"{reused} of {len(bags)} bags were measured before: {store.folder}")
+    if not files:
+        msg = f"expected a bag that can be measured, got none of {len(bags)}"
+        raise FleetError(msg)
+
+    def results() -> Iterator[tuple[str, BagResult]]:
+        for bag in bags:
+            if bag.name in files:
+                yield bag.name, store.load(files[bag.name])
+
+    manifest = engine.manifest
+    missing = [failed[bag.name] for bag in bags if bag.name in failed]
+    more = {
+        "fault_windows": faults_of(job.script),
+        "seed": job.script.seed,
+        "rate_hz": job.rate_hz,
+        "versions": versions(),
+    }
+    return merge(results(), missing, manifest.class_names, manifest.scene_names, {**head, **more})
+
+
+def _whole(store: Store, say: Callable[[str], None]) -> dict[str, Path]:
+    """The results that can be read."""
+    known = {}
+    for key, path in store.known().items():
+        try:
+            if store.load(path).key[:DIGITS] == key:
+                known[key] = path
+        except ResultError as error:
+            say(str(error))
+    return known

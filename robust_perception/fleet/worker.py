@@ -1,0 +1,86 @@
+"""Measures bags one after the other with one engine, in this process or in one of Ray's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from robust_perception.bags.errors import BagError
+from robust_perception.evaluation.bag_source import BagSource
+from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.on_bag import evaluate_bag
+from robust_perception.evaluation.recipe import bag_sha256
+from robust_perception.faults.script import FaultScript
+from robust_perception.fleet.job import Job, key_of
+from robust_perception.fleet.result import DIGITS, BagResult
+
+
+class Outcome(NamedTuple):
+    """What became of a bag.
+
+    Attributes:
+        key: of its result; empty when it was never known.
+        data: its result; None when there is one under this key already, or an error.
+        error: why there is none, one line; None where all went well.
+        seconds: wall time.
+    """
+
+    key: str
+    data: bytes | None
+    error: str | None
+    seconds: float
+
+
+class Worker:
+    """An engine and what it does with a bag.
+
+    Args:
+        job: what is measured.
+        known: beginnings of the keys of results that are there already.
+
+    Raises:
+        EngineError: the model cannot be loaded here.
+    """
+
+    def __init__(self, job: Job, known: Collection[str] = ()) -> None:
+        self._job, self._known = job, frozenset(known)
+        self._engine = job.load()
+        self._recipe = job.recipe(self._engine)
+
+    def measure(self, path: str) -> Outcome:
+        """Measure one bag; whatever is wrong with it is in the outcome."""
+        start = time.perf_counter()
+        key, data, error = "", None, None
+        try:
+            source = self._job.open(Path(path), self._engine)
+            sha = bag_sha256(source.path)
+            key = key_of(self._recipe, sha)
+            if key[:DIGITS] not in self._known:
+                data = self._measured(source, key, sha).to_bytes()
+        except (BagError, EvaluationError) as problem:
+            error = str(problem)
+        except Exception as problem:  # one bag must not end the others, whatever it does to a library
+            error = f"{path}: {type(problem).__name__}: {problem}"
+        one_line = None if error is None else " ".join(error.split())
+        return Outcome(key, data, one_line, time.perf_counter() - start)
+
+    def _measured(self, source: BagSource, key: str, sha: str) -> BagResult:
+        job = self._job
+        script = FaultScript(job.script.faults, job.script.seed, job.script.name)
+        report = evaluate_bag(
+            self._engine,
+            source,
+            job.patterns,
+            script=script,
+            rate_hz=job.rate_hz,
+            head={
+                "bag_sha256": sha,
+                "bag_seconds": source.seconds,
+                "has_truth": source.has_truth,
+                "scene_names": list(source.scene_names),
+                "said": source.said,
+            },
+        )
+        return BagResult.of(key, report)
