@@ -84,7 +84,10 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--data", type=Path, help="folder with <split>/{rgb,depth,thermal,label}")
     what.add_argument("--bag", type=Path, help="folder of a bag, or its .mcap or .db3 file")
     what.add_argument(
-        "--bags", type=Path, metavar="DIR_OR_LIST", help="folder with bags in it, or a text file that lists them"
+        "--bags",
+        type=Path,
+        metavar="DIR_OR_LIST",
+        help="folder with bags, or a text file that lists them",
     )
     parser.add_argument("--split", default="test", help="split to measure on (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the report here")

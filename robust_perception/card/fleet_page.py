@@ -63,7 +63,7 @@ def in_words(content: Mapping[str, Any]) -> str:
         best = max(judged, key=lambda row: row["foreground_miou"])
         sentences.append(
             f"The bag with the lowest quality is {worst['bag']}, {number(worst['foreground_miou'])} % "
-            f"foreground mIoU; the one with the highest is {best['bag']}, {number(best['foreground_miou'])} %."
+            f"foreground mIoU, the one with the highest {best['bag']}, {number(best['foreground_miou'])} %."
         )
     else:
         sentences.append("No bag says what was really there, so there is no quality, only what came when.")

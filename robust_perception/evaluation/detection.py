@@ -47,8 +47,8 @@ class DetectionMetric:
             class_ids: int64 (n,), class index.
             scores: float32 (n,).
         """
-        given = (true_boxes, true_ids, boxes, class_ids, scores)
-        self._frames.append(Frame(*(np.array(values) for values in given)))
+        copies = np.array(true_boxes), np.array(true_ids), np.array(boxes), np.array(class_ids)
+        self._frames.append(Frame(*copies, np.array(scores)))
 
     def arrays(self) -> dict[str, Array]:
         """What was gathered: the frames' arrays one after the other, and how long each was."""
@@ -60,7 +60,7 @@ class DetectionMetric:
         return {**joined, "counts": np.array(counts, dtype=np.int64).reshape(-1, 2)}
 
     def join(self, arrays: Mapping[str, Array]) -> None:
-        """Add the frames of another one's `arrays`, in their order; KeyError or ValueError if they are none."""
+        """Add the frames of another one's `arrays`, in order; KeyError or ValueError if they are none."""
         true_ends, ends = np.cumsum(arrays["counts"], axis=0)[:-1].T if len(arrays["counts"]) else ((), ())
         columns = [
             np.split(arrays[name], true_ends if name.startswith("true") else ends) for name in Frame._fields

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception.vocabulary import UNLABELLED
+from robust_perception.vocabulary import UNLABELLED, Array
 
 
 class ConfusionMatrix:
@@ -54,7 +54,7 @@ class ConfusionMatrix:
         flat = np.bincount(rows * (self.classes + 1) + columns, minlength=self.counts.size)
         self.counts += flat.reshape(self.counts.shape)
 
-    def join(self, counts: npt.NDArray[np.int64]) -> None:
+    def join(self, counts: Array) -> None:
         """Add the `counts` of another one, of the same classes; ValueError if they are of others."""
         if counts.shape != self.counts.shape or counts.dtype != self.counts.dtype:
             msg = f"counts: expected int64 {self.counts.shape}, got {counts.dtype} {counts.shape}"

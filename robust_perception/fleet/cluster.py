@@ -2,7 +2,9 @@
 
 A cluster of its own listens on the loopback interface alone, answers only to whoever has the secret of this
 process, has no dashboard, sends no usage statistics, and leaves no folder behind. A cluster that is named is
-joined as it is; its own settings hold there.
+joined as it is; its own settings hold there. So they do where this process is connected to one already.
+
+Ray reads how it is to listen and whom to trust when it is imported, so it is imported here and not before.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,10 +23,12 @@ from robust_perception.fleet.errors import FleetError
 
 OBJECTS_BYTES = 128 << 20
 """Shared memory of a cluster of its own: what passes between processes is a path and a small result."""
-LONGEST_FOLDER = 40
-"""Ray's sockets lie in its folder, and a socket's path holds 107 characters."""
+LONGEST_FOLDER = 28
+"""Ray's sockets lie 76 characters below it, and a socket's path holds 107."""
 
 _SECRET = secrets.token_hex(32)
+_ours: set[str] = set()
+"""Not empty once Ray has been imported with the settings of a cluster of its own."""
 
 
 @contextmanager
@@ -35,9 +40,20 @@ def cluster(workers: int, address: str | None = None) -> Iterator[Any]:
         address: of an existing one, `auto` for the one of this machine; None = one of its own.
 
     Raises:
-        FleetError: Ray is not installed, or the cluster does not come up or answer.
+        FleetError: Ray is not installed, was imported with other settings, or the cluster does not come up or
+            answer.
     """
+    imported = sys.modules.get("ray")
+    if imported is not None and imported.is_initialized():
+        yield imported
+        return
     own = address is None
+    if own and imported is not None and not _ours:
+        msg = (
+            "expected to be the first to import Ray, for that is when it reads where it may listen; call "
+            "ray.init before, or run this in a process of its own"
+        )
+        raise FleetError(msg)
     # The second leaves a GPU visible to workers that reserve none.
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     if own:
@@ -56,6 +72,8 @@ def cluster(workers: int, address: str | None = None) -> Iterator[Any]:
                 "pip install 'robust_perception[fleet]', or use --workers 1"
             )
             raise FleetError(msg) from None
+        if own:
+            _ours.add("imported")
         folder = _folder() if own else None
         try:
             _connect(ray, workers, address, folder)

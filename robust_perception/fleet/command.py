@@ -17,7 +17,7 @@ from robust_perception import arguments
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.recipe import versions
 from robust_perception.fleet.errors import FleetError, ResultError
-from robust_perception.fleet.find import Bag, find_bags
+from robust_perception.fleet.find import Bag
 from robust_perception.fleet.job import Job, faults_of
 from robust_perception.fleet.merge import Failed, FleetReport, merge
 from robust_perception.fleet.result import DIGITS, BagResult, Store
@@ -89,7 +89,7 @@ def evaluate_bags(
         OSError: a result cannot be written.
     """
     if importlib.util.find_spec("pycocotools") is None:
-        msg = "box quality needs pycocotools, which is not installed: pip install 'robust_perception[evaluate]'"
+        msg = "boxes are judged by pycocotools, which is missing: pip install 'robust_perception[evaluate]'"
         raise FleetError(msg)
     known = _whole(store, say)
     files: dict[str, Path] = {}

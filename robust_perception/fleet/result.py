@@ -1,7 +1,7 @@
 """What is kept of one bag: its report, and the counts from which many bags are joined without rounding.
 
-A file is a `.npz` of plain arrays: `report`, JSON in UTF-8, and `<pattern>/<name>`, the arrays of the tally of
-each pattern. It comes into being under its name at once, so that a run that is cut off leaves whole results.
+A file is a `.npz` of plain arrays: `report`, JSON in UTF-8, and `<pattern>/<name>`, the arrays of each
+pattern's tally. It comes into being under its name at once: a run that is cut off leaves whole results.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ class BagResult:
                 pattern, _, inner = name.partition("/")
                 tallies.setdefault(Pattern.parse(pattern), {})[inner] = values
             return cls(report.pop("key"), report, tallies)
-        except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # parsers of damaged bytes raise whatever they run into
             msg = f"{source}: expected the result of a bag, got {error!r}; it is made anew"
             raise ResultError(msg) from None
 

@@ -51,9 +51,7 @@ def measure(job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew) -
         yield from _on_ray(ray, job, bags, known, crew)
 
 
-def _on_ray(
-    ray: Any, job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew
-) -> Iterator[Done]:
+def _on_ray(ray: Any, job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew) -> Iterator[Done]:
     there = int(ray.cluster_resources().get("CPU", 1))
     count = max(1, min(crew.workers or there, there, len(bags)))
     remote = ray.remote(num_cpus=1)(Worker)

@@ -174,7 +174,9 @@ def test_what_was_recorded_of_it_can_be_evaluated(
     other = make_model(tmp_path / "other", size=SIZE)
     assert evaluate(["--model", str(other), *words]) == 1
     error = capsys.readouterr().err
-    assert "expected the model's class names ['background', 'cup', 'box'], got ['background', 'person'" in error
+    assert (
+        "expected the model's class names ['background', 'cup', 'box'], got ['background', 'person'" in error
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""What is kept of a bag comes back as it was, under a key that everything is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robust_perception.engine.engine import Engine
+from robust_perception.evaluation.bag_source import BagConfig
+from robust_perception.faults.kinds import Fault
+from robust_perception.faults.script import FaultScript
+from robust_perception.fleet.errors import ResultError
+from robust_perception.fleet.job import Job, key_of
+from robust_perception.fleet.result import BagResult, Store
+from robust_perception.fleet.worker import Worker
+from robust_perception.vocabulary import Modality, Pattern
+
+
+@pytest.fixture(scope="module")
+def result(model: Path, bags: Path) -> BagResult:
+    outcome = Worker(Job(str(model), threads=1)).measure(str(bags / "a"))
+    assert outcome.error is None
+    assert outcome.data is not None
+    return BagResult.from_bytes(outcome.data, "a")
+
+
+def test_it_comes_back_as_it_was(result: BagResult, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    path = store.save("run 7/a", result.key, result.to_bytes())
+    assert path.name == f"run_7_a-{result.key[:16]}.npz"
+    assert [p.name for p in store.folder.iterdir()] == [path.name], "no part of it is left"
+    again = store.load(store.known()[result.key[:16]])
+    assert (again.key, again.report) == (result.key, result.report)
+    assert again.tallies.keys() == result.tallies.keys()
+    for pattern, arrays in result.tallies.items():
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(again.tallies[pattern][name], values)
+            assert again.tallies[pattern][name].dtype == values.dtype
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.floats(0.0, 0.999), flip=st.none() | st.floats(0.0, 0.999))
+def test_a_damaged_file_is_no_result(result: BagResult, cut: float, flip: float | None) -> None:
+    data = bytearray(result.to_bytes())
+    if flip is None:
+        data = data[: int(cut * len(data))]
+    else:
+        data[int(flip * len(data))] ^= 0xFF
+    try:
+        read = BagResult.from_bytes(bytes(data), "x.npz")
+    except ResultError as error:
+        assert str(error).startswith("x.npz: expected the result of a bag, got ")
+    else:
+        assert read.report == result.report, "what is read in spite of a flipped bit is what was written"
+
+
+def test_whatever_changes_a_number_changes_the_key(model: Path, tmp_path: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    loss = Fault(1.0, 2.0, Modality.RGB, "loss")
+    jobs = [
+        Job(str(model)),
+        Job(str(model), rate_hz=5.0),
+        Job(str(model), patterns=(Pattern.parse("rgb"),)),
+        Job(str(model), script=FaultScript([loss])),
+        Job(str(model), script=FaultScript([loss], seed=1)),
+        Job(str(model), config=BagConfig(seconds=2.0)),
+        Job(str(model), config=BagConfig({Modality.RGB: "/front"})),
+    ]
+    keys = {key_of(job.recipe(engine), "0" * 64) for job in jobs}
+    keys.add(key_of(jobs[0].recipe(engine), "1" * 64))
+    assert len(keys) == len(jobs) + 1
+    assert key_of(Job(str(model), threads=2).recipe(engine), "1" * 64) in keys
+    named = FaultScript([loss], name="another name of the same faults")
+    assert key_of(Job(str(model), script=named).recipe(engine), "0" * 64) in keys
