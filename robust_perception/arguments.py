@@ -45,6 +45,24 @@ def positive_number(text: str) -> float:
     return value
 
 
+def picture_size(text: str) -> tuple[int, int]:
+    """Read `320x240`, width and height."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
+        msg = f"expected WIDTHxHEIGHT in pixels, e.g. 320x240, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(width), int(height)
+
+
+def share(text: str) -> tuple[str, float]:
+    """Read `train=0.8`, or `train` for all there is."""
+    name, _, part = text.partition("=")
+    if not name.isidentifier():
+        msg = f"expected SPLIT or SPLIT=SHARE with a plain name, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return name, positive_number(part) if part else 1.0
+
+
 def sensor_topic(text: str) -> tuple[Modality, str]:
     """Read `rgb=/camera/color/image_raw`."""
     name, _, topic = text.partition("=")

@@ -11,8 +11,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,18 @@ import numpy.typing as npt
 from robust_perception import arguments
 from robust_perception.bags.dataset import write_dataset
 from robust_perception.bags.errors import BagError
+from robust_perception.bags.folder import FolderWriter, resized
+from robust_perception.bags.layouts import open_folder, times_of
 from robust_perception.bags.reader import BagReader
+from robust_perception.bags.truth import class_names_in, scene_names_in
 from robust_perception.bags.writer import STORAGES
-from robust_perception.datasets import FIRST_STAMP_NS, DatasetError, FolderDataset
+from robust_perception.datasets import FIRST_STAMP_NS, DatasetError
+from robust_perception.evaluation.bag_source import BagConfig, BagSource
+from robust_perception.evaluation.samples import samples
+from robust_perception.faults.errors import FaultError
+from robust_perception.faults.find import find_script
+from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 
@@ -37,11 +47,17 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("bag", type=Path, help="folder of the bag, or its .mcap or .db3 file")
     make = commands.add_parser("from-dataset", help="write a split of a data folder as a bag")
     make.add_argument(
-        "--data", required=True, type=Path, help="folder with <split>/{rgb,depth,thermal,audio}"
+        "--data",
+        required=True,
+        type=Path,
+        help="folder with <split>/{rgb,depth,thermal,audio}, or without splits",
     )
     make.add_argument("--split", default="test", help="split to write (default: %(default)s)")
     make.add_argument("--out", required=True, type=Path, help="folder of the new bag")
-    make.add_argument("--rate", type=arguments.rate, default=2.0, help="frames a second (%(default)s)")
+    make.add_argument(
+        "--rate", type=arguments.rate, help="frames a second (default: as the folder tells, else 2)"
+    )
+    make.add_argument("--size", type=arguments.picture_size, metavar="WxH", help="make all pictures so large")
     make.add_argument("--limit", type=arguments.positive, help="only the first frames")
     make.add_argument("--labels", action="store_true", help="write the truth too, for `evaluate --bag`")
     make.add_argument("--classes", choices=("fine", "coarse"), default="fine", help="labels to write")
@@ -54,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SENSOR",
         help=f"out of {', '.join(m.value for m in MODALITIES)} (default: all that the split has)",
     )
+    _add_to_dataset(commands)
     check = commands.add_parser(
         "check", help="replay a split through the live graph, compare with evaluation"
     )
@@ -83,21 +100,95 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if given.command == "check":
             return check(given)
-        dataset = FolderDataset(given.data, given.split, given.classes)
+        if given.command == "to-dataset":
+            return to_dataset(given)
+        dataset = open_folder(given.data, given.split, given.classes)
         written = write_dataset(
             dataset,
             given.out,
-            rate=given.rate,
+            rate=given.rate or 2.0,
             modalities=given.modalities,
             limit=given.limit,
             storage=given.storage,
             labels=given.labels,
+            times=times_of(dataset) if given.rate is None else None,
+            size=given.size,
+            say=_say,
         )
         print(f"{given.out}: {written} messages of {len(dataset.names[: given.limit])} frames")
-    except (BagError, DatasetError, CheckError) as error:
+    except (BagError, DatasetError, CheckError, FaultError) as error:
         print(f"robust-perception bag: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _add_to_dataset(commands: Any) -> None:
+    back = commands.add_parser("to-dataset", help="write what a bag's frame sets show as a data folder")
+    back.add_argument("bag", type=Path, help="folder of the bag, or its .mcap or .db3 file")
+    back.add_argument("--out", required=True, type=Path, help="the new data folder")
+    back.add_argument(
+        "--split",
+        dest="splits",
+        nargs="+",
+        type=arguments.share,
+        default=[("train", 1.0)],
+        metavar="NAME[=SHARE]",
+        help="splits and their shares, in blocks by time, e.g. train=0.8 val=0.1 test=0.1 (default: train)",
+    )
+    back.add_argument("--limit", type=arguments.positive, help="only the first samples")
+    back.add_argument(
+        "--rate", type=arguments.rate, default=RATE_HZ, help="most samples a second (%(default)s)"
+    )
+    back.add_argument(
+        "--slop",
+        type=arguments.positive_number,
+        help="seconds between the frames of one sample at most (default: 0.9 periods of each sensor)",
+    )
+    back.add_argument("--complete", action="store_true", help="only samples that lack no sensor of the bag")
+    back.add_argument("--size", type=arguments.picture_size, metavar="WxH", help="make all pictures so large")
+    back.add_argument("--faults", default="", help="fault script: a file, or a name out of config/faults")
+    arguments.add_bag_options(back)
+
+
+def to_dataset(given: argparse.Namespace) -> int:
+    """Write a bag as a data folder; 0, or BagError when there is not one sample in it."""
+    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
+    with BagReader(given.bag) as bag:
+        class_names, scene_names = class_names_in(bag) or (), scene_names_in(bag)
+    config = BagConfig(dict(given.topic), units, given.seconds)
+    source = BagSource(given.bag, MODALITIES, class_names, scene_names, config)
+    refused: dict[str, int] = {}
+    found = samples(
+        source,
+        rate_hz=given.rate,
+        slop_s=given.slop,
+        script=find_script(given.faults),
+        refused=refused,
+    )
+    if given.complete:
+        found = (sample for sample in found if len(sample.frames) == len(source.modalities))
+    with FolderWriter(given.out, class_names, scene_names) as folder:
+        for sample in islice(found, given.limit):
+            folder.add(sample if given.size is None else resized(sample, given.size), int(sample.name))
+        for text, count in refused.items():
+            _say(f"{count} x {text}")
+        if not folder.count:
+            msg = f"{given.bag}: expected a frame that the live graph would take, got none"
+            raise BagError(msg)
+        sizes = folder.finish(dict(given.splits))
+    for text in source.said:
+        _say(text)
+    if source.has_truth and not class_names:
+        _say(
+            "the bag has labels and no /truth/label_info that names them: no classes.json was written, and "
+            "no boxes"
+        )
+    print(f"{given.out}: " + ", ".join(f"{split} {count} samples" for split, count in sizes.items()))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"robust-perception bag: {text}", file=sys.stderr)
 
 
 class CheckError(Exception):

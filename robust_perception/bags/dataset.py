@@ -18,18 +18,18 @@ received at that time.
 from __future__ import annotations
 
 import wave
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from robust_perception.bags import truth, types
+from robust_perception.bags import resize, truth, types
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, read_rgb
-from robust_perception.vocabulary import AUDIO_RATE, MODALITIES, Array, Modality
+from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
 SECOND_NS = 1_000_000_000
 
@@ -52,7 +52,10 @@ def write_dataset(
     storage: str = "mcap",
     start_ns: int = FIRST_STAMP_NS,
     labels: bool = False,
+    times: Mapping[str, int] | None = None,
+    size: resize.Size | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Write one split as a bag.
 
@@ -65,7 +68,10 @@ def write_dataset(
         storage: "mcap" or "sqlite3".
         start_ns: stamp of the first frame.
         labels: write the truth of every frame as well.
+        times: of the frames, ns from `start_ns`, instead of `rate`; they are written in this order.
+        size: width and height to give to all pictures; None = as they are.
         progress: called with frames done and frames in all, after each.
+        say: told in words what a graph will not like.
 
     Returns:
         Number of messages of sensors.
@@ -84,7 +90,11 @@ def write_dataset(
         msg = f"expected a rate above 0 and up to 1000 frames a second, got {rate:g}"
         raise BagError(msg)
     names = dataset.names[:limit]
+    period_ns = SECOND_NS / rate
+    if times is not None:
+        names = tuple(sorted(dataset.names, key=lambda name: times[name])[:limit])
     written = 0
+    sizes: set[resize.Size] = set()
     with BagWriter(out, storage) as bag:
         if Modality.AUDIO in chosen:
             bag.add_topic(AUDIO_INFO_TOPIC, types.AUDIO_INFO, latched=True)
@@ -94,17 +104,25 @@ def write_dataset(
             bag.add_topic(truth.LABEL_INFO, truth.LABEL_INFO_TYPE, latched=True)
             bag.write(truth.LABEL_INFO, truth.LABEL_INFO_TYPE, names_of_classes, start_ns)
         for index, name in enumerate(names):
-            stamp = start_ns + round(index * SECOND_NS / rate)
+            stamp = start_ns + (round(index * period_ns) if times is None else times[name])
             if labels:
-                _write_truth(bag, dataset, name, stamp)
+                _write_truth(bag, dataset, name, stamp, size)
             for modality in chosen:
                 path = dataset.path(modality, name)
-                if path is not None:
-                    msgtype, data = _message(modality, path, stamp)
-                    bag.write(TOPICS[modality], msgtype, data, stamp)
-                    written += 1
+                if path is None:
+                    continue
+                if modality is Modality.AUDIO:
+                    bag.write(TOPICS[modality], types.AUDIO, _sound(path, stamp), stamp)
+                else:
+                    pixels, encoding = _picture(modality, path, size)
+                    sizes.add(resize.size_of(pixels))
+                    data = image(pixels, encoding, stamp, f"{modality.value}_optical_frame")
+                    bag.write(TOPICS[modality], types.IMAGE, data, stamp)
+                written += 1
             if progress is not None:
                 progress(index + 1, len(names))
+    if len(sizes) > 1 and say is not None:
+        say(f"pictures are of {len(sizes)} sizes, and a live graph takes those of one; --size makes them one")
     return written
 
 
@@ -155,29 +173,50 @@ def header(stamp_ns: int, frame_id: str) -> Any:
     return types.message_class("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
 
 
-def _write_truth(bag: BagWriter, dataset: FolderDataset, name: str, stamp_ns: int) -> None:
+def _write_truth(
+    bag: BagWriter, dataset: FolderDataset, name: str, stamp_ns: int, size: resize.Size | None
+) -> None:
     known = truth_of(dataset, name, stamp_ns)
+    if size is not None:
+        known = _resized(known, dataset, name, size)
     stamped = header(stamp_ns, "rgb_optical_frame")
     for topic, data in truth.messages_of(known, dataset.class_names, dataset.scene_names, stamped):
         bag.write(topic, truth.TOPICS[topic], data, stamp_ns)
 
 
-def _message(modality: Modality, path: Path, stamp_ns: int) -> tuple[str, bytes]:
-    frame_id = f"{modality.value}_optical_frame"
-    if modality is Modality.AUDIO:
-        pcm = _read_pcm(path)
-        first_ns = stamp_ns - (len(pcm) // 2) * SECOND_NS // AUDIO_RATE
-        return types.AUDIO, audio(pcm, first_ns, "audio_frame")
+def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize.Size) -> truth.Truth:
+    label, boxes = known.label, known.boxes
+    if boxes is not None:
+        shown = label
+        if shown is None:  # whoever lists boxes without a label map does so in pixels of a picture
+            paths = (dataset.path(m, name) for m in IMAGE_MODALITIES)
+            shown = cv2.imread(str(next(path for path in paths if path is not None)))
+        if shown is not None:
+            boxes = resize.boxes(boxes, resize.size_of(shown), size)
+    if label is not None:
+        label = resize.picture(label, size, None).astype(np.uint8, copy=False)
+    return known._replace(label=label, boxes=boxes)
+
+
+def _sound(path: Path, stamp_ns: int) -> bytes:
+    pcm = _read_pcm(path)
+    return audio(pcm, stamp_ns - (len(pcm) // 2) * SECOND_NS // AUDIO_RATE, "audio_frame")
+
+
+def _picture(modality: Modality, path: Path, size: resize.Size | None) -> tuple[Array, str]:
+    """Pixels of a file and their encoding."""
     if modality is Modality.RGB:
-        return types.IMAGE, image(read_rgb(path), "rgb8", stamp_ns, frame_id)
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
-    if stored is None or stored.ndim != 2 or stored.dtype.name not in allowed:
-        got = "no picture" if stored is None else f"{stored.dtype} {stored.shape}"
-        msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, got {got}"
-        raise BagError(msg)
-    encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
-    return types.IMAGE, image(stored, encoding, stamp_ns, frame_id)
+        stored: Array | None = read_rgb(path)
+        encoding = "rgb8"
+    else:
+        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
+        if stored is None or stored.ndim != 2 or stored.dtype.name not in allowed:
+            got = "no picture" if stored is None else f"{stored.dtype} {stored.shape}"
+            msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, got {got}"
+            raise BagError(msg)
+        encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
+    return stored if size is None else resize.picture(stored, size, modality), encoding
 
 
 def _read_pcm(path: Path) -> bytes:

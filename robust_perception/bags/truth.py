@@ -98,12 +98,40 @@ def label_info(class_names: Sequence[str], header: Any) -> bytes:
     return types.serialize(message, LABEL_INFO_TYPE)
 
 
+def class_names_in(bag: BagReader) -> tuple[str, ...] | None:
+    """The names of the class indices, background first; None when the bag does not tell.
+
+    Raises:
+        BagError: the indices are not 0, 1, .. without a gap.
+    """
+    there = {topic.name: topic for topic in bag.topics if topic.count}
+    if LABEL_INFO not in there or there[LABEL_INFO].msgtype != LABEL_INFO_TYPE:
+        return None
+    raw = next(bag.messages([LABEL_INFO]))
+    pairs = types.deserialize(raw.data, raw.msgtype).class_map
+    known = sorted((p.class_id, p.class_name) for p in pairs if p.class_id != UNLABELLED)
+    if [number for number, _ in known] != list(range(len(known))):
+        got = [number for number, _ in known]
+        msg = f"{bag.path}: {LABEL_INFO}: expected class indices 0, 1, .., got {got}"
+        raise BagError(msg)
+    return tuple(name for _, name in known)
+
+
+def scene_names_in(bag: BagReader) -> tuple[str, ...]:
+    """The scene classes that the first truth about them names, in its order; empty without one."""
+    there = {topic.name: topic for topic in bag.topics if topic.count}
+    if SCENE not in there or there[SCENE].msgtype != TOPICS[SCENE]:
+        return ()
+    raw = next(bag.messages([SCENE]))
+    return tuple(result.class_id for result in types.deserialize(raw.data, raw.msgtype).results)
+
+
 class TruthReader:
     """The truth in a bag, in the words of a model.
 
     Args:
         bag: the opened bag.
-        class_names: the model's, background first.
+        class_names: the model's, background first; empty = nobody knows, and boxes are not read.
         scene_names: the model's.
 
     Attributes:
@@ -118,7 +146,7 @@ class TruthReader:
         self._index = {name: i for i, name in enumerate(class_names)}
         self._scene_names = tuple(scene_names)
         there = {topic.name: topic for topic in bag.topics if topic.count}
-        self._topics = [name for name in TOPICS if name in there]
+        self._topics = [name for name in TOPICS if name in there and (class_names or name != DETECTIONS)]
         for name in self._topics:
             if there[name].msgtype != TOPICS[name]:
                 msg = f"{bag.path}: {name}: expected {TOPICS[name]}, got {there[name].msgtype}"
@@ -169,11 +197,11 @@ class TruthReader:
         }
 
     def _check_names(self, wanted: tuple[str, ...]) -> None:
-        raw = next(self._bag.messages([LABEL_INFO]))
-        pairs = types.deserialize(raw.data, raw.msgtype).class_map
-        names = tuple(p.class_name for p in pairs if p.class_id != UNLABELLED)
+        names = class_names_in(self._bag)
         if names != wanted:
-            msg = f"{self._bag.path}: expected the model's class names {list(wanted)}, got {list(names)}"
+            msg = (
+                f"{self._bag.path}: expected the model's class names {list(wanted)}, got {list(names or ())}"
+            )
             raise BagError(msg)
 
 

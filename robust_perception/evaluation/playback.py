@@ -53,6 +53,7 @@ class Playback:
         rate_hz: most outputs a second.
         sensors: that take part; None = all of the source. The others are switched off.
         timeouts_s: per sensor; None = the graph's own, or three periods of slower sensors.
+        settings: fields of every `SensorConfig` that are not to be the graph's own.
 
     Attributes:
         arrived: per modality, end of the measurement of every frame that arrived, in order.
@@ -67,6 +68,7 @@ class Playback:
     rate_hz: float = RATE_HZ
     sensors: Pattern | None = None
     timeouts_s: Mapping[Modality, float] | None = None
+    settings: Mapping[str, int] = field(default_factory=dict)
     arrived: dict[Modality, list[int]] = field(default_factory=dict, init=False)
     refused: dict[str, int] = field(default_factory=dict, init=False)
     failures: list[str] = field(default_factory=list, init=False)
@@ -127,6 +129,7 @@ class Playback:
                     modality,
                     timeout_ns=round(self.timeouts_s[modality] * SECOND),
                     enabled=self.sensors is None or modality in self.sensors,
+                    **self.settings,
                 )
                 for modality in self.source.modalities
             )
