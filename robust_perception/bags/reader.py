@@ -186,5 +186,8 @@ def _storage(path: Path) -> Path:
 
 
 def _damaged(path: Path, error: BaseException, where: str = "") -> BagError:
+    if isinstance(error, KeyError) and error.args in (("",), ("unknown",)):
+        msg = f"{path}: expected a definition of every type, got a type whose definition the recorder missed"
+        return BagError(f"{msg}; leave its topic out with `ros2 bag convert`")
     got = f"a damaged or truncated one{where}: {str(error) or repr(error)}"
     return BagError(f"{path}: expected a whole bag, got {got}; copy or record it again")
