@@ -65,6 +65,9 @@ EXTRAS = {
         "pycocotools>=2.0.8,<3",  # box mAP as everybody computes it
         "jinja2>=3.1,<4",  # the page of the robustness card, with everything escaped
     ],
+    "fleet": [
+        "ray>=2.40,<3",  # shares many bags out among processes and hosts; its core alone, no dashboard
+    ],
     "demo": [
         "rich>=13,<16",  # the live table in the terminal
         "av>=13,<19",  # writes the film

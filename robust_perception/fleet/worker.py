@@ -25,12 +25,14 @@ class Outcome(NamedTuple):
         data: its result; None when there is one under this key already, or an error.
         error: why there is none, one line; None where all went well.
         seconds: wall time.
+        cpu_seconds: of all threads of its process.
     """
 
     key: str
     data: bytes | None
     error: str | None
     seconds: float
+    cpu_seconds: float
 
 
 class Worker:
@@ -51,7 +53,7 @@ class Worker:
 
     def measure(self, path: str) -> Outcome:
         """Measure one bag; whatever is wrong with it is in the outcome."""
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         key, data, error = "", None, None
         try:
             source = self._job.open(Path(path), self._engine)
@@ -64,7 +66,8 @@ class Worker:
         except Exception as problem:  # one bag must not end the others, whatever it does to a library
             error = f"{path}: {type(problem).__name__}: {problem}"
         one_line = None if error is None else " ".join(error.split())
-        return Outcome(key, data, one_line, time.perf_counter() - start)
+        spent = time.perf_counter() - start, time.process_time() - cpu_start
+        return Outcome(key, data, one_line, *spent)
 
     def _measured(self, source: BagSource, key: str, sha: str) -> BagResult:
         job = self._job
