@@ -111,8 +111,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         lines.append(
             f"{row['workers']:>7}  {row['start_s']:9.1f}  {row['wall_s_per_bag']:13.3f}  "
-            f"{row['wall_flat']:5.2f}  {row['cpu_s_per_bag']:12.3f}  {row['cpu_flat']:5.2f}  {1e3 * row['merge_s_per_bag']:15.2f}  "
-            f"{1e3 * row['merge_s_per_bag_of_half']:12.2f}"
+            f"{row['wall_flat']:5.2f}  {row['cpu_s_per_bag']:12.3f}  {row['cpu_flat']:5.2f}  "
+            f"{1e3 * row['merge_s_per_bag']:15.2f}  {1e3 * row['merge_s_per_bag_of_half']:12.2f}"
         )
     return "\n".join(lines)
 

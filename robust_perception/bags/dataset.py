@@ -187,10 +187,10 @@ def _write_truth(
 def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize.Size) -> truth.Truth:
     label, boxes = known.label, known.boxes
     if boxes is not None:
-        shown = label
+        shown: Array | None = label
         if shown is None:  # whoever lists boxes without a label map does so in pixels of a picture
             paths = (dataset.path(m, name) for m in IMAGE_MODALITIES)
-            shown = cv2.imread(str(next(path for path in paths if path is not None)))
+            shown = next((read_rgb(path) for path in paths if path is not None), None)
         if shown is not None:
             boxes = resize.boxes(boxes, resize.size_of(shown), size)
     if label is not None:
@@ -206,16 +206,15 @@ def _sound(path: Path, stamp_ns: int) -> bytes:
 def _picture(modality: Modality, path: Path, size: resize.Size | None) -> tuple[Array, str]:
     """Pixels of a file and their encoding."""
     if modality is Modality.RGB:
-        stored: Array | None = read_rgb(path)
-        encoding = "rgb8"
-    else:
-        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
-        if stored is None or stored.ndim != 2 or stored.dtype.name not in allowed:
-            got = "no picture" if stored is None else f"{stored.dtype} {stored.shape}"
-            msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, got {got}"
-            raise BagError(msg)
-        encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
+        rgb = read_rgb(path)
+        return rgb if size is None else resize.picture(rgb, size, modality), "rgb8"
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
+    if stored is None or stored.ndim != 2 or stored.dtype.name not in allowed:
+        got = "no picture" if stored is None else f"{stored.dtype} {stored.shape}"
+        msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, got {got}"
+        raise BagError(msg)
+    encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
     return stored if size is None else resize.picture(stored, size, modality), encoding
 
 

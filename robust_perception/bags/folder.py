@@ -157,7 +157,7 @@ class FolderWriter:
             msg = f"{sample.name}: expected pictures of one size, got {told}; give --size WIDTHxHEIGHT"
             raise BagError(msg)
 
-    def _picture(self, kind: str, name: str, pixels: Array) -> Path:
+    def _picture(self, kind: str, name: str, pixels: Any) -> Path:
         path = self._all / "all" / kind / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         if not cv2.imwrite(str(path), pixels, PNG):
@@ -188,7 +188,8 @@ class FolderWriter:
 def stored(frame: SensorFrame) -> Array:
     """The pixels of a picture as its file holds them, colour in the order B G R."""
     if frame.modality is Modality.RGB:
-        return cv2.cvtColor(frame.data, cv2.COLOR_RGB2BGR)
+        bgr: Array = np.ascontiguousarray(frame.data[..., ::-1])
+        return bgr
     if frame.modality is Modality.DEPTH:
         return units.counts_from_depth(frame.data)
     if not frame.radiometric:

@@ -6,6 +6,8 @@ colour and temperatures are averaged when they shrink.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +18,12 @@ Size = tuple[int, int]
 """Width, height."""
 
 
-def picture(pixels: Array, size: Size, modality: Modality | None) -> Array:
+def picture(pixels: Any, size: Size, modality: Modality | None) -> Array:
     """A picture (H, W) or (H, W, 3) of this size; `modality` None is a label map. Same type."""
     width, height = size
     if pixels.shape[:2] == (height, width):
-        return pixels
+        same: Array = pixels
+        return same
     if modality in (None, Modality.DEPTH):
         way = cv2.INTER_NEAREST
     else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from robust_perception.evaluation.stream import SECOND, Source
 from robust_perception.faults.script import FaultScript
@@ -68,7 +68,7 @@ class Playback:
     rate_hz: float = RATE_HZ
     sensors: Pattern | None = None
     timeouts_s: Mapping[Modality, float] | None = None
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     arrived: dict[Modality, list[int]] = field(default_factory=dict, init=False)
     refused: dict[str, int] = field(default_factory=dict, init=False)
     failures: list[str] = field(default_factory=list, init=False)

@@ -59,7 +59,7 @@ class ConfusionMatrix:
         if counts.shape != self.counts.shape or counts.dtype != self.counts.dtype:
             msg = f"counts: expected int64 {self.counts.shape}, got {counts.dtype} {counts.shape}"
             raise ValueError(msg)
-        self.counts += counts
+        self.counts += counts.astype(np.int64, copy=False)
 
     def iou(self) -> npt.NDArray[np.float64]:
         """Percent per class, float64 (classes,); NaN for a class in neither ground truth nor prediction."""
