@@ -20,17 +20,32 @@ from robust_perception.evaluate import main
 from robust_perception.fleet.worker import Worker
 
 SPY = """
-import json, sys
+import json, os, sys
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
 import psutil
 from robust_perception import evaluate
 from robust_perception.fleet import run
+from robust_perception.fleet.find import Bag
+from robust_perception.fleet.job import Job
+
+class Deadly(Job):
+    def open(self, path, engine):
+        if path.name == "deadly":
+            os._exit(9)
+        return super().open(path, engine)
 
 measure = run._on_ray
 
-def spied(*arguments):
-    for done in measure(*arguments):
+def spied(ray, job, bags, known, crew):
+    job = Deadly(**{field.name: getattr(job, field.name) for field in fields(job)})
+    for done in measure(ray, job, [Bag("deadly", Path("deadly")), *bags], known, crew):
         own = psutil.Process()
-        sockets = [c for p in (own, *own.children(recursive=True)) for c in p.net_connections("inet")]
+        sockets = []
+        for process in (own, *own.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                sockets += process.net_connections("inet")
         listening = [c.laddr.ip for c in sockets if c.status == psutil.CONN_LISTEN]
         with open("listening.json", "w") as file:
             json.dump(listening, file)
@@ -39,7 +54,7 @@ def spied(*arguments):
 run._on_ray = spied
 sys.exit(evaluate.main(sys.argv[1:]))
 """
-"""The command, and where all of its processes listen while they work."""
+"""The command with one bag more, which kills its worker; it notes where all of its processes listen."""
 
 
 class Shared(NamedTuple):
@@ -157,7 +172,11 @@ def test_two_workers_of_ray_say_the_same(alone: Path, shared: Shared) -> None:
     one, two = ((folder / "r.html").read_text(encoding="utf-8") for folder in (alone, shared.folder))
     volatile = re.compile(r"<!--volatile-->.*?<!--/volatile-->")
     assert volatile.sub("", one) == volatile.sub("", two)
-    assert "4/4 bags" in shared.log
+
+
+def test_a_bag_that_kills_its_worker_fails_alone(shared: Shared) -> None:
+    assert "not measured: deadly: deadly: its worker ended: " in shared.log
+    assert read(shared.folder)["measured"] == 3
 
 
 def test_ray_listens_to_this_machine_alone_and_leaves_nothing(shared: Shared) -> None:
