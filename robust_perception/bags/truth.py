@@ -36,6 +36,9 @@ TOPICS: dict[str, str] = {
 """Topic -> type, of what belongs to an instant."""
 LABEL_INFO_TYPE = "vision_msgs/msg/LabelInfo"
 
+INSTANTS_WAITING = 4
+"""Instants of which further topics may still come."""
+
 Labels = npt.NDArray[np.uint8]
 
 
@@ -156,19 +159,19 @@ class TruthReader:
         self.known = bool(self._topics)
 
     def __iter__(self) -> Iterator[Truth]:
-        """One `Truth` an instant, in the order of the bag; BagError for one that cannot be read."""
-        current: dict[str, Any] = {}
-        stamp = None
+        """One `Truth` an instant, by stamp; BagError for one that cannot be read.
+
+        Topics of one instant are recorded one by one, and on a busy machine the next instant comes between.
+        """
+        waiting: dict[int, dict[str, Any]] = {}
         for raw in self._bag.messages(self._topics) if self._topics else ():
             message = types.deserialize(raw.data, raw.msgtype)
-            now = stamp_to_ns(message.header.stamp)
-            if stamp is not None and now != stamp:
-                yield Truth(stamp, **current)
-                current = {}
-            stamp = now
-            current |= self._read(raw.topic, message)
-        if stamp is not None:
-            yield Truth(stamp, **current)
+            waiting.setdefault(stamp_to_ns(message.header.stamp), {}).update(self._read(raw.topic, message))
+            if len(waiting) > INSTANTS_WAITING:
+                first = min(waiting)
+                yield Truth(first, **waiting.pop(first))
+        for stamp in sorted(waiting):
+            yield Truth(stamp, **waiting[stamp])
 
     def _read(self, topic: str, message: Any) -> dict[str, Any]:
         if topic == SEGMENTATION:

@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from robust_perception.bag import main
 from robust_perception.bags import truth, types
-from robust_perception.bags.dataset import image, write_dataset
+from robust_perception.bags.dataset import header, image, write_dataset
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
 from robust_perception.bags.truth import Truth, TruthReader
@@ -62,6 +62,25 @@ def test_the_command_writes_labels_when_asked(dataset: FolderDataset, tmp_path: 
     words = ["from-dataset", "--data", str(dataset.root), "--out", str(tmp_path / "bag"), "--labels"]
     assert main([*words, "--limit", "2"]) == 0
     assert len(read(tmp_path / "bag")) == 2
+
+
+def test_topics_of_two_instants_may_come_mixed(tmp_path: Path) -> None:
+    made = {}
+    for stamp in (5, 6, 7):
+        known = Truth(stamp, PIXELS + stamp, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+        stamped = header(stamp, "c")
+        made[stamp] = dict(truth.messages_of(known, small_folder.NAMES, small_folder.SCENES, stamped))
+    order = [(5, truth.SEGMENTATION), (6, truth.SEGMENTATION), (5, truth.DETECTIONS)]
+    order += [(7, truth.DETECTIONS), (7, truth.SEGMENTATION), (6, truth.DETECTIONS)]
+    with BagWriter(tmp_path / "bag") as writer:
+        for received, (stamp, topic) in enumerate(order):
+            writer.write(topic, truth.TOPICS[topic], made[stamp][topic], received)
+    found = read(tmp_path / "bag")
+    assert [known.stamp_ns for known in found] == [5, 6, 7]
+    for known in found:
+        assert known.label is not None
+        assert known.label[0, 0] == known.stamp_ns
+        assert known.boxes is not None
 
 
 def test_other_class_names_show_both_sides(bag: Path) -> None:

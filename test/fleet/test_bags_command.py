@@ -17,6 +17,9 @@ import pytest
 from robust_perception.bags.dataset import write_dataset
 from robust_perception.datasets import FolderDataset
 from robust_perception.evaluate import main
+from robust_perception.fleet import command
+from robust_perception.fleet.command import crew_of
+from robust_perception.fleet.run import Crew
 from robust_perception.fleet.worker import Worker
 
 SPY = """
@@ -153,14 +156,14 @@ def shared(model: Path, bags: Path, tmp_path_factory: pytest.TempPathFactory, re
     folder = tmp_path_factory.mktemp("shared")
     given = words(model, bags, folder, "--workers", "2", "--faults", "severe")
     with (folder / "log").open("w") as log, tempfile.TemporaryDirectory() as temporary:
-        command = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", SPY, *given],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(repository), "TMPDIR": temporary},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        assert command.wait(170) == 1, (folder / "log").read_text()
+        assert process.wait(170) == 1, (folder / "log").read_text()
         left = [path.name for path in Path(temporary).glob("ray*")]
     text = (folder / "log").read_text()
     assert (folder / "listening.json").is_file(), text
@@ -183,6 +186,20 @@ def test_ray_listens_to_this_machine_alone_and_leaves_nothing(shared: Shared) ->
     assert len(shared.listening) >= 3
     assert {address.removeprefix("::ffff:") for address in shared.listening} == {"127.0.0.1"}
     assert shared.left == []
+
+
+def test_who_works_where_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(command, "cores", lambda: 3)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert crew_of(None, None, 20, said.append) == Crew(3)
+    assert crew_of(None, None, 2, said.append) == Crew(2)
+    assert crew_of(8, None, 20, said.append) == Crew(8)
+    assert crew_of(None, "auto", 20, said.append) == Crew(20, "auto")
+    assert said == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert crew_of(None, None, 20, said.append) == Crew(1)
+    assert "Ray is not installed: one bag at a time" in said[0]
 
 
 def test_without_ray_it_says_which_extra(

@@ -17,7 +17,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from tiny_model import make_model
 from vision_msgs.msg import Classification, Detection2DArray
 
+from robust_perception.bag import main as bag_command
 from robust_perception.bags.writer import BagWriter
+from robust_perception.datasets import FolderDataset
 from robust_perception.evaluate import main as evaluate
 from robust_perception.ros import images
 from robust_perception.ros.monitor import Listener, Monitor
@@ -177,6 +179,17 @@ def test_what_was_recorded_of_it_can_be_evaluated(
     assert (
         "expected the model's class names ['background', 'cup', 'box'], got ['background', 'person'" in error
     )
+
+
+def test_what_was_recorded_of_it_becomes_a_data_folder(recorded: Graph, tmp_path: Path) -> None:
+    assert bag_command(["to-dataset", str(recorded.folder / "bag"), "--out", str(tmp_path / "data")]) == 0
+    dataset = FolderDataset(tmp_path / "data", "train")
+    assert dataset.class_names == CLASS_NAMES
+    assert set(dataset.scene_names) == set(SCENE_NAMES)
+    labelled = [s for s in dataset if s.label is not None and s.boxes is not None and s.scene is not None]
+    assert len(labelled) > 0.8 * len(dataset)
+    assert {Modality.RGB, Modality.DEPTH, Modality.AUDIO} <= set(dataset.modalities)
+    assert any(Modality.RGB not in sample.frames for sample in dataset), "it was lost for a second"
 
 
 @pytest.mark.parametrize(
