@@ -152,6 +152,8 @@ def _add_to_dataset(commands: Any) -> None:
 
 def to_dataset(given: argparse.Namespace) -> int:
     """Write a bag as a data folder; 0, or BagError when there is not one sample in it."""
+    from robust_perception.evaluate import ProgressLine
+
     units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
     with BagReader(given.bag) as bag:
         class_names, scene_names = class_names_in(bag) or (), scene_names_in(bag)
@@ -168,8 +170,13 @@ def to_dataset(given: argparse.Namespace) -> int:
     if given.complete:
         found = (sample for sample in found if len(sample.frames) == len(source.modalities))
     with FolderWriter(given.out, class_names, scene_names) as folder:
+        line = ProgressLine(sys.stderr, unit="s of the bag", scale=0.1)
+        tenths, first_ns = max(1, round(10 * source.seconds)), None
         for sample in islice(found, given.limit):
-            folder.add(sample if given.size is None else resized(sample, given.size), int(sample.name))
+            stamp_ns = int(sample.name)
+            folder.add(sample if given.size is None else resized(sample, given.size), stamp_ns)
+            first_ns = first_ns or stamp_ns
+            line(min(max(1, (stamp_ns - first_ns) // 100_000_000), tenths), tenths)
         for text, count in refused.items():
             _say(f"{count} x {text}")
         if not folder.count:

@@ -7,6 +7,7 @@ are shared out among workers, see the room `fleet`.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +20,6 @@ import numpy.typing as npt
 
 from robust_perception import arguments
 from robust_perception.bags.errors import BagError
-from robust_perception.card.fleet_page import render
-from robust_perception.card.page import today
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
@@ -145,11 +144,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report.table())
     if given.json is not None:
         given.json.write_text(report.to_text(), encoding="utf-8")
-    if isinstance(report, FleetReport):
-        if given.html is not None:
-            given.html.write_text(render(report.to_json(), today()), encoding="utf-8")
-        return 1 if report.failed else 0
-    return 0
+    if not isinstance(report, FleetReport):
+        return 0
+    if given.html is not None:
+        write_page(given.html, report)
+    return 1 if report.failed else 0
+
+
+def write_page(path: Path, report: FleetReport) -> None:
+    """Write the page of many bags."""
+    # Imported here: only pages need jinja2.
+    from robust_perception.card.fleet_page import render
+    from robust_perception.card.page import today
+
+    path.write_text(render(report.to_json(), today()), encoding="utf-8")
 
 
 def report_of(engine: Engine, given: argparse.Namespace) -> Report | BagReport | FleetReport:
@@ -208,6 +216,9 @@ def of_bag(engine: Engine, given: argparse.Namespace) -> BagReport:
 
 def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
     """The report on many bags."""
+    if given.html is not None and importlib.util.find_spec("jinja2") is None:
+        msg = "--html needs jinja2, which is not installed: pip install 'robust_perception[evaluate]'"
+        raise FleetError(msg)
     bags = find_bags(given.bags)
     crew = fleet.crew_of(given.workers, given.address, len(bags), _say)
     alone = crew.workers == 1 and crew.address is None
