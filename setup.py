@@ -66,7 +66,7 @@ EXTRAS = {
         "jinja2>=3.1,<4",  # the page of the robustness card, with everything escaped
     ],
     "fleet": [
-        "ray>=2.40,<3",  # shares many bags out among processes and hosts; its core alone, no dashboard
+        "ray>=2.60,<3",  # shares many bags out among processes and hosts; its core alone, no dashboard
     ],
     "demo": [
         "rich>=13,<16",  # the live table in the terminal

@@ -95,7 +95,7 @@ def evaluate_bags(
     files: dict[str, Path] = {}
     failed: dict[str, Failed] = {}
     done = reused = 0
-    for bag, outcome in measure(job, bags, known, crew):
+    for bag, outcome in measure(job, bags, known, crew, engine):
         if outcome.error is not None:
             failed[bag.name] = Failed(bag.name, outcome.error)
             say(f"not measured: {bag.name}: {outcome.error}")

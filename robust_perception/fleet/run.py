@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from robust_perception.engine.engine import Engine
 from robust_perception.fleet.cluster import cluster
 from robust_perception.fleet.errors import FleetError
 from robust_perception.fleet.find import Bag
@@ -26,7 +27,9 @@ class Crew(NamedTuple):
     address: str | None = None
 
 
-def measure(job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew) -> Iterator[Done]:
+def measure(
+    job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew, engine: Engine | None = None
+) -> Iterator[Done]:
     """Measure every bag.
 
     Args:
@@ -34,6 +37,7 @@ def measure(job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew) -
         bags: in the order in which they are begun.
         known: beginnings of the keys of results that need not be made.
         crew: who works.
+        engine: the job's, where this process has loaded it; other processes load their own.
 
     Yields:
         Every bag once, as it is done.
@@ -43,7 +47,7 @@ def measure(job: Job, bags: Sequence[Bag], known: Collection[str], crew: Crew) -
         FleetError: Ray is not installed, no cluster answers, or a worker cannot load the model.
     """
     if crew.workers == 1 and crew.address is None:
-        worker = Worker(job, known)
+        worker = Worker(job, known, engine)
         for bag in bags:
             yield bag, worker.measure(str(bag.path))
         return
@@ -77,10 +81,10 @@ def _on_ray(ray: Any, job: Job, bags: Sequence[Bag], known: Collection[str], cre
                 msg = f"expected workers that load the model {job.model}, got: {_reason(error)}"
                 raise FleetError(msg) from None
             outcome = Outcome("", None, f"{bag.path}: its worker ended: {_reason(error)}", 0.0, 0.0)
-            actor = remote.remote(job, keys)
+            actor = None
         yield bag, outcome
         if waiting:
-            give(actor)
+            give(actor or remote.remote(job, keys))
 
 
 def _loads(ray: Any, remote: Any, job: Job) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robust_perception.bags.errors import BagError
+from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.on_bag import evaluate_bag
@@ -41,14 +42,15 @@ class Worker:
     Args:
         job: what is measured.
         known: beginnings of the keys of results that are there already.
+        engine: the job's, where it is loaded already.
 
     Raises:
         EngineError: the model cannot be loaded here.
     """
 
-    def __init__(self, job: Job, known: Collection[str] = ()) -> None:
+    def __init__(self, job: Job, known: Collection[str] = (), engine: Engine | None = None) -> None:
         self._job, self._known = job, frozenset(known)
-        self._engine = job.load()
+        self._engine = engine or job.load()
         self._recipe = job.recipe(self._engine)
 
     def measure(self, path: str) -> Outcome:
