@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
-from rosbags.rosbag2 import Reader
 
 from robust_perception.bags.errors import BagError
+from robust_perception.bags.storages import LenientReader as Reader
 
 _EXTENSIONS = (".mcap", ".db3")
 
