@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 
 NAME = "robust_perception"
 VERSION = "0.1.0"
-NODES = ("fusion_node", "simulation_node", "replay_node")
+NODES = ("fusion_node", "simulation_node", "replay_node", "recorder_node")
 ROS_WHEELS = "; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.14'"
 
 ON_X86 = "; sys_platform == 'linux' and platform_machine == 'x86_64'"
@@ -20,6 +20,9 @@ INSTALL_REQUIRES = [
     "opencv-python-headless>=4.8,<6",  # resizing, non-maximum suppression, image files; needs no display
     "onnxruntime>=1.17,<2",  # runs the exported graphs
     "rosbags>=0.10,<0.12",  # reads and writes bags of both storages with no ROS installed
+    "mcap>=1.2,<2",  # the records of MCAP files, for bags that can be ended after a full disk, and repaired
+    "zstandard>=0.21,<1",  # compressed chunks, messages and files of bags
+    "lz4>=4,<5",  # compressed chunks of bags
     "rosbags-image>=0.10,<0.11",  # image messages to arrays where cv_bridge is absent
 ]
 
@@ -36,6 +39,7 @@ EXTRAS = {
         f"ros-kilted-visualization-msgs==5.5.1{ROS_WHEELS}",
         f"ros-kilted-lifecycle-msgs==2.3.0{ROS_WHEELS}",
         f"ros-kilted-rosgraph-msgs==2.3.0{ROS_WHEELS}",
+        f"ros-kilted-std-srvs==5.5.1{ROS_WHEELS}",
     ],
     "train": [
         "torch>=2.6,<3",  # training and the exporter
@@ -78,8 +82,7 @@ EXTRAS = {
         "pytest-timeout>=2.3,<3",  # a node that hangs fails its test, not the whole run
         "pytest-xdist>=3.6,<4",  # the tests that start no nodes, on all cores
         "hypothesis>=6.100,<7",  # arrival schedules nobody would write by hand
-        "mcap>=1.2,<2",  # an independent reader for the bags we write
-        "mcap-ros2-support>=0.5,<1",
+        "mcap-ros2-support>=0.5,<1",  # an independent reader for the bags we write
         "psutil>=6,<8",  # what a node costs
         "peft>=0.15,<1",  # the low-rank adapters everybody knows, to compare ours with
         "tensorboard>=2.18,<3",  # optional for users: a run writes for it where it is installed

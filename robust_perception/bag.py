@@ -1,5 +1,7 @@
 """`robust-perception bag`: what is in a bag, data folders as bags, and whether replay equals evaluation.
 
+`record` runs `recorder_node` in this process, so that both do the same.
+
 `check` plays a split through the live graph under every pattern and compares each label map, pixel by pixel,
 with the one that `robust-perception evaluate` gives for the same frame and pattern.
 """
@@ -7,6 +9,7 @@ with the one that `robust-perception evaluate` gives for the same frame and patt
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -19,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception import arguments
+from robust_perception.bags import repair
 from robust_perception.bags.dataset import write_dataset
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.folder import FolderWriter, resized
@@ -40,11 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog="robust-perception bag",
-        description="Look into bags, make them, check replay. Only check needs ROS.",
+        description="Look into bags, record, make and repair them, check replay. record and check need ROS.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="topics, types, numbers of messages and rates of a bag")
     info.add_argument("bag", type=Path, help="folder of the bag, or its .mcap or .db3 file")
+    _add_record(commands)
     make = commands.add_parser("from-dataset", help="write a split of a data folder as a bag")
     make.add_argument(
         "--data",
@@ -71,6 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"out of {', '.join(m.value for m in MODALITIES)} (default: all that the split has)",
     )
     _add_to_dataset(commands)
+    mend = commands.add_parser("repair", help="make a bag whole that was cut off, or is damaged")
+    mend.add_argument("bag", type=Path, help="folder of the bag, or its .mcap or .db3 file")
+    mend.add_argument("--out", type=Path, help="folder of a new bag for what can be read (default: in place)")
     check = commands.add_parser(
         "check", help="replay a split through the live graph, compare with evaluation"
     )
@@ -97,6 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given.command == "info":
             print(describe(given.bag))
+            return 0
+        if given.command == "record":
+            return record(given)
+        if given.command == "repair":
+            print(mend(given.bag, given.out))
             return 0
         if given.command == "check":
             return check(given)
@@ -280,6 +293,72 @@ def check(given: argparse.Namespace) -> int:
     return 1 if differing else 0
 
 
+def _add_record(commands: Any) -> None:
+    """Add the arguments of `record`; every one is a parameter of recorder_node, which says more of it."""
+    live = commands.add_parser("record", help="record live topics, chosen or all, until Ctrl-C")
+    live.add_argument("topics", nargs="*", metavar="TOPIC", help="by full name; none and no --regex: all")
+    live.add_argument("--out", type=Path, help="folder of the new bag (default: recording_DATE-TIME)")
+    live.add_argument("--regex", default="", help="topics whose full name this expression matches, too")
+    live.add_argument("--exclude", default="", help="no topics whose full name this expression matches")
+    live.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
+    ways = tuple(dict.fromkeys(way for there in STORAGES.values() for way in there))
+    live.add_argument(
+        "--compression",
+        choices=ways,
+        default="none",
+        help="zstd or lz4 of mcap, message or file of sqlite3 (default: %(default)s)",
+    )
+    live.add_argument(
+        "--split-mb", type=arguments.count, default=0, help="new file before one is larger, MiB"
+    )
+    live.add_argument("--split-seconds", type=float, default=0.0, help="new file after so many seconds")
+    live.add_argument("--queue-mb", type=arguments.positive, default=256, help="memory for what waits, MiB")
+    live.add_argument("--keep-free-mb", type=arguments.count, default=64, help="end when the disk has less")
+    live.add_argument("--duration", type=float, default=0.0, help="end after so many seconds")
+    live.add_argument("--progress", type=float, default=1.0, help="seconds between lines (%(default)s)")
+
+
+def record(given: argparse.Namespace) -> int:
+    """Record live topics; the exit codes of recorder_node.
+
+    Raises:
+        CheckError: ROS is not installed.
+    """
+    try:
+        from robust_perception.ros import recorder_node
+    except ModuleNotFoundError as error:
+        msg = f"record needs ROS, got no {error.name!r}; source ROS, or install the extra 'ros'"
+        raise CheckError(msg) from None
+    values = {
+        "bag": "" if given.out is None else str(given.out),
+        "topics": list(given.topics) or [""],
+        "pattern": given.regex,
+        "exclude": given.exclude,
+        "storage": given.storage,
+        "compression": given.compression,
+        "split_mb": given.split_mb,
+        "split_s": given.split_seconds,
+        "queue_mb": given.queue_mb,
+        "keep_free_mb": given.keep_free_mb,
+        "duration": given.duration,
+        "progress": given.progress,
+    }
+    # JSON is YAML, which is what ROS takes a parameter's value for: strings keep their quotes.
+    words = [word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    return recorder_node.main(["recorder_node", "--ros-args", *words])
+
+
+def mend(path: Path, out: Path | None) -> str:
+    """Repair a bag; what was wrong with it, as text. BagError when nothing can be read."""
+    done = repair.repair(path) if out is None else repair.copy(path, out)
+    whole = f"{out or path}: {done.messages} messages"
+    if not done.problems:
+        return f"{whole}; nothing was wrong with it"
+    return "\n".join(
+        [*(f"  {problem}" for problem in done.problems), f"{whole} are in the bag, which is whole now"]
+    )
+
+
 def describe(path: Path) -> str:
     """What is in a bag, as text of some lines; BagError when it cannot be read."""
     with BagReader(path) as bag:
@@ -292,6 +371,8 @@ def describe(path: Path) -> str:
             rate = f"{(topic.count - 1) / seconds:7.2f} Hz" if topic.count > 1 and seconds > 0 else " " * 10
             latched = "  latched" if topic.latched else ""
             lines.append(f"  {topic.name:<{width}}  {topic.count:>7}  {rate}  {topic.msgtype}{latched}")
+        if bag.damage:
+            lines.append(f"  {bag.damage}")
     return "\n".join(lines)
 
 

@@ -42,6 +42,7 @@ LIBRARIES = {
     "cv2": "opencv-python-headless",
     "yaml": "PyYAML",
     "rosbags": "rosbags",
+    "mcap": "mcap",
 }
 """Module -> the package that brings it where no system package does."""
 

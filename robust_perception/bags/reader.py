@@ -1,23 +1,23 @@
 """Reads bags of this project and of `ros2 bag`: ordered raw messages, nothing decoded.
 
-A bag is a folder with `metadata.yaml`, or a single `.mcap` or `.db3` file. A folder whose recorder was
-killed has no metadata; when it holds one storage file, that file is read.
+A bag is a folder with `metadata.yaml`, or a single `.mcap` or `.db3` file. One whose recorder was killed has
+no metadata, and its last file no end: it is read as far as it goes, and `damage` says what is wrong with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
 
+from robust_perception.bags import view
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.storages import LenientReader as Reader
-
-_EXTENSIONS = (".mcap", ".db3")
 
 
 class RawMessage(NamedTuple):
@@ -56,21 +56,26 @@ class BagReader:
     Args:
         path: folder or storage file.
 
+    Attributes:
+        damage: what is wrong with it and how to mend it; empty = it is whole. All that `messages` gives was
+            recorded so, but there may have been more.
+
     Raises:
-        BagError: missing, not a bag, truncated, or without messages.
+        BagError: missing, not a bag, without messages, or so damaged that none of them can be read.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        storage = _storage(self.path)
-        # Parsers of damaged bytes raise whatever they run into, those of SQLite and zstd their own types.
+        self.damage = ""
+        _check(self.path)
         try:
-            self._reader = Reader(storage)
-            self._reader.open()
+            self._reader = self._open()
+        except BagError:
+            raise
         except Exception as error:
             raise _damaged(self.path, error) from None
         try:
-            self._topics = self._find_topics()
+            self._topics = _topics_of(self._reader)
         except Exception as error:
             self._reader.close()
             raise _damaged(self.path, error) from None
@@ -79,27 +84,28 @@ class BagReader:
             msg = f"{self.path}: expected a bag with messages, got an empty one; record again"
             raise BagError(msg)
 
+    def _open(self) -> Reader:
+        # Parsers of damaged bytes raise whatever they run into, those of SQLite and zstd their own types.
+        if view.is_settled(self.path):
+            with suppress(Exception):
+                reader = Reader(self.path)
+                reader.open()
+                _topics_of(reader)
+                return reader
+        seen = view.look(self.path)
+        if seen.problems:
+            found = f"one with {seen.messages} messages that can be read: {'; '.join(seen.problems)}"
+            mend = f"`robust-perception bag repair {self.path}` makes it whole"
+            self.damage = f"{self.path}: expected a whole bag, got {found}; {mend}"
+        mended: Any = seen if self.path.is_dir() else seen / self.path.name
+        reader = Reader(mended)
+        reader.open()
+        return reader
+
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The topics, by name."""
         return self._topics
-
-    def _find_topics(self) -> tuple[Topic, ...]:
-        found: dict[str, Topic] = {}
-        for connection in self._reader.connections:
-            ext = connection.ext
-            profiles = ext.offered_qos_profiles if isinstance(ext, ConnectionExtRosbag2) else ()
-            latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in profiles)
-            before = found.get(connection.topic)
-            found[connection.topic] = Topic(
-                name=connection.topic,
-                msgtype=connection.msgtype,
-                count=connection.msgcount + (before.count if before else 0),
-                latched=latched or (before is not None and before.latched),
-                definition=connection.msgdef.data,
-                type_hash=connection.digest,
-            )
-        return tuple(found[name] for name in sorted(found))
 
     @property
     def message_count(self) -> int:
@@ -164,25 +170,36 @@ class BagReader:
         self.close()
 
 
-def _storage(path: Path) -> Path:
+def _topics_of(reader: Reader) -> tuple[Topic, ...]:
+    found: dict[str, Topic] = {}
+    for connection in reader.connections:
+        ext = connection.ext
+        profiles = ext.offered_qos_profiles if isinstance(ext, ConnectionExtRosbag2) else ()
+        latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in profiles)
+        before = found.get(connection.topic)
+        found[connection.topic] = Topic(
+            name=connection.topic,
+            msgtype=connection.msgtype,
+            count=connection.msgcount + (before.count if before else 0),
+            latched=latched or (before is not None and before.latched),
+            definition=connection.msgdef.data,
+            type_hash=connection.digest,
+        )
+    return tuple(found[name] for name in sorted(found))
+
+
+def _check(path: Path) -> None:
+    """BagError unless there is something that may be a bag."""
     if not path.exists():
         msg = f"{path}: expected a bag (a folder with metadata.yaml, an .mcap or a .db3 file), got nothing"
         raise BagError(msg)
     if path.is_file():
-        if path.suffix not in _EXTENSIONS:
+        if path.suffix not in view.STORAGE_OF:
             msg = f"{path}: expected a bag (a folder, or an .mcap or .db3 file), got a file {path.suffix!r}"
             raise BagError(msg)
-        return path
-    if (path / "metadata.yaml").is_file():
-        return path
-    files = sorted(p for p in path.iterdir() if p.suffix in _EXTENSIONS)
-    if len(files) != 1:
-        msg = (
-            f"{path}: expected metadata.yaml or a single .mcap or .db3 file, got {len(files)} storage files "
-            "and no metadata; `ros2 bag reindex` writes it"
-        )
+    elif not (path / "metadata.yaml").is_file() and not view.storage_files(path):
+        msg = f"{path}: expected metadata.yaml or an .mcap or .db3 file, got a folder with neither"
         raise BagError(msg)
-    return files[0]
 
 
 def _damaged(path: Path, error: BaseException, where: str = "") -> BagError:
@@ -190,4 +207,7 @@ def _damaged(path: Path, error: BaseException, where: str = "") -> BagError:
         msg = f"{path}: expected a definition of every type, got a type whose definition the recorder missed"
         return BagError(f"{msg}; leave its topic out with `ros2 bag convert`")
     got = f"a damaged or truncated one{where}: {str(error) or repr(error)}"
-    return BagError(f"{path}: expected a whole bag, got {got}; copy or record it again")
+    return BagError(
+        f"{path}: expected a whole bag, got {got}; copy it again, or take from it what can be "
+        "read by `robust-perception bag repair`"
+    )

@@ -1,14 +1,22 @@
-"""Writes bags that `ros2 bag` reads: raw CDR bytes into a folder with `metadata.yaml`.
+"""Writes bags that `ros2 bag` reads: raw CDR bytes into the files of a folder with `metadata.yaml`.
 
-The metadata is of version 8, which every distribution from Humble on understands.
+A bag is one file or, when it is split, several: `NAME_0.mcap`, `NAME_1.mcap`, ... Every file knows all
+topics that were known when it was begun.
+
+Not thread-safe: a bag belongs to the thread that writes it.
 """
 
 from __future__ import annotations
 
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
 
+import zstandard
 from rosbags.interfaces import (
     Qos,
     QosDurability,
@@ -17,16 +25,35 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
-from robust_perception.bags import types
+from robust_perception.bags import definitions, mcap_storage, metadata, sqlite_storage
+from robust_perception.bags.definitions import Definition
 from robust_perception.bags.errors import BagError
+from robust_perception.bags.mcap_chunk import ZSTD_LEVEL
+from robust_perception.bags.mcap_storage import McapStorage
+from robust_perception.bags.metadata import FileInfo, TopicInfo
+from robust_perception.bags.sqlite_storage import SqliteStorage
 
-STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+STORAGES = {
+    "mcap": ("none", "zstd", "lz4"),
+    "sqlite3": ("none", "message", "file"),
+}
+"""Storage -> the compressions it has. MCAP compresses its chunks; sqlite3 has what rosbag2 does around it, by
+zstd: every message for itself, or a file when it is complete."""
 
-_METADATA_VERSION: Literal[8] = 8
+SECOND_NS = 1_000_000_000
 _FOREVER = QosTime(9223372036, 854775807)
 """The duration by which `ros2 bag` says "no limit"."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """When a bag goes on in a new file; 0 = never for that reason."""
+
+    size_bytes: int = 0
+    """Before a file would hold more, unless a single message does."""
+    seconds: float = 0.0
+    """After so much time, by the stamps of the messages."""
 
 
 class BagWriter:
@@ -35,60 +62,95 @@ class BagWriter:
     Args:
         path: the bag's folder; it must not exist.
         storage: "mcap" or "sqlite3".
-        compress: zstd over the chunks of an MCAP file; sqlite3 has no such thing.
+        compression: one of those that STORAGES names for the storage.
+        split: when to go on in a new file.
 
     Raises:
-        BagError: the path exists, cannot be made, or the storage is unknown.
+        BagError: the path exists, cannot be made, or storage or compression are unknown.
     """
 
-    def __init__(self, path: Path | str, storage: str = "mcap", compress: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        storage: str = "mcap",
+        compression: str = "none",
+        split: Split | None = None,
+    ) -> None:
         self.path = Path(path)
         if storage not in STORAGES:
             msg = f"{self.path}: expected a storage out of {', '.join(STORAGES)}, got {storage!r}"
             raise BagError(msg)
-        if compress and storage != "mcap":
-            msg = f"{self.path}: expected storage mcap with compression, got {storage}"
+        if compression not in STORAGES[storage]:
+            there = ", ".join(STORAGES[storage])
+            msg = f"{self.path}: expected a compression of {storage} out of {there}, got {compression!r}"
             raise BagError(msg)
         if self.path.exists():
             msg = f"{self.path}: expected a new path, got one that exists; remove it or take another"
             raise BagError(msg)
-        self._connections: dict[str, Any] = {}
+        self._storage, self._compression = storage, compression
+        self._split = split or Split()
+        self._topics: dict[str, TopicInfo] = {}
+        self._numbers: dict[str, int] = {}
+        self._files: list[FileInfo] = []
+        self._counts: Counter[str] = Counter()
+        self._first_ns: int | None = None
+        self._ended = False
         try:
-            self._writer = Writer(self.path, version=_METADATA_VERSION, storage_plugin=STORAGES[storage])
-            if compress:
-                self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-            self._writer.open()
-        except (WriterError, OSError) as error:
+            self.path.mkdir(parents=True)
+            self._file = self._open()
+        except (OSError, sqlite3.Error) as error:
             msg = f"{self.path}: expected a folder that can be made, got {error}"
             raise BagError(msg) from None
 
-    def add_topic(self, topic: str, msgtype: str, latched: bool = False) -> None:
+    @property
+    def files(self) -> int:
+        """Number of files so far."""
+        return len(self._files) + 1
+
+    def add_topic(
+        self,
+        topic: str,
+        msgtype: str,
+        latched: bool = False,
+        *,
+        profiles: Sequence[Qos] | None = None,
+        definition: Definition | None = None,
+    ) -> None:
         """Announce a topic, for topics whose publisher keeps its last message, or that may stay empty.
 
         Args:
             topic: name beginning with `/`.
             msgtype: `package/msg/Name`.
             latched: the publisher is TRANSIENT_LOCAL; a player offers the same.
+            profiles: what the publishers offer, instead of what `latched` says of them.
+            definition: of the type; None takes the one of the typestore.
 
         Raises:
-            MessageTypeError: nobody defines the type.
-            BagError: the topic is there with another type, or its name is relative.
+            MessageTypeError: nobody defines the type, and no definition was given.
+            BagError: the topic is there with another type, its name is relative, or the disk is full.
         """
-        known = self._connections.get(topic)
-        if known is not None:
-            if known.msgtype != msgtype:
-                msg = f"{self.path}: expected {known.msgtype} on {topic}, got {msgtype}; a topic has one type"
+        there = self._topics.get(topic)
+        if there is not None:
+            if there.msgtype != msgtype:
+                msg = f"{self.path}: expected {there.msgtype} on {topic}, got {msgtype}; a topic has one type"
                 raise BagError(msg)
             return
         if not topic.startswith("/"):
             msg = f"{self.path}: expected a topic beginning with '/', got {topic!r}"
             raise BagError(msg)
-        types.message_class(msgtype)
-        self._connections[topic] = self._writer.add_connection(
-            topic, msgtype, typestore=types.typestore(), offered_qos_profiles=[_qos(latched)]
-        )
+        text, type_hash = definitions.known(msgtype) if definition is None else definition
+        offered = (_qos(latched),) if profiles is None else tuple(profiles)
+        info = TopicInfo(topic, msgtype, offered, text, type_hash)
+        self._topics[topic] = info
+        self._numbers[topic] = len(self._numbers) + 1
+        try:
+            self._file.add_topic(self._numbers[topic], info)
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure(f"to announce {topic}", error) from None
 
-    def write(self, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
+    def write(
+        self, topic: str, msgtype: str, data: bytes, stamp_ns: int, published_ns: int | None = None
+    ) -> None:
         """Add a message.
 
         Args:
@@ -96,6 +158,7 @@ class BagWriter:
             msgtype: `package/msg/Name`.
             data: CDR bytes with their four bytes of encapsulation, stored as they are.
             stamp_ns: time of reception, >= 0.
+            published_ns: time of publication, kept by MCAP; None = that of reception.
 
         Raises:
             MessageTypeError: nobody defines the type.
@@ -105,19 +168,42 @@ class BagWriter:
         if stamp_ns < 0:
             msg = f"{self.path}: {topic}: expected a stamp >= 0 ns, got {stamp_ns}"
             raise BagError(msg)
+        if self._ended:
+            msg = f"{self.path}: expected an open bag, got one that is closed, or whose writing has failed"
+            raise BagError(msg)
         try:
-            self._writer.write(self._connections[topic], stamp_ns, data)
-        except (WriterError, OSError) as error:
-            msg = f"{self.path}: {topic}: expected to write {len(data)} bytes, got {error}"
-            raise BagError(msg) from None
+            if self._is_full(len(data), stamp_ns):
+                self._next_file()
+            published_ns = stamp_ns if published_ns is None else max(published_ns, 0)
+            self._file.write(self._numbers[topic], stamp_ns, published_ns, data)
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure(f"to write {len(data)} bytes of {topic}", error) from None
+        if self._first_ns is None:
+            self._first_ns = stamp_ns
+
+    def flush(self) -> None:
+        """Hand everything to the system: what was flushed outlives the process; BagError for a full disk."""
+        try:
+            self._file.flush()
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure("to write", error) from None
 
     def close(self) -> None:
-        """Write the index and the metadata; the bag is complete afterwards."""
+        """Write the index and the metadata; the bag is complete afterwards. A second call does nothing.
+
+        After a failed write nothing is said again: what could be written is in the bag.
+
+        Raises:
+            BagError: the disk is full; the messages that are in the bag can be read all the same.
+        """
+        if self._ended:
+            return
         try:
-            self._writer.close()
-        except (WriterError, OSError) as error:
-            msg = f"{self.path}: expected to finish the bag, got {error}"
-            raise BagError(msg) from None
+            self._end_file()
+            metadata.write(self.path, self._metadata())
+            self._ended = True
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure("to finish the bag", error) from None
 
     def __enter__(self) -> BagWriter:
         return self
@@ -129,6 +215,86 @@ class BagWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _open(self) -> McapStorage | SqliteStorage:
+        file: McapStorage | SqliteStorage
+        stem = f"{self.path.name}_{len(self._files)}"
+        if self._storage == "mcap":
+            compression = "" if self._compression == "none" else self._compression
+            file = McapStorage(self.path / f"{stem}{mcap_storage.SUFFIX}", compression)
+        else:
+            name = f"{stem}{sqlite_storage.SUFFIX}"
+            file = SqliteStorage(self.path / name, compress=self._compression == "message")
+        for topic, info in self._topics.items():
+            file.add_topic(self._numbers[topic], info)
+        return file
+
+    def _is_full(self, size: int, stamp_ns: int) -> bool:
+        """Whether the present file, which is not empty, has no room for a message."""
+        if self._first_ns is None:
+            return False
+        too_much = 0 < self._split.size_bytes < self._file.size + size
+        too_long = 0 < self._split.seconds * SECOND_NS <= stamp_ns - self._first_ns
+        return too_much or too_long
+
+    def _next_file(self) -> None:
+        self._end_file()
+        self._file = self._open()
+        self._first_ns = None
+
+    def _end_file(self) -> None:
+        self._file.flush()
+        first_ns, last_ns = self._file.span()
+        counts = self._file.counts()
+        path = self._file.path
+        compress = self._compression == "file"
+        name = f"{path.name}.zstd" if compress else path.name
+        info = FileInfo(name, first_ns, last_ns, sum(counts.values()))
+        here = {topic: counts.get(number, 0) for topic, number in self._numbers.items()}
+        # What a file says inside is about itself alone; only the last one of a bag could know the others.
+        inner = metadata.to_yaml(self._storage, [info], self._topics_with(here), self._mode)[1]
+        self._file.close(inner)
+        if compress:
+            _compress_file(path, path.with_name(name))
+        self._files.append(info)
+        self._counts.update(here)
+
+    @property
+    def _mode(self) -> str:
+        return self._compression if self._compression in ("file", "message") else ""
+
+    def _topics_with(self, counts: Mapping[str, int]) -> list[tuple[TopicInfo, int]]:
+        return [(info, counts.get(topic, 0)) for topic, info in self._topics.items()]
+
+    def _metadata(self) -> str:
+        return metadata.to_yaml(self._storage, self._files, self._topics_with(self._counts), self._mode)[0]
+
+    def _failure(self, wanted: str, error: Exception) -> BagError:
+        """End the bag as well as it goes; the error that tells of it."""
+        self._ended = True
+        self._file.rescue()
+        counts = self._file.counts()
+        with suppress(OSError):
+            if self._file.path.exists() and self._file.path.name not in [f.name for f in self._files]:
+                first_ns, last_ns = self._file.span()
+                info = FileInfo(self._file.path.name, first_ns, last_ns, sum(counts.values()))
+                self._files.append(info)
+                self._counts.update({t: counts.get(number, 0) for t, number in self._numbers.items()})
+            metadata.write(self.path, self._metadata())
+        kept = sum(file.count for file in self._files)
+        msg = f"{self.path}: expected {wanted}, got: {error}; {kept} messages are in the bag"
+        return BagError(msg)
+
+
+def _compress_file(path: Path, target: Path) -> None:
+    try:
+        with path.open("rb") as source, target.open("xb") as sink:
+            zstandard.ZstdCompressor(level=ZSTD_LEVEL).copy_stream(source, sink)
+    except OSError:
+        with suppress(OSError):
+            target.unlink()
+        raise
+    path.unlink()
 
 
 def _qos(latched: bool) -> Qos:

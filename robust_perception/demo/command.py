@@ -137,7 +137,7 @@ def run(
     record = Record(tuple(CLASS_NAMES))
     end_s = timeline.script_end(script) + AFTER_S
     with ExitStack() as stack:
-        bag = stack.enter_context(BagWriter(out / "recording", compress=True))
+        bag = stack.enter_context(BagWriter(out / "recording", compression="zstd"))
         monitor = stack.enter_context(Monitor(record, domain, bag))
         settings: dict[str, str | float] = {f"{m}.timeout": t for m, t in timeouts(arguments.rate).items()}
         settings |= {"model": arguments.model, "rate": OUTPUT_RATE}

@@ -9,6 +9,7 @@ import sys
 
 from robust_perception.ros.fusion_parameters import FUSION
 from robust_perception.ros.parameters import to_markdown
+from robust_perception.ros.recorder_node import RECORDER
 from robust_perception.ros.replay_node import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
 
@@ -29,7 +30,12 @@ Every sensor subscription of `fusion_node` also takes the standard parameters
 
 def page() -> str:
     """The whole page."""
-    tables = {"fusion_node": FUSION, "simulation_node": SIMULATION, "replay_node": REPLAY}
+    tables = {
+        "fusion_node": FUSION,
+        "simulation_node": SIMULATION,
+        "replay_node": REPLAY,
+        "recorder_node": RECORDER,
+    }
     return "\n".join([HEAD, *(to_markdown(name, rows) for name, rows in tables.items())])
 
 

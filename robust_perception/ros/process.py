@@ -31,6 +31,13 @@ WRONG_USAGE = 2
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
+class End(threading.Event):
+    """Set when the process is to end, by a node that has an end of its own."""
+
+    failed = False
+    """Whether something went wrong before that end."""
+
+
 def transition(method: Transition) -> Transition:
     """Log what a transition raises: rclpy turns it into an error state and keeps the exception to itself."""
 

@@ -100,6 +100,36 @@ def subscribe(
         return node.create_subscription(kind, topic, take, profile, qos_overriding_options=options)
 
 
+def subscribe_raw(
+    node: Any,
+    kind: Any,
+    topic: str,
+    take: Callable[[bytes, Any], None],
+    profile: QoSProfile,
+    lost: Callable[[Any], None],
+) -> Any:
+    """Subscribe to messages as they go over the wire: CDR bytes, never taken apart.
+
+    Args:
+        node: the node that subscribes.
+        kind: type of the messages.
+        topic: its name.
+        take: takes the bytes of every message, and a mapping with `received_timestamp` and
+            `source_timestamp` in ns.
+        profile: what is asked for.
+        lost: told of messages that were lost on the way; never called where the middleware cannot say.
+    """
+
+    def arrived(data: bytes, info: Any) -> None:  # rclpy counts the arguments of what it is given
+        take(data, info)
+
+    try:
+        events = SubscriptionEventCallbacks(message_lost=lost)
+        return node.create_subscription(kind, topic, arrived, profile, event_callbacks=events, raw=True)
+    except UnsupportedEventTypeError:
+        return node.create_subscription(kind, topic, arrived, profile, raw=True)
+
+
 def publishers_that_do_not_match(node: Any, topic: str, wanted: QoSProfile) -> list[str]:
     """For every publisher of the topic that cannot reach a subscription, one sentence naming both sides.
 

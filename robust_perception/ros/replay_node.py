@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -82,13 +81,6 @@ ACKNOWLEDGED_S = 2.0
 """Deadline for listeners to confirm the last messages before the process ends."""
 
 
-class End(threading.Event):
-    """Set when the process is to end."""
-
-    failed = False
-    """Whether something went wrong before the end of the bag."""
-
-
 class ReplayNode(LifecycleNode):
     """See the head of this file.
 
@@ -96,7 +88,7 @@ class ReplayNode(LifecycleNode):
         ended: set at the end of the bag when the process is to end with it.
     """
 
-    def __init__(self, ended: End, **kwargs: Any) -> None:
+    def __init__(self, ended: process.End, **kwargs: Any) -> None:
         super().__init__("replay", **kwargs)
         self._ended = ended
         self._player: BagPlayer | None = None
@@ -249,7 +241,7 @@ def _begins_with_header(kind: Any) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node; exit codes are those of `process.run`, and 1 for a bag not played to its end."""
-    ended = End()
+    ended = process.End()
     code = process.run(
         partial(ReplayNode, ended), lambda node: bool(node.table["autostart"]), argv, stop=ended
     )

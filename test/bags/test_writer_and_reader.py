@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,10 @@ from robust_perception.bags.writer import STORAGES, BagWriter
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 
-def write(path: Path, storage: str = "mcap", count: int = 5, compress: bool = False) -> list[RawMessage]:
+def write(path: Path, storage: str = "mcap", count: int = 5, compression: str = "none") -> list[RawMessage]:
     """A bag with a picture every 0.1 s and a latched AudioInfo; what is in it, in order."""
     written = []
-    with BagWriter(path, storage, compress) as bag:
+    with BagWriter(path, storage, compression) as bag:
         bag.add_topic("/audio_info", types.AUDIO_INFO, latched=True)
         for index in range(count):
             stamp = 1_000_000_000 + index * 100_000_000
@@ -46,12 +45,21 @@ def test_bytes_come_back_as_they_were(storage: str, tmp_path: Path) -> None:
         assert bag.message_count == len(written)
 
 
-def test_a_compressed_bag_says_the_same(tmp_path: Path) -> None:
-    written = write(tmp_path / "bag", compress=True)
+@pytest.mark.parametrize(
+    ("storage", "compression"), [(name, way) for name, ways in STORAGES.items() for way in ways[1:]]
+)
+def test_a_compressed_bag_says_the_same(storage: str, compression: str, tmp_path: Path) -> None:
+    written = write(tmp_path / "bag", storage, 200, compression)
+    plain = write(tmp_path / "plain", storage, 200)
     with BagReader(tmp_path / "bag") as bag:
-        assert list(bag.messages()) == written
-    with pytest.raises(BagError, match="expected storage mcap with compression, got sqlite3"):
-        BagWriter(tmp_path / "other", "sqlite3", compress=True)
+        assert list(bag.messages()) == written == plain
+    size, without = (sum(f.stat().st_size for f in (tmp_path / n).iterdir()) for n in ("bag", "plain"))
+    assert size < without or compression == "message", "these messages are small, and stand alone there"
+
+
+def test_a_compression_that_a_storage_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="a compression of sqlite3 out of none, message, file, got 'lz4'"):
+        BagWriter(tmp_path / "other", "sqlite3", "lz4")
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -105,7 +113,7 @@ def test_what_is_no_bag_is_named(tmp_path: Path) -> None:
     with pytest.raises(BagError, match=r"got a file '\.txt'"):
         BagReader(tmp_path / "text.txt")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(BagError, match="got 0 storage files and no metadata"):
+    with pytest.raises(BagError, match="got a folder with neither"):
         BagReader(tmp_path / "folder")
 
 
@@ -116,23 +124,14 @@ def test_an_empty_bag_is_named(tmp_path: Path) -> None:
         BagReader(tmp_path / "bag")
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-def test_a_damaged_bag_is_named(storage: str, tmp_path: Path) -> None:
-    write(tmp_path / "bag", storage, count=200)
-    file = storage_file(tmp_path / "bag")
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 3] + b"\xff" * (len(whole) // 3))
-    with pytest.raises(BagError, match="damaged or truncated"):  # noqa: SIM117
-        with BagReader(tmp_path / "bag") as bag:
-            list(bag.messages())
-
-
-@pytest.mark.parametrize(("storage", "compress"), [("mcap", False), ("mcap", True), ("sqlite3", False)])
+@pytest.mark.parametrize(
+    ("storage", "compression"), [("mcap", "none"), ("mcap", "zstd"), ("sqlite3", "none")]
+)
 @settings(max_examples=40)
 @given(where=st.floats(0, 1), junk=st.binary(min_size=1, max_size=400), cut=st.booleans())
 def test_damage_of_any_kind_is_a_bag_error_or_goes_unnoticed(
     storage: str,
-    compress: bool,
+    compression: str,
     where: float,
     junk: bytes,
     cut: bool,
@@ -140,7 +139,7 @@ def test_damage_of_any_kind_is_a_bag_error_or_goes_unnoticed(
 ) -> None:
     """A pixel or a time may have changed: nothing in a bag says so. What does not parse is named."""
     path = tmp_path_factory.mktemp("damage") / "bag"
-    write(path, storage, 20, compress)
+    write(path, storage, 20, compression)
     file = storage_file(path)
     whole = file.read_bytes()
     at = int(where * len(whole))
@@ -169,31 +168,8 @@ def test_metadata_that_make_no_sense_are_named(tmp_path: Path) -> None:
     assert "message_count: 5" in text
     for nonsense in (text.replace("message_count: 5", "message_count: five"), "{", "", "- 1", "\0"):
         metadata.write_text(nonsense)
-        with pytest.raises(BagError, match="damaged or truncated"):
-            BagReader(tmp_path / "bag")
-
-
-@pytest.mark.parametrize("storage", STORAGES)
-def test_a_recorder_killed_while_it_wrote_is_named(storage: str, tmp_path: Path) -> None:
-    write(tmp_path / "bag", storage, count=200)
-    (tmp_path / "bag" / "metadata.yaml").unlink()
-    file = storage_file(tmp_path / "bag")
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) * 9 // 10])
-    with pytest.raises(BagError, match="damaged or truncated"):  # noqa: SIM117
         with BagReader(tmp_path / "bag") as bag:
-            list(bag.messages())
-
-
-def test_a_killed_recorder_leaves_a_readable_folder(tmp_path: Path) -> None:
-    written = write(tmp_path / "bag")
-    (tmp_path / "bag" / "metadata.yaml").unlink()
-    with BagReader(tmp_path / "bag") as bag:
-        assert list(bag.messages()) == written
-    other = next((tmp_path / "bag").glob("*.mcap"))
-    shutil.copy(other, other.with_name("second.mcap"))
-    with pytest.raises(BagError, match="got 2 storage files"):
-        BagReader(tmp_path / "bag")
+            assert bag.message_count == 5, "the files know it better"
 
 
 def test_wrong_use_of_the_writer_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from robust_perception import environment
 
-EXECUTABLES = {"fusion_node", "simulation_node", "replay_node"}
+EXECUTABLES = {"fusion_node", "simulation_node", "replay_node", "recorder_node"}
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def test_every_executable_is_a_script_and_an_entry_point(
     repository: Path, setup_arguments: dict[str, Any]
 ) -> None:
     scripts = {Path(f).name for f in dict(setup_arguments["data_files"])["lib/robust_perception"]}
-    assert scripts == {"fusion_node", "simulation_node", "replay_node"}
+    assert scripts == {"fusion_node", "simulation_node", "replay_node", "recorder_node"}
     console = {line.split(" = ")[0] for line in setup_arguments["entry_points"]["console_scripts"]}
     assert console == scripts | {"robust-perception"}
     for name in scripts:

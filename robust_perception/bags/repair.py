@@ -1,0 +1,134 @@
+"""Makes a bag whole again: one whose recorder was killed, or that is damaged.
+
+In place, files get an end and the folder its metadata, and of what was readable nothing is lost: only bytes
+behind the last whole chunk of a file, from which the messages have been taken, are overwritten. Into a new
+bag, every message that can be read is copied; that also goes where the old one is damaged in the middle or
+cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import ConnectionExtRosbag2
+from rosbags.rosbag2 import Reader
+
+from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
+from robust_perception.bags.definitions import Definition
+from robust_perception.bags.errors import BagError
+from robust_perception.bags.reader import RawMessage
+from robust_perception.bags.view import STORAGE_OF, look, problems_of_metadata, storage_files
+from robust_perception.bags.writer import BagWriter
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done.
+
+    Attributes:
+        messages: number of messages in the bag.
+        problems: what was wrong, in words; empty = nothing, and nothing was done.
+    """
+
+    messages: int
+    problems: tuple[str, ...]
+
+
+def repair(path: Path) -> Repair:
+    """Make a bag whole where it is.
+
+    Args:
+        path: folder or storage file.
+
+    Raises:
+        BagError: nothing can be read, or the bag cannot be written.
+    """
+    seen = look(path, thorough=True)
+    try:
+        for file in seen.files:
+            if file.scan is not None and file.scan.problems:
+                with file.path.open("r+b") as out:
+                    out.truncate(file.scan.keep)
+                    out.seek(file.scan.keep)
+                    out.write(file.scan.tail)
+        if path.is_dir() and seen.problems:
+            metadata.write(path, seen.metadata)
+    except OSError as error:
+        msg = f"{path}: expected a bag that can be written, got: {error}; repair it into another folder"
+        raise BagError(msg) from None
+    return Repair(seen.messages, tuple(seen.problems))
+
+
+def copy(path: Path, out: Path) -> Repair:
+    """Copy all that can be read into a new bag of the same storage.
+
+    Args:
+        path: folder or storage file.
+        out: folder of the new bag; it must not exist.
+
+    Raises:
+        BagError: nothing can be read, or the new bag cannot be written.
+    """
+    if not path.exists():
+        msg = f"{path}: expected a bag, got nothing"
+        raise BagError(msg)
+    files = storage_files(path)
+    problems = problems_of_metadata(path) if path.is_dir() else []
+    if not files:
+        msg = f"{path}: expected a bag with .mcap or .db3 files, got none"
+        raise BagError(msg)
+    done = 0
+    with BagWriter(out, STORAGE_OF[files[0].suffix]) as bag:
+        for file in files:
+            read = _of_sqlite if file.suffix == ".db3" else _of_mcap
+            for message in read(file, bag, problems):
+                bag.write(*message)
+                done += 1
+    return Repair(done, tuple(problems))
+
+
+def _of_mcap(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMessage]:
+    try:
+        scan = mcap_scan.scan(path)
+    except BagError as error:
+        problems.append(str(error))
+        return
+    problems += [f"{path.name}: {problem}" for problem in scan.problems]
+    mended: Any = mcap_scan.MendedFile(scan) if scan.problems else path
+    try:
+        reader = Reader(mended)
+        reader.open()
+        with closing(reader):
+            for connection in reader.connections:
+                ext = connection.ext
+                profiles = ext.offered_qos_profiles if isinstance(ext, ConnectionExtRosbag2) else ()
+                found = Definition(connection.msgdef.data, definitions.find(connection.msgtype).type_hash)
+                bag.add_topic(connection.topic, connection.msgtype, profiles=profiles, definition=found)
+            for connection, stamp, data in reader.messages():
+                yield RawMessage(connection.topic, connection.msgtype, bytes(data), stamp)
+    except BagError:  # of the new bag
+        raise
+    except Exception as error:  # parsers of damaged bytes raise whatever they run into
+        problems.append(f"{path.name}: {str(error) or repr(error)}")
+
+
+def _of_sqlite(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMessage]:
+    try:
+        topics = sqlite_rescue.topics(path)
+        for topic in topics.values():
+            bag.add_topic(
+                topic.name,
+                topic.msgtype,
+                profiles=topic.profiles,
+                definition=Definition(topic.definition, topic.type_hash),
+            )
+        for row in sqlite_rescue.salvage(path, problems):
+            if row.topic in topics:
+                topic = topics[row.topic]
+                yield RawMessage(topic.name, topic.msgtype, row.data, row.stamp_ns)
+    except BagError as error:
+        problems.append(str(error))

@@ -1,0 +1,202 @@
+"""A bag as it would be if nothing were wrong with it, for a reader; nothing on the disk changes.
+
+The library that reads bags wants every file whole and a `metadata.yaml` that fits. Where the files of a
+folder are not, or the metadata are missing, it is given stand-ins for paths: files with their end mended in
+memory, and a folder whose metadata were made from the files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rosbags.interfaces import ConnectionExtRosbag2
+from rosbags.rosbag2 import Reader
+
+from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
+from robust_perception.bags.errors import BagError, MessageTypeError
+from robust_perception.bags.metadata import FileInfo, TopicInfo
+
+STORAGE_OF = {".mcap": "mcap", ".db3": "sqlite3"}
+
+
+@dataclass(frozen=True)
+class File:
+    """A storage file of a bag.
+
+    Attributes:
+        path: where it is.
+        scan: how it would end well; None when it is whole, or of sqlite3.
+        info: name, times, number of messages.
+        counts: topics with their messages.
+        compressed: its messages are compressed one by one.
+    """
+
+    path: Path
+    scan: mcap_scan.Scan | None
+    info: FileInfo
+    counts: dict[TopicInfo, int]
+    compressed: bool = False
+
+
+class Folder:
+    """A folder as the reader of bags wants a path: its files, mended, and metadata that fit.
+
+    Args:
+        path: of the bag.
+        files: its files, in order.
+        problems: what is wrong with it, in words.
+    """
+
+    suffix = ""
+
+    def __init__(self, path: Path, files: list[File], problems: list[str]) -> None:
+        self.path, self.files, self.problems = path, files, problems
+        counts: Counter[TopicInfo] = Counter()
+        for file in files:
+            counts.update(file.counts)
+        self.messages = counts.total()
+        """Messages that can be read."""
+        mode = "message" if any(file.compressed for file in files) else ""
+        storage = STORAGE_OF[files[0].path.suffix]
+        self.metadata = metadata.to_yaml(storage, [file.info for file in files], counts.items(), mode)[0]
+        """Text of a `metadata.yaml` that fits."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        return True
+
+    def is_dir(self) -> bool:
+        """It is a folder."""
+        return True
+
+    def __truediv__(self, name: str) -> Any:
+        if name == metadata.NAME:
+            return _Text(self.metadata)
+        (file,) = [file for file in self.files if file.path.name == name]
+        return file.path if file.scan is None or not file.scan.problems else mcap_scan.MendedFile(file.scan)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class _Text:
+    """Metadata that are not in a file."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def exists(self) -> bool:
+        return True
+
+    def read_text(self) -> str:
+        return self._text
+
+
+def storage_files(path: Path) -> list[Path]:
+    """The storage files of a bag in order of time: by the number at the end of their names."""
+    if path.is_file():
+        return [path]
+    found = [p for p in path.iterdir() if p.suffix in STORAGE_OF]
+    return sorted(found, key=lambda p: (int((re.findall(r"_(\d+)$", p.stem) or ["-1"])[0]), p.name))
+
+
+def is_settled(path: Path) -> bool:
+    """Whether no sqlite3 file of a bag has a journal to be worked off, which a reader would not see."""
+    return not any(file.suffix == ".db3" and sqlite_rescue.unsettled(file) for file in storage_files(path))
+
+
+def look(path: Path, thorough: bool = False) -> Folder:
+    """A bag that is not whole, as if it were.
+
+    Args:
+        path: folder or storage file.
+        thorough: go through every MCAP file, also where its summary can be read: damage in the middle shows.
+
+    Raises:
+        BagError: nothing can be read; the message says why.
+    """
+    problems: list[str] = []
+    if path.is_dir():
+        problems += problems_of_metadata(path)
+    files: list[File] = []
+    for file in storage_files(path):
+        try:
+            files.append(_look_into(file, thorough, problems))
+        except BagError as error:
+            problems.append(str(error).removeprefix(f"{path}: "))
+    if not files:
+        msg = (
+            f"{path}: expected a whole bag, got a damaged or truncated one: "
+            f"{'; '.join(problems) or 'no file'}; "
+            f"`robust-perception bag repair {path} --out NEW` takes from it what can be read"
+        )
+        raise BagError(msg)
+    if len({file.path.suffix for file in files}) > 1:
+        msg = f"{path}: expected files of one storage, got {', '.join(file.path.name for file in files)}"
+        raise BagError(msg)
+    return Folder(path, files, problems)
+
+
+def problems_of_metadata(path: Path) -> list[str]:
+    """What is wrong with the metadata of a folder."""
+    file = path / metadata.NAME
+    if not file.is_file():
+        return [f"{metadata.NAME} is missing"]
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
+        names = [Path(str(name)).name for name in said["relative_file_paths"]]
+    except Exception as error:  # whatever is in it
+        return [f"{metadata.NAME} makes no sense: {' '.join(str(error).split())[:100]}"]
+    return [f"{name} is missing" for name in names if not (path / name).exists()]
+
+
+def _look_into(path: Path, thorough: bool, problems: list[str]) -> File:
+    if path.suffix == ".db3":
+        if sqlite_rescue.unsettled(path):
+            sqlite_rescue.settle(path)
+            problems.append(f"{path.name} was being written")
+        return _whole(path, path, None)
+    with suppress(Exception):  # whatever the library runs into: then the file is looked through
+        if not thorough:
+            return _whole(path, path, None)
+    scan = mcap_scan.scan(path)
+    problems += [f"{path.name}: {problem}" for problem in scan.problems]
+    return _whole(path, mcap_scan.MendedFile(scan) if scan.problems else path, scan)
+
+
+def _whole(path: Path, readable: Any, scan: mcap_scan.Scan | None) -> File:
+    """Look into a file, or what stands for it."""
+    reader = Reader(readable)
+    try:
+        reader.open()
+        with closing(reader):
+            counts: Counter[TopicInfo] = Counter()
+            for connection in reader.connections:
+                ext = connection.ext
+                profiles = tuple(ext.offered_qos_profiles) if isinstance(ext, ConnectionExtRosbag2) else ()
+                type_hash = connection.digest or _hash(connection.msgtype)
+                counts[TopicInfo(connection.topic, connection.msgtype, profiles, "", type_hash)] += (
+                    connection.msgcount
+                )
+            empty = not reader.message_count
+            first, last = (0, 0) if empty else (reader.start_time, reader.end_time - 1)
+            info = FileInfo(path.name, first, last, reader.message_count)
+            compressed = False
+            if path.suffix == ".db3" and not empty:
+                compressed = sqlite_rescue.is_compressed(bytes(next(reader.messages())[2]))
+    except Exception as error:  # parsers of damaged bytes raise whatever they run into
+        raise BagError(f"{path.name}: {str(error) or repr(error)}") from None
+    return File(path, scan, info, dict(counts), compressed)
+
+
+def _hash(msgtype: str) -> str:
+    try:
+        return definitions.known(msgtype).type_hash
+    except MessageTypeError:
+        return ""
