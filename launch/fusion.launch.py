@@ -2,7 +2,8 @@
 
 ros2 launch robust_perception fusion.launch.py                       # a robot: the sensors are there
 ros2 launch robust_perception fusion.launch.py source:=simulation faults:=demo
-ros2 launch robust_perception fusion.launch.py source:=bag bag:=/data/run.mcap
+ros2 launch robust_perception fusion.launch.py source:=bag bag:=/data/run.mcap start:=10.0 speed:=0.5
+ros2 launch robust_perception fusion.launch.py record:=/data/today
 ros2 launch robust_perception fusion.launch.py rgb_topic:=/camera/color/image_raw thermal_enabled:=false
 """
 
@@ -35,6 +36,20 @@ def arguments():
         "faults",
         default_value="",
         description="fault script for the simulation or the bag player: a file, or a name in config/faults",
+    )
+    yield DeclareLaunchArgument(
+        "speed", default_value="1.0", description="times as fast as it was recorded, for source:=bag"
+    )
+    yield DeclareLaunchArgument(
+        "start", default_value="0.0", description="seconds of the bag to leave out, for source:=bag"
+    )
+    yield DeclareLaunchArgument(
+        "loop", default_value="false", choices=TRUTH, description="play the bag again and again"
+    )
+    yield DeclareLaunchArgument(
+        "record",
+        default_value="",
+        description="folder of a new bag that all topics are recorded to; empty: no recording",
     )
     yield DeclareLaunchArgument(
         "namespace", default_value="", description="namespace of every node and topic"
@@ -123,7 +138,8 @@ def nodes(context):
     elif said["source"] == "bag":
         if not said["bag"]:
             raise RuntimeError("source:=bag needs a bag to play: say bag:=FOLDER or bag:=FILE.mcap")
-        values = {"bag": said["bag"]} | faults
+        values = {"bag": said["bag"], "speed": float(said["speed"]), "start": float(said["start"])}
+        values |= {"loop": said["loop"] == "true"} | faults
         if sim_time["use_sim_time"]:
             values |= {"stamps": "recorded", "clock": True}
         for sensor, topic in TOPICS.items():
@@ -141,6 +157,15 @@ def nodes(context):
     elif said["faults"]:
         raise RuntimeError(
             "faults:= is applied by the simulation or the bag player: say source:=simulation or bag"
+        )
+    if said["record"]:
+        started.append(
+            Node(
+                executable="recorder_node",
+                name="recorder",
+                parameters=[sim_time | {"bag": said["record"]}],
+                **common,
+            )
         )
     return started
 

@@ -1,13 +1,14 @@
 """Plays the messages of a bag in time: what is due when, with which stamp, after which fault.
 
 With b the time of reception of the bag's first message, p that of the message and v the speed, a message is
-due at start + (p - b) / v. Its stamp s becomes
+due at start + (p - b) / v, later by the length of all pauses (`bags.playhead`). Its stamp s becomes
 
-    now         S + (s - b) / v      S = ROS time at the start: the recording happens now
-    recorded    s                    for listeners whose clock is that of the recording (`/clock`)
+    now         S + t - t0 + (s - b) / v     S = ROS time at the start t0, t as if p were b: it happens now
+    recorded    s                            for listeners whose clock is that of the recording (`/clock`)
 
 Sound keeps its number of samples, so at another speed only `recorded` leaves no holes in it. Faults happen at
-(p - b) seconds of their script, whatever the speed.
+(p - b) seconds of their script, whatever the speed. A replay that begins later in the bag first tells the
+last word of every latched topic.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from robust_perception.bags.arrivals import SECOND, Alter, arrivals
+from robust_perception.bags.arrivals import SECOND, Alter, Due, arrivals
+from robust_perception.bags.playhead import Playhead
 from robust_perception.bags.reader import BagReader
 
 CLOCK_PERIOD_NS = 10_000_000
 """Between two looks at the clock of the recording."""
+
+PAUSED_NS = 100_000_000
+"""Between two words of a clock that stands still, for listeners that come late."""
 
 Stamps = Literal["now", "recorded"]
 
@@ -34,9 +39,13 @@ class PlayerConfig:
     """How a bag is played."""
 
     speed: float = 1.0
-    """Times as fast as it was recorded."""
+    """Times as fast as it was recorded; 0 = as fast as the listeners take it."""
     loop: bool = False
     """Begin again at the end."""
+    start_s: float = 0.0
+    """Begin so many seconds after the bag's first message."""
+    paused: bool = False
+    """Begin paused."""
     stamps: Stamps = "now"
     """What becomes of header stamps."""
 
@@ -78,6 +87,7 @@ class BagPlayer:
         now_ns: ROS time.
         publish: takes topic and bytes when they are due.
         clock: told the time of the recording, about a hundred times a second; None = nobody wants to know.
+        latched: topics whose last message is told at a later start.
     """
 
     def __init__(
@@ -90,10 +100,13 @@ class BagPlayer:
         now_ns: Callable[[], int],
         publish: Callable[[str, bytes], None],
         clock: Callable[[int], None] | None = None,
+        latched: Collection[str] = (),
     ) -> None:
         self._bag, self._topics, self._with_header = bag, topics, frozenset(with_header)
         self._config, self._alter, self._now_ns = config, alter, now_ns
-        self._publish, self._clock = publish, clock
+        self._publish, self._clock, self._latched = publish, clock, frozenset(latched)
+        self._playhead = Playhead(config.speed, config.paused)
+        self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,9 +119,41 @@ class BagPlayer:
     def stop(self) -> None:
         """Stop; not to be called from `publish` or `on_end`."""
         self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still."""
+        with self._changed:
+            return self._playhead.paused
+
+    def pause(self) -> None:
+        """Stand still until `resume`, or for single steps."""
+        with self._changed:
+            self._playhead.pause(time.monotonic_ns())
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        """Go on."""
+        with self._changed:
+            self._playhead.resume(time.monotonic_ns())
+            self._changed.notify_all()
+
+    def step(self) -> bool:
+        """While it is paused, play the next message; False when it is not."""
+        with self._changed:
+            self._changed.notify_all()
+            return self._playhead.step()
+
+    def step_set(self, window_s: float) -> bool:
+        """While it is paused, play the next message and what comes within a window; False when it is not."""
+        with self._changed:
+            self._changed.notify_all()
+            return self._playhead.step_set(round(window_s * SECOND))
 
     def _run(self, ready: Callable[[], bool], on_end: Callable[[BaseException | None], None]) -> None:
         try:
@@ -126,28 +171,54 @@ class BagPlayer:
     def _pass(self) -> bool:
         """Play once; False when stopped."""
         config = self._config
+        first_ns = round(config.start_s * SECOND)
         with BagReader(self._bag) as reader:
             begin_ns = reader.start_ns
             start_ns, started_ns = time.monotonic_ns(), self._now_ns()
+            with self._changed:
+                self._playhead.begin(first_ns, start_ns)
+            before: dict[str, Due] = {}
             for due in arrivals(reader.messages(self._topics), begin_ns, self._alter):
-                if not self._wait(start_ns + round(due.offset_ns / config.speed), start_ns, begin_ns):
+                if due.offset_ns < first_ns:
+                    if due.topic in self._latched:
+                        before[due.topic] = due
+                    continue
+                for topic in list(before):
+                    self._publish(topic, before.pop(topic).data)
+                if not self._wait(due.offset_ns, begin_ns):
                     return False
                 data = due.data
                 if config.stamps == "now" and due.msgtype in self._with_header:
-                    data = restamped(
-                        data, lambda stamp: started_ns + round((stamp - begin_ns) / config.speed)
-                    )
+                    data = restamped(data, lambda stamp: self._due(stamp - begin_ns) - start_ns + started_ns)
                 self._publish(due.topic, data)
         return True
 
-    def _wait(self, due_ns: int, start_ns: int, begin_ns: int) -> bool:
+    def _due(self, offset_ns: int) -> int:
+        with self._changed:
+            return self._playhead.due(offset_ns)
+
+    def _wait(self, offset_ns: int, begin_ns: int) -> bool:
+        """Wait until a message is due; False when stopped."""
         while True:
-            now_ns = time.monotonic_ns()
-            if self._clock is not None:
-                self._clock(begin_ns + round((min(now_ns, due_ns) - start_ns) * self._config.speed))
-            left_ns = due_ns - now_ns
-            if left_ns <= 0:
-                return not self._stopping.is_set()
-            step_ns = left_ns if self._clock is None else min(left_ns, CLOCK_PERIOD_NS)
-            if self._stopping.wait(step_ns / SECOND):
+            with self._changed:
+                now_ns = time.monotonic_ns()
+                left_ns = self._playhead.left(offset_ns, now_ns)
+                ready = left_ns is not None and left_ns <= 0
+                if ready:
+                    self._playhead.arrive(offset_ns, now_ns)
+                at_ns = offset_ns if ready else min(self._playhead.position(now_ns), offset_ns)
+            if self._stopping.is_set():
                 return False
+            if self._clock is not None:
+                self._clock(begin_ns + at_ns)
+            if ready:
+                return True
+            if left_ns is None:
+                step_ns = PAUSED_NS
+            else:
+                step_ns = left_ns if self._clock is None else min(left_ns, CLOCK_PERIOD_NS)
+            with self._changed:
+                # What was said between the two locks must not be slept through.
+                again = self._playhead.left(offset_ns, time.monotonic_ns())
+                if (again is None) == (left_ns is None) and not self._stopping.is_set():
+                    self._changed.wait(step_ns / SECOND)

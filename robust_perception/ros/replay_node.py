@@ -5,14 +5,18 @@ Topics are published under the names they were recorded with; ROS remappings cha
 time could have said: outputs of fusion in any namespace, diagnostics, clock, logs, transitions. Messages of a
 type this machine does not have are left out, and it is said which. What was latched is latched.
 
+Services, named as those of `ros2 bag play`, of the types of std_srvs: `~/pause`, `~/resume`,
+`~/toggle_paused`, `~/play_next` (one message), `~/step` (one set of sensors) as Trigger, `~/set_paused` as
+SetBool.
+
 With the parameter `clock`, the time of the recording is published on /clock (rosgraph_msgs/Clock).
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,17 +24,19 @@ from typing import Any
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
+from std_srvs.srv import SetBool, Trigger
 
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, Topic
 from robust_perception.bags.recorded_faults import RecordedFaults
 from robust_perception.ros import process, qos
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
-from robust_perception.ros.errors import RosError
+from robust_perception.ros.errors import ParameterError, RosError
 from robust_perception.ros.fault_scripts import load_script
 from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
 from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.recorded_topics import message_class
 from robust_perception.vocabulary import MODALITIES, Modality
 
 SENSOR_TOPICS = {
@@ -42,7 +48,30 @@ SENSOR_TOPICS = {
 
 REPLAY: tuple[Parameter, ...] = (
     Parameter("bag", "", "Folder of the bag, or its .mcap or .db3 file.", "configured"),
-    Parameter("speed", 1.0, "Times as fast as it was recorded.", "configured", 0.01, 100.0),
+    Parameter(
+        "speed",
+        1.0,
+        "Times as fast as it was recorded; 0 = as fast as listeners confirm, and needs stamps recorded.",
+        "configured",
+        0.0,
+        100.0,
+    ),
+    Parameter("start", 0.0, "Begin so long after the bag's first message, s.", "configured", 0.0),
+    Parameter("start_paused", False, "Begin paused: ~/resume, ~/play_next or ~/step lead on.", "configured"),
+    Parameter(
+        "step_window",
+        0.05,
+        "What ~/step plays: the next message and all within this time after it, s.",
+        "configured",
+        0.0,
+        60.0,
+    ),
+    Parameter(
+        "remaps",
+        [""],
+        "Topics that are published under another name, each as /from:=/to.",
+        "configured",
+    ),
     Parameter("loop", False, "Begin again at the end.", "configured"),
     Parameter(
         "stamps",
@@ -95,6 +124,9 @@ class ReplayNode(LifecycleNode):
         self._publishers_of: dict[str, Any] = {}
         self._clock_publisher: Any = None
         self._sensors: list[str] = []
+        self._offered: list[Any] = []
+        self._depths: dict[str, int] = {}
+        self._unconfirmed: Counter[str] = Counter()
         self.table = ParameterTable(self, REPLAY, lambda: self._player is not None)
 
     @process.transition
@@ -109,10 +141,24 @@ class ReplayNode(LifecycleNode):
             if table["clock"] and table["stamps"] == "now":
                 msg = "parameter clock: expected stamps recorded beside it, got stamps now"
                 raise RosError(msg)
+            if not table["speed"] and table["stamps"] == "now":
+                msg = "parameter speed: expected stamps recorded beside 0, got stamps now"
+                raise RosError(msg)
+            remaps = _remaps(table["remaps"])
             script = load_script(table["faults"])
             with BagReader(bag) as reader:
                 topics = self._chosen(reader.topics)
                 seconds = (reader.end_ns - reader.start_ns) / 1e9
+                if reader.damage:
+                    self._warn(reader.damage)
+            strange = sorted(remaps.keys() - {topic.name for topic in topics})
+            if strange:
+                there = ", ".join(topic.name for topic in topics)
+                msg = f"parameter remaps: expected topics that are played ({there}), got {', '.join(strange)}"
+                raise RosError(msg)
+            if table["start"] > seconds:
+                msg = f"parameter start: expected a time within {seconds:.2f} s, got {table['start']:g}"
+                raise RosError(msg)
             if not topics:
                 msg = f"{bag}: expected a topic that can be played, got none"
                 raise RosError(msg)
@@ -121,7 +167,9 @@ class ReplayNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         for topic, kind in topics.items():
             profile = qos.LATCHED if topic.latched else qos.OUTPUT
-            self._publishers_of[topic.name] = self.create_lifecycle_publisher(kind, topic.name, profile)
+            name = remaps.get(topic.name, topic.name)
+            self._depths[topic.name] = profile.depth
+            self._publishers_of[topic.name] = self.create_lifecycle_publisher(kind, name, profile)
         if table["clock"]:
             self._clock_publisher = self.create_lifecycle_publisher(Clock, "/clock", qos.OUTPUT)
         sensors = {table[f"{modality}.topic"]: modality for modality in MODALITIES}
@@ -129,12 +177,16 @@ class ReplayNode(LifecycleNode):
             bag,
             list(self._publishers_of),
             {topic.msgtype for topic, kind in topics.items() if _begins_with_header(kind)},
-            PlayerConfig(table["speed"], table["loop"], table["stamps"]),
+            PlayerConfig(
+                table["speed"], table["loop"], table["start"], table["start_paused"], table["stamps"]
+            ),
             RecordedFaults(script, sensors, self._warn),
             lambda: int(self.get_clock().now().nanoseconds),
-            lambda topic, data: self._publishers_of[topic].publish(data),
+            self._publish if table["speed"] else self._publish_and_wait,
             self._tick if table["clock"] else None,
+            [topic.name for topic in topics if topic.latched],
         )
+        self._offer_services()
         self._sensors = [name for name in sensors if name in self._publishers_of]
         self.get_logger().info(
             f"{bag}: {seconds:.1f} s, {len(topics)} topics, {table['speed']:g} times as fast, {script.name}"
@@ -184,7 +236,7 @@ class ReplayNode(LifecycleNode):
             if topic.name not in wanted if wanted else _of_that_time(topic.name):
                 continue
             try:
-                chosen[topic] = _message_class(topic.msgtype)
+                chosen[topic] = message_class(topic.msgtype)
             except (ImportError, AttributeError, ValueError):
                 unknown.append(f"{topic.name} ({topic.msgtype})")
         if unknown:
@@ -195,6 +247,49 @@ class ReplayNode(LifecycleNode):
 
     def _warn(self, text: str) -> None:
         self.get_logger().warning(text)
+
+    def _publish(self, topic: str, data: bytes) -> None:
+        self._publishers_of[topic].publish(data)
+
+    def _publish_and_wait(self, topic: str, data: bytes) -> None:
+        """As fast as possible is as fast as the reliable listeners confirm: nothing overtakes them.
+
+        A publisher asks them when the messages it keeps are all unconfirmed, and only then answers come at
+        once; asked earlier, they answer when the middleware's heart beats next, seconds later.
+        """
+        publisher = self._publishers_of[topic]
+        publisher.publish(data)
+        self._unconfirmed[topic] += 1
+        if self._unconfirmed[topic] >= self._depths[topic]:
+            publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
+            self._unconfirmed[topic] = 0
+
+    def _offer_services(self) -> None:
+        player = self._player
+        assert player is not None
+        window_s = self.table["step_window"]
+
+        def answer(request: Any, response: Any, act: Callable[[], bool | None]) -> Any:
+            refused = act() is False
+            response.success = not refused
+            state = "paused" if player.paused else "playing"
+            response.message = f"expected a paused player, got one that is {state}" if refused else state
+            return response
+
+        acts: dict[str, Callable[[], bool | None]] = {
+            "pause": player.pause,
+            "resume": player.resume,
+            "toggle_paused": lambda: player.resume() if player.paused else player.pause(),
+            "play_next": player.step,
+            "step": lambda: player.step_set(window_s),
+        }
+        for name, act in acts.items():
+            self._offered.append(self.create_service(Trigger, f"~/{name}", partial(answer, act=act)))
+
+        def set_paused(request: Any, response: Any) -> Any:
+            return answer(request, response, player.pause if request.data else player.resume)
+
+        self._offered.append(self.create_service(SetBool, "~/set_paused", set_paused))
 
     def _tick(self, time_ns: int) -> None:
         self._clock_publisher.publish(Clock(clock=ns_to_stamp(time_ns)))
@@ -215,6 +310,9 @@ class ReplayNode(LifecycleNode):
         if self._player is not None:
             self._player.stop()
             self._player = None
+        for service in self._offered:
+            self.destroy_service(service)
+        self._offered.clear()
         publishers = [*self._publishers_of.values(), self._clock_publisher]
         for publisher in publishers:
             if publisher is not None:
@@ -223,10 +321,15 @@ class ReplayNode(LifecycleNode):
         self._clock_publisher = None
 
 
-def _message_class(msgtype: str) -> Any:
-    """The class of `package/msg/Name`; ImportError or AttributeError when it is not installed."""
-    package, _, name = msgtype.partition("/msg/")
-    return getattr(importlib.import_module(f"{package}.msg"), name)
+def _remaps(pairs: Sequence[str]) -> dict[str, str]:
+    """`/from:=/to` as names; RosError for what is none."""
+    found = {}
+    for pair in filter(None, pairs):
+        source, sign, target = pair.partition(":=")
+        if not sign or not source.startswith("/") or not target:
+            raise ParameterError("remaps", "names as /from:=/to", pair)
+        found[source] = target
+    return found
 
 
 def _of_that_time(topic: str) -> bool:

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audio_common_msgs.msg import AudioInfo
 from live_graph import Graph
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
 from tiny_model import make_model
 
 from robust_perception.bag import main as bag_command
 from robust_perception.bags import types
-from robust_perception.bags.dataset import image
+from robust_perception.bags.dataset import audio_info, image
 from robust_perception.bags.reader import BagReader
 from robust_perception.bags.writer import BagWriter
 from robust_perception.ros.messages import stamp_to_ns
@@ -133,12 +136,78 @@ def test_names_are_remapped(bag: Path, live: Graph) -> None:
     live.wait_until("all frames", lambda: len(live.received("/front/image")) == FRAMES)
 
 
+def test_pause_and_steps_by_service(bag: Path, live: Graph) -> None:
+    listen(live, "/rgb/image")
+    live.start("replay_node", f"bag:={bag}", "start_paused:=true", "step_window:=0.12", "exit_at_end:=false")
+
+    def call(name: str) -> tuple[bool, str]:
+        client = live.node.create_client(Trigger, f"/replay/{name}")
+        live.wait_until(f"the service {name}", client.service_is_ready)
+        answer = client.call_async(Trigger.Request())
+        live.wait_until(f"an answer of {name}", answer.done)
+        return answer.result().success, answer.result().message
+
+    assert call("play_next") == (True, "paused")
+    live.wait_until("one", lambda: indices(live, "/rgb/image") == [0])
+    assert call("step") == (True, "paused")
+    live.wait_until("a set", lambda: indices(live, "/rgb/image") == [0, 1, 2, 3])
+    assert call("play_next") == (True, "paused")
+    live.wait_until("one more", lambda: indices(live, "/rgb/image") == [0, 1, 2, 3, 4])
+    stamps = [stamp_to_ns(a.message.header.stamp) for a in live.received("/rgb/image")]
+    assert stamps == sorted(stamps), "as if now: time goes on from step to step"
+    assert call("toggle_paused") == (True, "playing")
+    assert call("play_next") == (False, "expected a paused player, got one that is playing")
+    live.wait_until("the rest", lambda: indices(live, "/rgb/image") == list(range(FRAMES)))
+
+
+def test_start_in_the_middle_under_other_names_tells_what_was_latched(live: Graph, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/audio_info", types.AUDIO_INFO, latched=True)
+        writer.write("/audio_info", types.AUDIO_INFO, audio_info(), 90 * S)
+        for index in range(FRAMES):
+            stamp = 90 * S + index * S // 20
+            pixels = np.full((8, 8, 3), index, np.uint8)
+            writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "camera"), stamp)
+    live.listen({"/front": Image, "/audio_info": AudioInfo})
+    player = live.start(
+        "replay_node", f"bag:={tmp_path / 'bag'}", "start:=0.3", "remaps:=['/rgb/image:=/front']"
+    )
+    assert player.wait(60) == 0
+    live.wait_until("the end", lambda: indices(live, "/front")[-1:] == [FRAMES - 1])
+    assert indices(live, "/front") == list(range(6, FRAMES))
+    assert live.received("/audio_info")[0].message.sample_rate == 16000
+
+
+def test_as_fast_as_possible_loses_nothing(live: Graph, tmp_path: Path) -> None:
+    count = 120
+    with BagWriter(tmp_path / "bag") as writer:
+        for index in range(count):
+            stamp = (90 + index) * S
+            pixels = np.full((8, 8, 3), index, np.uint8)
+            writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "camera"), stamp)
+    live.listen({"/rgb/image": Image, "/clock": Clock})
+    player = live.start(
+        "replay_node", f"bag:={tmp_path / 'bag'}", "speed:=0.0", "stamps:=recorded", "clock:=true"
+    )
+    assert player.wait(60) == 0, "two minutes of a recording"
+    live.wait_until("the end", lambda: len(live.received("/rgb/image")) == count)
+    assert indices(live, "/rgb/image") == list(range(count))
+    live.wait_until(
+        "the last word of the clock",
+        lambda: stamp_to_ns(live.received("/clock")[-1].message.clock) == (90 + count - 1) * S,
+    )
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
         (["bag:=/nowhere"], "/nowhere: expected a bag"),
         ([], "parameter bag: expected a folder or a file, got none"),
         (["bag:={bag}", "clock:=true"], "expected stamps recorded beside it"),
+        (["bag:={bag}", "speed:=0.0"], "parameter speed: expected stamps recorded beside 0"),
+        (["bag:={bag}", "start:=9.0"], "parameter start: expected a time within 0.55 s, got 9"),
+        (["bag:={bag}", "remaps:=['/a:=/b']"], "parameter remaps: expected topics that are played"),
+        (["bag:={bag}", "remaps:=['a']"], "parameter remaps: expected names as /from:=/to"),
         (["bag:={bag}", "topics:=['/thermal/image']"], "got /thermal/image"),
         (["bag:={bag}", "faults:=nonsense"], "parameter faults: expected a file, or one of"),
     ],
