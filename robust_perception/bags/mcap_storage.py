@@ -31,17 +31,19 @@ class McapStorage:
     Args:
         path: the file; it must not exist.
         compression: of chunks: "", "zstd" or "lz4".
+        durable: `flush` waits for the disk.
     """
 
-    def __init__(self, path: Path, compression: str = "") -> None:
+    def __init__(self, path: Path, compression: str = "", durable: bool = False) -> None:
         self.path = path
-        self._compression = compression
+        self._compression, self._durable = compression, durable
         self._summary = Summary()
         self._schema_ids: dict[str, int] = {}
         self._chunk = Chunk()
         self._file = path.open("xb", buffering=0)
         self._end = 0
         """Offset after the last whole chunk."""
+        self._synced = 0
         self._append([MAGIC + record_bytes(Header("ros2", "robust_perception"))])
 
     @property
@@ -74,10 +76,22 @@ class McapStorage:
         """Add a message."""
         self._chunk.add_message(number, stamp_ns, published_ns, data)
         if self._chunk.size > CHUNK_BYTES or len(self._chunk.parts) > CHUNK_PARTS:
-            self.flush()
+            self._end_chunk()
 
     def flush(self) -> None:
-        """Hand everything to the system."""
+        """Hand everything to the system, and wait for the disk where that was asked for.
+
+        A disk that is waited for every second writes evenly. One that is not lets the system gather
+        gigabytes, and then stop the writer for seconds.
+        """
+        self._end_chunk()
+        if self._durable:
+            os.fdatasync(self._file.fileno())
+            with suppress(OSError):  # a hint: nobody will read it soon, others want the memory
+                os.posix_fadvise(self._file.fileno(), self._synced, 0, os.POSIX_FADV_DONTNEED)
+            self._synced = self._end
+
+    def _end_chunk(self) -> None:
         if not self._chunk.counts:
             return  # schemas and channels wait for the first message: a reader finds them in the summary too
         chunk, self._chunk = self._chunk, Chunk()

@@ -41,16 +41,17 @@ class SqliteStorage:
     Args:
         path: the file; it must not exist.
         compress: compress every message with zstd.
+        durable: `flush` waits for the disk.
     """
 
-    def __init__(self, path: Path, compress: bool = False) -> None:
+    def __init__(self, path: Path, compress: bool = False, durable: bool = False) -> None:
         self.path = path
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL) if compress else None
         path.open("xb").close()
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA page_size = 32768")  # pictures: fewer pages to a message
-        # What was committed survives the end of the process; a loss of power may take the last seconds.
-        self._connection.execute("PRAGMA synchronous = OFF")
+        # Without a wait for the disk, what was committed survives the process but not a loss of power.
+        self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if durable else 'OFF'}")
         self._connection.executescript(_TABLES)
         distro = os.environ.get("ROS_DISTRO", "unknown")
         self._connection.execute("INSERT INTO schema VALUES (4, ?)", (distro,))

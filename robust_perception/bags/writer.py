@@ -64,6 +64,7 @@ class BagWriter:
         storage: "mcap" or "sqlite3".
         compression: one of those that STORAGES names for the storage.
         split: when to go on in a new file.
+        durable: `flush` waits for the disk, so that what was flushed survives a loss of power, too.
 
     Raises:
         BagError: the path exists, cannot be made, or storage or compression are unknown.
@@ -75,6 +76,7 @@ class BagWriter:
         storage: str = "mcap",
         compression: str = "none",
         split: Split | None = None,
+        durable: bool = False,
     ) -> None:
         self.path = Path(path)
         if storage not in STORAGES:
@@ -88,7 +90,7 @@ class BagWriter:
             msg = f"{self.path}: expected a new path, got one that exists; remove it or take another"
             raise BagError(msg)
         self._storage, self._compression = storage, compression
-        self._split = split or Split()
+        self._split, self._durable = split or Split(), durable
         self._topics: dict[str, TopicInfo] = {}
         self._numbers: dict[str, int] = {}
         self._files: list[FileInfo] = []
@@ -221,10 +223,11 @@ class BagWriter:
         stem = f"{self.path.name}_{len(self._files)}"
         if self._storage == "mcap":
             compression = "" if self._compression == "none" else self._compression
-            file = McapStorage(self.path / f"{stem}{mcap_storage.SUFFIX}", compression)
+            name = f"{stem}{mcap_storage.SUFFIX}"
+            file = McapStorage(self.path / name, compression, self._durable)
         else:
             name = f"{stem}{sqlite_storage.SUFFIX}"
-            file = SqliteStorage(self.path / name, compress=self._compression == "message")
+            file = SqliteStorage(self.path / name, self._compression == "message", self._durable)
         for topic, info in self._topics.items():
             file.add_topic(self._numbers[topic], info)
         return file

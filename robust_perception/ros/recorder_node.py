@@ -126,7 +126,7 @@ class RecorderNode(LifecycleNode):
         path = Path(table["bag"] or time.strftime("recording_%Y_%m_%d-%H_%M_%S")).expanduser()
         try:
             split = Split(table["split_mb"] * MIB, table["split_s"])
-            bag = BagWriter(path, table["storage"], table["compression"], split)
+            bag = BagWriter(path, table["storage"], table["compression"], split, durable=True)
         except BagError as error:
             self.get_logger().error(f"not activated: {error}")
             return TransitionCallbackReturn.FAILURE
