@@ -371,8 +371,6 @@ def describe(path: Path) -> str:
             rate = f"{(topic.count - 1) / seconds:7.2f} Hz" if topic.count > 1 and seconds > 0 else " " * 10
             latched = "  latched" if topic.latched else ""
             lines.append(f"  {topic.name:<{width}}  {topic.count:>7}  {rate}  {topic.msgtype}{latched}")
-        if bag.damage:
-            lines.append(f"  {bag.damage}")
     return "\n".join(lines)
 
 

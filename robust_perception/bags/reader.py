@@ -6,9 +6,11 @@ no metadata, and its last file no end: it is read as far as it goes, and `damage
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -97,6 +99,7 @@ class BagReader:
             found = f"one with {seen.messages} messages that can be read: {'; '.join(seen.problems)}"
             mend = f"`robust-perception bag repair {self.path}` makes it whole"
             self.damage = f"{self.path}: expected a whole bag, got {found}; {mend}"
+            _warn(self.damage)
         mended: Any = seen if self.path.is_dir() else seen / self.path.name
         reader = Reader(mended)
         reader.open()
@@ -186,6 +189,12 @@ def _topics_of(reader: Reader) -> tuple[Topic, ...]:
             type_hash=connection.digest,
         )
     return tuple(found[name] for name in sorted(found))
+
+
+@lru_cache(maxsize=1000)
+def _warn(text: str) -> None:
+    """Say it on the error stream, once, whoever reads the bag."""
+    logging.getLogger(__name__).warning(text)
 
 
 def _check(path: Path) -> None:

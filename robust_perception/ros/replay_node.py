@@ -149,8 +149,6 @@ class ReplayNode(LifecycleNode):
             with BagReader(bag) as reader:
                 topics = self._chosen(reader.topics)
                 seconds = (reader.end_ns - reader.start_ns) / 1e9
-                if reader.damage:
-                    self._warn(reader.damage)
             strange = sorted(remaps.keys() - {topic.name for topic in topics})
             if strange:
                 there = ", ".join(topic.name for topic in topics)

@@ -84,7 +84,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 def test_any_order() -> None:
     case = AnyOrder.TestCase
-    case.settings = settings(max_examples=60, deadline=None)
+    case.settings = settings(max_examples=60)
     case().runTest()
 
 

@@ -88,7 +88,7 @@ class AnyOrder(RuleBasedStateMachine):
 def test_any_order(tmp_path: Path) -> None:
     AnyOrder.folder = tmp_path
     case = AnyOrder.TestCase
-    case.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+    case.settings = settings(max_examples=15, stateful_step_count=15)
     case().runTest()
 
 

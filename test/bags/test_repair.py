@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[list[bytes], str]:
 
 
 @pytest.mark.parametrize("compression", STORAGES["mcap"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(where=st.floats(0.0, 1.0), zeros=st.booleans())
 def test_a_file_cut_anywhere_gives_the_messages_before_the_cut(
     compression: str, where: float, zeros: bool, tmp_path_factory: pytest.TempPathFactory
@@ -137,7 +137,7 @@ def test_what_stands_behind_a_damage_is_found_by_the_summary(tmp_path: Path) -> 
     assert read(tmp_path / "copy")[0] == [text(number) for number in range(40) if not 7 <= number < 14]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     where=st.floats(0, 1),
     junk=st.binary(min_size=1, max_size=300),
@@ -181,7 +181,9 @@ def test_missing_metadata_are_made_anew(storage: str, tmp_path: Path) -> None:
         assert {topic.name: topic.latched for topic in whole.topics} == {"/a": False, "/latched": True}
 
 
-def test_a_lost_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+def test_a_lost_file_is_named_and_the_others_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "bag"
     with BagWriter(path, split=Split(seconds=10e-9)) as bag:
         for number in range(30):
@@ -190,6 +192,7 @@ def test_a_lost_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     found, damage = read(path)
     assert found == [text(number) for number in [*range(10), *range(20, 30)]]
     assert "bag_1.mcap is missing" in damage
+    assert [record.getMessage() for record in caplog.records] == [damage], "whoever reads it is told"
 
 
 def test_messages_compressed_one_by_one_are_known_without_metadata(tmp_path: Path) -> None:

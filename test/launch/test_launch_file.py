@@ -89,17 +89,27 @@ def test_a_bag_is_played_into_the_namespace_under_the_clock_of_the_recording(lau
     said = {"source": "bag", "bag": "/data/run.mcap", "namespace": "robot", "use_sim_time": "true"}
     fusion, replay = stand_in.nodes(launch_file, said)
     assert fusion.parameters[1]["use_sim_time"] is True
-    assert replay.parameters == [{"bag": "/data/run.mcap", "stamps": "recorded", "clock": True}]
+    as_recorded = {"speed": 1.0, "start": 0.0, "loop": False}
+    expected = {"bag": "/data/run.mcap", **as_recorded, "stamps": "recorded", "clock": True}
+    assert replay.parameters == [expected]
     assert dict(replay.remappings)["/rgb/image"] == "rgb/image"
     assert dict(replay.remappings)["/audio_info"] == "audio_info"
 
 
 def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path) -> None:
-    said = {"source": "bag", "bag": "run", "rgb_topic": "/camera/color/image_raw"}
+    said = {"source": "bag", "bag": "run", "rgb_topic": "/camera/color/image_raw", "speed": "0.5"}
+    said |= {"start": "10", "loop": "true"}
     fusion, replay = stand_in.nodes(launch_file, said)
     assert dict(fusion.remappings)["rgb/image"] == "/camera/color/image_raw"
-    assert replay.parameters == [{"bag": "run", "rgb.topic": "/camera/color/image_raw"}]
+    played = {"bag": "run", "speed": 0.5, "start": 10.0, "loop": True}
+    assert replay.parameters == [played | {"rgb.topic": "/camera/color/image_raw"}]
     assert not replay.remappings
+
+
+def test_a_recording_runs_beside_any_source(launch_file: Path) -> None:
+    _, recorder = stand_in.nodes(launch_file, {"record": "/data/today", "use_sim_time": "true"})
+    assert recorder.executable == "recorder_node"
+    assert recorder.parameters == [{"use_sim_time": True, "bag": "/data/today"}]
 
 
 def write_bag(folder: Path) -> Path:
