@@ -105,7 +105,7 @@ class McapStorage:
 
     def span(self) -> tuple[int, int]:
         """Times of the first and the last message in the file, ns; zeros when it has none."""
-        return self._summary.first_ns, self._summary.last_ns
+        return self._summary.span
 
     def close(self, metadata: str) -> None:
         """Write the summary, with the bag's metadata as YAML."""
@@ -117,7 +117,7 @@ class McapStorage:
 
         Where there is no room at all, the file has no summary and wants `bags.repair`.
         """
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # a file that is closed already is whole
             while True:
                 self._file.truncate(self._end)
                 self._file.seek(self._end)
@@ -125,7 +125,7 @@ class McapStorage:
                     self._append([self._summary.end(self._end)])
                     break
                 except OSError:
-                    if not self._summary.chunks:
+                    if not self._summary.recent:
                         self._file.truncate(self._end)
                         break
                     self._end = self._summary.take_back()

@@ -10,7 +10,7 @@ before. Records are those of the `mcap` library.
 from __future__ import annotations
 
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from typing import NamedTuple
 
 from mcap.data_stream import RecordBuilder
@@ -41,73 +41,65 @@ def record_bytes(*records: McapRecord) -> bytes:
     return bytes(builder.end())  # type: ignore[no-untyped-call]
 
 
-class ChunkEntry(NamedTuple):
-    """What the summary says of one chunk.
+RECENT = 256
+"""Chunks at the end that can be taken back."""
+
+
+class Recent(NamedTuple):
+    """What has to be known of a chunk to take it back.
 
     Attributes:
-        start: offset of the chunk in the file.
-        record: its ChunkIndex record in bytes: a long recording has many, and bytes are small.
-        counts: messages by channel.
-        first_ns: least time of a message.
-        last_ns: greatest.
+        start: its offset in the file.
+        counts: its messages by channel.
+        span: times of the first and the last message of all chunks before; None = there were none.
     """
 
     start: int
-    record: bytes
     counts: dict[int, int]
-    first_ns: int
-    last_ns: int
+    span: tuple[int, int] | None
 
 
 class Summary:
-    """What has been written to an MCAP file so far."""
+    """What has been written to an MCAP file; of old chunks only the bytes that will be written again."""
 
     def __init__(self) -> None:
         self.schemas: dict[int, Schema] = {}
         self.channels: dict[int, Channel] = {}
-        self._chunks: list[ChunkEntry] = []
-
-    @property
-    def chunks(self) -> int:
-        """Number of chunks."""
-        return len(self._chunks)
-
-    @property
-    def counts(self) -> Counter[int]:
+        self.counts: Counter[int] = Counter()
         """Messages by channel."""
-        total: Counter[int] = Counter()
-        for chunk in self._chunks:
-            total.update(chunk.counts)
-        return total
+        self._chunks: list[bytes] = []
+        self._recent: deque[Recent] = deque(maxlen=RECENT)
+        self._span: tuple[int, int] | None = None
 
     @property
-    def first_ns(self) -> int:
-        """Time of the first message; 0 when there is none."""
-        return min((chunk.first_ns for chunk in self._chunks), default=0)
+    def recent(self) -> int:
+        """Number of chunks that can be taken back."""
+        return len(self._recent)
 
     @property
-    def last_ns(self) -> int:
-        """Time of the last message; 0 when there is none."""
-        return max((chunk.last_ns for chunk in self._chunks), default=0)
+    def span(self) -> tuple[int, int]:
+        """Times of the first and the last message; zeros when there is none."""
+        return self._span or (0, 0)
 
     def add_chunk(self, index: ChunkIndex, counts: dict[int, int]) -> None:
         """Take note of a chunk that is in the file with its message indexes."""
-        entry = ChunkEntry(
-            index.chunk_start_offset,
-            record_bytes(index),
-            counts,
-            index.message_start_time,
-            index.message_end_time,
-        )
-        self._chunks.append(entry)
+        self._chunks.append(record_bytes(index))
+        self._recent.append(Recent(index.chunk_start_offset, counts, self._span))
+        self.counts.update(counts)
+        first, last = self._span or (index.message_start_time, index.message_end_time)
+        self._span = (min(first, index.message_start_time), max(last, index.message_end_time))
 
     def take_back(self) -> int:
         """Forget the last chunk; the offset at which it begins.
 
         Raises:
-            IndexError: there is none.
+            IndexError: there is none that can be taken back.
         """
-        return self._chunks.pop().start
+        chunk = self._recent.pop()
+        self._chunks.pop()
+        self.counts.subtract(chunk.counts)
+        self._span = chunk.span
+        return chunk.start
 
     def end(self, at: int, metadata: str = "") -> bytes:
         """Everything that stands after the last chunk.
@@ -121,9 +113,7 @@ class Summary:
             head = record_bytes(Metadata(METADATA_NAME, {"serialized_metadata": metadata}))
             metadata_indexes.append(MetadataIndex(at, len(head), METADATA_NAME))
         head += record_bytes(DataEnd(0))
-        return head + self._summary(
-            at + len(head), self.counts, (self.first_ns, self.last_ns), metadata_indexes
-        )
+        return head + self._summary(at + len(head), self.counts, self.span, metadata_indexes)
 
     def end_without_index(self, at: int, counts: Counter[int], span: tuple[int, int]) -> bytes:
         """The same for a file with messages outside of chunks or without indexes: readers go through it.
@@ -156,7 +146,7 @@ class Summary:
         groups = (
             (Opcode.SCHEMA, record_bytes(*self.schemas.values())),
             (Opcode.CHANNEL, record_bytes(*self.channels.values())),
-            (Opcode.CHUNK_INDEX, b"".join(chunk.record for chunk in self._chunks)),
+            (Opcode.CHUNK_INDEX, b"".join(self._chunks)),
             (Opcode.METADATA_INDEX, record_bytes(*metadata_indexes)),
             (Opcode.STATISTICS, record_bytes(statistics)),
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rosbags.interfaces import ConnectionExtRosbag2
@@ -21,8 +22,15 @@ from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_resc
 from robust_perception.bags.definitions import Definition
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import RawMessage
-from robust_perception.bags.view import STORAGE_OF, look, problems_of_metadata, storage_files
-from robust_perception.bags.writer import BagWriter
+from robust_perception.bags.view import (
+    COMPRESSED,
+    STORAGE_OF,
+    look,
+    plain,
+    problems_of_metadata,
+    storage_files,
+)
+from robust_perception.bags.writer import BagWriter, compress_file
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,12 @@ def repair(path: Path) -> Repair:
                     out.seek(file.scan.keep)
                     out.write(file.scan.tail)
         if path.is_dir() and seen.problems:
-            metadata.write(path, seen.metadata)
+            there = storage_files(path)
+            compressed = any(file.suffix == COMPRESSED for file in there)
+            for storage in there if compressed else ():
+                if storage.suffix != COMPRESSED:  # the one that was being written
+                    compress_file(storage, storage.with_name(f"{storage.name}{COMPRESSED}"))
+            metadata.write(path, seen.metadata(compressed))
     except OSError as error:
         msg = f"{path}: expected a bag that can be written, got: {error}; repair it into another folder"
         raise BagError(msg) from None
@@ -82,10 +95,16 @@ def copy(path: Path, out: Path) -> Repair:
         msg = f"{path}: expected a bag with .mcap or .db3 files, got none"
         raise BagError(msg)
     done = 0
-    with BagWriter(out, STORAGE_OF[files[0].suffix]) as bag:
+    storage = STORAGE_OF[Path(files[0].name.removesuffix(COMPRESSED)).suffix]
+    with TemporaryDirectory() as place, BagWriter(out, storage) as bag:
         for file in files:
-            read = _of_sqlite if file.suffix == ".db3" else _of_mcap
-            for message in read(file, bag, problems):
+            try:
+                readable = plain(file, Path(place))
+            except BagError as error:
+                problems.append(str(error))
+                continue
+            read = _of_sqlite if readable.suffix == ".db3" else _of_mcap
+            for message in read(readable, bag, problems):
                 bag.write(*message)
                 done += 1
     return Repair(done, tuple(problems))

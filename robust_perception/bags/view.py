@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+import zstandard
 from rosbags.interfaces import ConnectionExtRosbag2
 from rosbags.rosbag2 import Reader
 
@@ -23,6 +25,8 @@ from robust_perception.bags.errors import BagError, MessageTypeError
 from robust_perception.bags.metadata import FileInfo, TopicInfo
 
 STORAGE_OF = {".mcap": "mcap", ".db3": "sqlite3"}
+COMPRESSED = ".zstd"
+"""Ends the name of a file that rosbag2 has compressed after it was complete."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,34 @@ class Folder:
         path: of the bag.
         files: its files, in order.
         problems: what is wrong with it, in words.
+        place: where files are that had to be decompressed, as long as somebody reads them.
     """
 
     suffix = ""
 
-    def __init__(self, path: Path, files: list[File], problems: list[str]) -> None:
-        self.path, self.files, self.problems = path, files, problems
-        counts: Counter[TopicInfo] = Counter()
+    def __init__(
+        self,
+        path: Path,
+        files: list[File],
+        problems: list[str],
+        place: TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.path, self.files, self.problems, self._place = path, files, problems, place
+        self._counts: Counter[TopicInfo] = Counter()
         for file in files:
-            counts.update(file.counts)
-        self.messages = counts.total()
+            self._counts.update(file.counts)
+        self.messages = self._counts.total()
         """Messages that can be read."""
-        mode = "message" if any(file.compressed for file in files) else ""
-        storage = STORAGE_OF[files[0].path.suffix]
-        self.metadata = metadata.to_yaml(storage, [file.info for file in files], counts.items(), mode)[0]
-        """Text of a `metadata.yaml` that fits."""
+
+    def metadata(self, compressed: bool = False) -> str:
+        """Text of a `metadata.yaml` that fits; if asked for, for files of which each is compressed."""
+        infos = [file.info for file in self.files]
+        mode = "message" if any(file.compressed for file in self.files) else ""
+        if compressed:
+            infos = [replace(info, name=f"{info.name}{COMPRESSED}") for info in infos]
+            mode = "file"
+        storage = STORAGE_OF[self.files[0].path.suffix]
+        return metadata.to_yaml(storage, infos, self._counts.items(), mode)[0]
 
     def exists(self) -> bool:
         """Whether it is there."""
@@ -77,7 +94,7 @@ class Folder:
 
     def __truediv__(self, name: str) -> Any:
         if name == metadata.NAME:
-            return _Text(self.metadata)
+            return _Text(self.metadata())
         (file,) = [file for file in self.files if file.path.name == name]
         return file.path if file.scan is None or not file.scan.problems else mcap_scan.MendedFile(file.scan)
 
@@ -102,8 +119,44 @@ def storage_files(path: Path) -> list[Path]:
     """The storage files of a bag in order of time: by the number at the end of their names."""
     if path.is_file():
         return [path]
-    found = [p for p in path.iterdir() if p.suffix in STORAGE_OF]
-    return sorted(found, key=lambda p: (int((re.findall(r"_(\d+)$", p.stem) or ["-1"])[0]), p.name))
+    found = {p.name: p for p in path.iterdir() if _plain_name(p).suffix in STORAGE_OF}
+    # Where both are there, the writer was killed while it compressed the one into the other.
+    both = {f"{name}{COMPRESSED}" for name in found}
+    files = [p for name, p in found.items() if name not in both]
+    return sorted(
+        files, key=lambda p: (int((re.findall(r"_(\d+)$", _plain_name(p).stem) or ["-1"])[0]), p.name)
+    )
+
+
+def plain(path: Path, place: Path) -> Path:
+    """A storage file as it was before it was compressed, if it was: a copy of it in another folder.
+
+    Args:
+        path: the file.
+        place: folder for the copy.
+
+    Raises:
+        BagError: it cannot be decompressed.
+    """
+    if path.suffix != COMPRESSED:
+        return path
+    copy = place / _plain_name(path).name
+    try:
+        with path.open("rb") as source, copy.open("wb") as sink:
+            zstandard.ZstdDecompressor().copy_stream(source, sink)
+    except (OSError, zstandard.ZstdError) as error:
+        msg = f"{path}: expected a file compressed by zstd, got: {error}"
+        raise BagError(msg) from None
+    return copy
+
+
+def _number(path: Path) -> tuple[int, str]:
+    number = re.search(r"_(\d+)$", _plain_name(path).stem)
+    return (int(number[1]) if number else -1, path.name)
+
+
+def _plain_name(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix == COMPRESSED else path
 
 
 def is_settled(path: Path) -> bool:
@@ -125,9 +178,10 @@ def look(path: Path, thorough: bool = False) -> Folder:
     if path.is_dir():
         problems += problems_of_metadata(path)
     files: list[File] = []
+    place = TemporaryDirectory()
     for file in storage_files(path):
         try:
-            files.append(_look_into(file, thorough, problems))
+            files.append(_look_into(plain(file, Path(place.name)), thorough, problems))
         except BagError as error:
             problems.append(str(error).removeprefix(f"{path}: "))
     if not files:
@@ -140,7 +194,7 @@ def look(path: Path, thorough: bool = False) -> Folder:
     if len({file.path.suffix for file in files}) > 1:
         msg = f"{path}: expected files of one storage, got {', '.join(file.path.name for file in files)}"
         raise BagError(msg)
-    return Folder(path, files, problems)
+    return Folder(path, files, problems, place)
 
 
 def problems_of_metadata(path: Path) -> list[str]:

@@ -258,7 +258,7 @@ class BagWriter:
         inner = metadata.to_yaml(self._storage, [info], self._topics_with(here), self._mode)[1]
         self._file.close(inner)
         if compress:
-            _compress_file(path, path.with_name(name))
+            compress_file(path, path.with_name(name))
         self._files.append(info)
         self._counts.update(here)
 
@@ -289,7 +289,8 @@ class BagWriter:
         return BagError(msg)
 
 
-def _compress_file(path: Path, target: Path) -> None:
+def compress_file(path: Path, target: Path) -> None:
+    """Compress a file as rosbag2 does it, and remove it; OSError when there is no room."""
     try:
         with path.open("rb") as source, target.open("xb") as sink:
             zstandard.ZstdCompressor(level=ZSTD_LEVEL).copy_stream(source, sink)

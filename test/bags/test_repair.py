@@ -53,7 +53,7 @@ def read(path: Path) -> tuple[list[bytes], str]:
 
 
 @pytest.mark.parametrize("compression", STORAGES["mcap"])
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(where=st.floats(0.0, 1.0), zeros=st.booleans())
 def test_a_file_cut_anywhere_gives_the_messages_before_the_cut(
     compression: str, where: float, zeros: bool, tmp_path_factory: pytest.TempPathFactory
@@ -137,7 +137,7 @@ def test_what_stands_behind_a_damage_is_found_by_the_summary(tmp_path: Path) -> 
     assert read(tmp_path / "copy")[0] == [text(number) for number in range(40) if not 7 <= number < 14]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     where=st.floats(0, 1),
     junk=st.binary(min_size=1, max_size=300),
@@ -201,6 +201,23 @@ def test_messages_compressed_one_by_one_are_known_without_metadata(tmp_path: Pat
     assert read(tmp_path / "bag")[0] == [text(number) for number in range(10)]
     copy(tmp_path / "bag", tmp_path / "copy")
     assert read(tmp_path / "copy")[0] == [text(number) for number in range(10)]
+
+
+def test_a_killed_writer_of_compressed_files_leaves_one_that_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "bag"
+    bag = BagWriter(path, "sqlite3", "file", Split(seconds=5e-9))
+    for number in range(12):
+        bag.write("/a", STRING, text(number), number)
+    bag.flush()  # and that was the last one heard of it
+    assert sorted(p.name for p in path.iterdir()) == ["bag_0.db3.zstd", "bag_1.db3.zstd", "bag_2.db3"]
+    shutil.copytree(path, tmp_path / "aside")
+    everything = [text(number) for number in range(12)]
+    assert read(path)[0] == everything
+    assert copy(path, tmp_path / "copy").messages == 12
+    assert read(tmp_path / "copy") == (everything, "")
+    assert repair(tmp_path / "aside").messages == 12
+    assert read(tmp_path / "aside") == (everything, "")
+    assert not list((tmp_path / "aside").glob("*.db3"))
 
 
 KILLED = """

@@ -71,7 +71,7 @@ def test_every_file_of_a_split_bag_is_one_for_itself(storage: str, tmp_path: Pat
     assert found == written
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=30),
     limit=st.integers(1, 6000),

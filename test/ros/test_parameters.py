@@ -16,6 +16,8 @@ from robust_perception.ros import parameter_docs
 from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.fusion_parameters import FUSION, audio_format, image_units, synchronizer_config
 from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.recorder_node import RECORDER
+from robust_perception.ros.replay_node import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
 from robust_perception.runtime.audio import AudioFormat
 from robust_perception.vocabulary import MODALITIES, Modality
@@ -117,8 +119,11 @@ def test_tables_are_sound(rows: tuple[Parameter, ...], context: rclpy.Context) -
         assert 10 < len(row.description) < 100, row.name
 
 
-def test_shipped_file_holds_every_parameter_with_its_default(repository: Path) -> None:
-    text = (repository / "config" / "fusion.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "rows"), [("fusion", FUSION), ("recorder", RECORDER), ("replay", REPLAY)])
+def test_shipped_file_holds_every_parameter_with_its_default(
+    name: str, rows: tuple[Parameter, ...], repository: Path
+) -> None:
+    text = (repository / "config" / f"{name}.yaml").read_text(encoding="utf-8")
     (node,) = yaml.safe_load(text).values()
     flat: dict[str, Any] = {}
     for name, value in node["ros__parameters"].items():
@@ -126,7 +131,7 @@ def test_shipped_file_holds_every_parameter_with_its_default(repository: Path) -
             flat |= {f"{name}.{key}": below for key, below in value.items()}
         else:
             flat[name] = value
-    declared = {row.name: row.default for row in FUSION}
+    declared = {row.name: row.default for row in rows}
     assert flat == declared
     assert {k: type(v) for k, v in flat.items()} == {k: type(v) for k, v in declared.items()}
 
