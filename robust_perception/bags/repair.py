@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rosbags.interfaces import ConnectionExtRosbag2
-from rosbags.rosbag2 import Reader
 
 from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
 from robust_perception.bags.definitions import Definition
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import RawMessage
+from robust_perception.bags.storages import LenientReader as Reader
 from robust_perception.bags.view import (
     COMPRESSED,
     STORAGE_OF,

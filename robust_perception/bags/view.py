@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 import zstandard
 from rosbags.interfaces import ConnectionExtRosbag2
-from rosbags.rosbag2 import Reader
 
 from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
 from robust_perception.bags.errors import BagError, MessageTypeError
 from robust_perception.bags.metadata import FileInfo, TopicInfo
+from robust_perception.bags.storages import LenientReader as Reader
 
 STORAGE_OF = {".mcap": "mcap", ".db3": "sqlite3"}
 COMPRESSED = ".zstd"
