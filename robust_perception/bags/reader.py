@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -89,11 +88,14 @@ class BagReader:
     def _open(self) -> Reader:
         # Parsers of damaged bytes raise whatever they run into, those of SQLite and zstd their own types.
         if view.is_settled(self.path):
-            with suppress(Exception):
+            try:
                 reader = Reader(self.path)
                 reader.open()
                 _topics_of(reader)
                 return reader
+            except Exception as error:
+                if _is_without_definition(error):
+                    raise  # nothing is damaged
         seen = view.look(self.path)
         if seen.problems:
             found = f"one with {seen.messages} messages that can be read: {'; '.join(seen.problems)}"
@@ -211,8 +213,13 @@ def _check(path: Path) -> None:
         raise BagError(msg)
 
 
+def _is_without_definition(error: BaseException) -> bool:
+    """Whether the library has met a type whose definition is of no language it knows."""
+    return isinstance(error, KeyError) and error.args in (("",), ("unknown",))
+
+
 def _damaged(path: Path, error: BaseException, where: str = "") -> BagError:
-    if isinstance(error, KeyError) and error.args in (("",), ("unknown",)):
+    if _is_without_definition(error):
         msg = f"{path}: expected a definition of every type, got a type whose definition the recorder missed"
         return BagError(f"{msg}; leave its topic out with `ros2 bag convert`")
     got = f"a damaged or truncated one{where}: {str(error) or repr(error)}"
