@@ -5,13 +5,15 @@
 One table a data set, class set, share of labels and budget; a cell is `mean +- deviation`, without the
 deviation where there is one seed. `dedicated` has a network a pattern: its `full` is that of `base`, which
 is the network dedicated to all sensors, and its mean and worst are over those networks. The bench of
-vectors has a table a share of labels; its last column is the difference to `dropout` of the same seed.
+vectors has a table a share of labels, with the difference to `dropout` of the same seed, and whether its mean
+is beyond its deviation.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -66,12 +68,22 @@ def cell(values: Iterable[float], digits: int) -> str:
     return mean if len(known) < 2 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
-def table(records: Records) -> list[str]:
-    """Lines of one table: rows of the study by patterns."""
+def plan_of(data: str) -> tuple[str, dict[str, Any]] | None:
+    """Name and content of the study's configuration of a data set, where there is one."""
+    for path in sorted(PLANS.glob("*.yaml")):
+        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if plan["name"] == data:
+            return path.name, plan
+    return None
+
+
+def table(records: Records, order: Sequence[str] = ()) -> list[str]:
+    """Lines of one table: rows of the study, in this order, by patterns."""
     patterns = list(dict.fromkeys(r["pattern"] for r in records if r["metric"] == QUALITY))
     patterns = [p for p in patterns if p not in ("mean", "worst")]
     patterns.sort(key=lambda p: -p.count("+"))
-    rows = list(dict.fromkeys(r["row"] for r in records))
+    found = dict.fromkeys(r["row"] for r in records)
+    rows = [row for row in dict.fromkeys((*order, *found)) if row in found]
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for r in records:
         values[r["row"], r["pattern"] if r["metric"] == QUALITY else r["metric"]].append(float(r["value"]))
@@ -86,20 +98,16 @@ def table(records: Records) -> list[str]:
     return lines
 
 
-def recipe(data: str) -> list[str]:
-    """What a budget is, from the study's configuration of this data set; nothing where there is none."""
-    for path in sorted(PLANS.glob("*.yaml")):
-        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if plan["name"] == data:
-            common = plan["common"]
-            height, width = common["augmentation"]["crop"]
-            optimiser = common["optimiser"]
-            return [
-                f"One budget is {optimiser['epochs']} epochs of crops of {height} x {width} pixels, "
-                f"{optimiser['batch']} a step (`config/study/{path.name}`).",
-                "",
-            ]
-    return []
+def recipe(name: str, plan: Mapping[str, Any]) -> list[str]:
+    """What a budget is."""
+    common = plan["common"]
+    height, width = common["augmentation"]["crop"]
+    optimiser = common["optimiser"]
+    return [
+        f"One budget is {optimiser['epochs']} epochs of crops of {height} x {width} pixels, "
+        f"{optimiser['batch']} a step (`config/study/{name}`).",
+        "",
+    ]
 
 
 def vectors(bench: Mapping[str, Any]) -> list[str]:
@@ -110,18 +118,30 @@ def vectors(bench: Mapping[str, Any]) -> list[str]:
     for share in dict.fromkeys(r["labels"] for r in records):
         some = [r for r in records if r["labels"] == share]
         lines += ["", f"## Digits in six views, {share:.0%} of the labels", ""]
-        head = ["row", "seeds", "mean", "worst", "full", "mean less dropout's", "seconds of a core"]
+        head = ["row", "seeds", "mean", "worst", "full", "mean less dropout's", "helps", "seconds of a core"]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for row in dict.fromkeys(r["row"] for r in some):
             mine = [r for r in some if r["row"] == row]
             gains = [float(r["mean"]) - plain[share, r["seed"]] for r in mine if (share, r["seed"]) in plain]
             cells = [cell((float(r[key]) for r in mine), 1) for key in ("mean", "worst", "full")]
+            spread = statistics.stdev(gains) if len(gains) > 1 else math.inf
             cells += [
-                "" if row == "dropout" else cell(gains, 1),
+                *(
+                    ("", "")
+                    if row == "dropout"
+                    else (cell(gains, 1), verdict(statistics.fmean(gains), spread))
+                ),
                 cell((float(r["seconds"]) for r in mine), 0),
             ]
             lines.append(f"| {row} | {len(mine)} | " + " | ".join(cells) + " |")
     return lines
+
+
+def verdict(gain: float, spread: float) -> str:
+    """Whether a gain, or a loss, is beyond one standard deviation."""
+    if abs(gain) <= spread:
+        return "cannot be told"
+    return "yes" if gain > 0 else "no, it harms"
 
 
 def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
@@ -141,7 +161,10 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
     ]
     for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
         lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]
-        lines += [*recipe(data), *table(members)]
+        known = plan_of(data)
+        if known is not None:
+            lines += recipe(*known)
+        lines += table(members, list(known[1]["rows"]) if known is not None else ())
         if (classes, labels, budget) == ("coarse", 1.0, 1.0):  # what the claims are about
             lines += claims.table(members)
     if bench is not None:

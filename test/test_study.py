@@ -164,8 +164,8 @@ def test_the_page_compares_the_bench_with_dropout_seed_by_seed() -> None:
     ]
     lines = results_page.page([], {"records": records}).splitlines()
     assert "## Digits in six views, 5% of the labels" in lines
-    assert "| cyin | 2 | 57.5 ± 7.8 | 1.0 ± 0.0 | 2.0 ± 0.0 | 2.5 ± 0.7 | 3 ± 0 |" in lines
-    assert "| dropout | 2 | 55.0 ± 7.1 | 1.0 ± 0.0 | 2.0 ± 0.0 |  | 3 ± 0 |" in lines
+    assert "| cyin | 2 | 57.5 ± 7.8 | 1.0 ± 0.0 | 2.0 ± 0.0 | 2.5 ± 0.7 | yes | 3 ± 0 |" in lines
+    assert "| dropout | 2 | 55.0 ± 7.1 | 1.0 ± 0.0 | 2.0 ± 0.0 |  |  | 3 ± 0 |" in lines
 
 
 def test_the_page_that_is_shipped_is_made_of_the_records_that_are() -> None:

@@ -17,7 +17,7 @@ import pytest
 from benchmarks import vectors
 from benchmarks.vector_network import Row
 
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,14 +84,16 @@ def plain() -> dict[tuple[float, int], dict[str, float]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "labels", "metric"), [("cyin", 1.0, "mean")])
+@pytest.mark.parametrize(
+    ("name", "labels"), [("cyin", 1.0), ("dmrnet", 1.0), ("robult", 1.0), ("cyin", 0.05), ("robult", 0.05)]
+)
 def test_a_method_helps_beyond_one_standard_deviation(
-    name: str, labels: float, metric: str, plain: dict[tuple[float, int], dict[str, float]]
+    name: str, labels: float, plain: dict[tuple[float, int], dict[str, float]]
 ) -> None:
     gains = []
     for seed in SEEDS:
         if (labels, seed) not in plain:
             plain[labels, seed] = vectors.summary(vectors.run("dropout", seed, labels)[0])
         with_it = vectors.summary(vectors.run(name, seed, labels)[0])
-        gains.append(with_it[metric] - plain[labels, seed][metric])
+        gains.append(with_it["mean"] - plain[labels, seed]["mean"])
     assert statistics.fmean(gains) > statistics.stdev(gains)
