@@ -73,7 +73,7 @@ def sensor_topic(text: str) -> tuple[Modality, str]:
     return Modality(name), topic
 
 
-def add_bag_options(group: argparse._ArgumentGroup) -> None:
+def add_bag_options(group: argparse._ActionsContainer) -> None:
     """Add how a bag is read: topics of the sensors, what their counts mean, how much of it."""
     group.add_argument(
         "--topic",

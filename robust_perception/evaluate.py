@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,38 +37,10 @@ from robust_perception.fleet.find import find_bags
 from robust_perception.fleet.job import Job
 from robust_perception.fleet.merge import FleetReport
 from robust_perception.fleet.result import Store
+from robust_perception.progress import ProgressLine
 from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
-
-
-class ProgressLine:
-    """Frames done, time passed and time left, on one line of a terminal or every tenth in a log."""
-
-    def __init__(
-        self,
-        stream: TextIO,
-        clock: Callable[[], float] = time.monotonic,
-        unit: str = "frames",
-        scale: float = 1.0,
-    ) -> None:
-        self._stream, self._unit, self._scale = stream, unit, scale
-        self._clock = clock
-        self._start = clock()
-        self._tenth = -1
-
-    def __call__(self, done: int, count: int) -> None:
-        """Show that `done` of `count` frames are through."""
-        passed = self._clock() - self._start
-        left = passed / done * (count - done)
-        of = f"{done * self._scale:g}/{count * self._scale:g} {self._unit}"
-        text = f"{of}, {passed:.0f} s passed, {left:.0f} s left"
-        if self._stream.isatty():
-            self._stream.write(f"\r{text}\033[K" + ("\n" if done == count else ""))
-        elif 10 * done // count > self._tenth:
-            self._tenth = 10 * done // count
-            self._stream.write(text + "\n")
-        self._stream.flush()
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import make_model
 
-from robust_perception.bag import Comparison, main
+from robust_perception.bag import main
+from robust_perception.bag_commands.check import Comparison
 
 
 def label_map(*changed: tuple[int, int]) -> np.ndarray:

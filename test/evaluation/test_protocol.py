@@ -17,10 +17,11 @@ from tiny_model import make_model
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.engine.engine import Engine
-from robust_perception.evaluate import ProgressLine, main
+from robust_perception.evaluate import main
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, offline_frame_set, open_dataset
 from robust_perception.evaluation.report import PatternResult, Report
+from robust_perception.progress import ProgressLine
 from robust_perception.vocabulary import Modality, Pattern, patterns_of
 
 SIZE = (64, 96)

@@ -1,0 +1,71 @@
+"""`bag record`: live topics, chosen or all, until Ctrl-C.
+
+It runs `recorder_node` in this process, so that both do the same; every argument is a parameter of the node,
+which says more of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from robust_perception import arguments
+from robust_perception.bag_commands.errors import CommandError
+from robust_perception.bags.writer import STORAGES
+
+HELP = "record live topics, chosen or all, until Ctrl-C"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="by full name; none and no --regex: all")
+    parser.add_argument("--out", type=Path, help="folder of the new bag (default: recording_DATE-TIME)")
+    parser.add_argument("--regex", default="", help="topics whose full name this expression matches, too")
+    parser.add_argument("--exclude", default="", help="no topics whose full name this expression matches")
+    parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
+    ways = tuple(dict.fromkeys(way for there in STORAGES.values() for way in there))
+    parser.add_argument(
+        "--compression",
+        choices=ways,
+        default="none",
+        help="zstd or lz4 of mcap, message or file of sqlite3 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split-mb", type=arguments.count, default=0, help="new file before one is larger, MiB"
+    )
+    parser.add_argument("--split-seconds", type=float, default=0.0, help="new file after so many seconds")
+    parser.add_argument("--queue-mb", type=arguments.positive, default=256, help="memory for what waits, MiB")
+    parser.add_argument("--keep-free-mb", type=arguments.count, default=64, help="end when the disk has less")
+    parser.add_argument("--duration", type=float, default=0.0, help="end after so many seconds")
+    parser.add_argument("--progress", type=float, default=1.0, help="seconds between lines (%(default)s)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Record live topics; the exit codes of recorder_node.
+
+    Raises:
+        CommandError: ROS is not installed.
+    """
+    try:
+        from robust_perception.ros import recorder_node
+    except ModuleNotFoundError as error:
+        msg = f"record needs ROS, got no {error.name!r}; source ROS, or install the extra 'ros'"
+        raise CommandError(msg) from None
+    values = {
+        "bag": "" if given.out is None else str(given.out),
+        "topics": list(given.topics) or [""],
+        "pattern": given.regex,
+        "exclude": given.exclude,
+        "storage": given.storage,
+        "compression": given.compression,
+        "split_mb": given.split_mb,
+        "split_s": given.split_seconds,
+        "queue_mb": given.queue_mb,
+        "keep_free_mb": given.keep_free_mb,
+        "duration": given.duration,
+        "progress": given.progress,
+    }
+    # JSON is YAML, which is what ROS takes a parameter's value for: strings keep their quotes.
+    words = [word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    return recorder_node.main(["recorder_node", "--ros-args", *words])
