@@ -154,18 +154,23 @@ def test_topics_of_other_names_are_found_when_named(
 
 
 def test_bad_bags_and_scripts_are_one_clear_line(
-    model: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    bag: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with BagWriter(tmp_path / "empty") as writer:
         writer.add_topic("/rgb/image", types.IMAGE)
     whole = next(bag.glob("*.mcap")).read_bytes()
     (tmp_path / "cut.mcap").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "headless.mcap").write_bytes(b"\0" * 64 + whole[64:])
     typo = tmp_path / "typo.yaml"
     typo.write_text("seed: 1\nfaults:\n  - {at: 1, sensor: rgb, fault: los}\n")
     for words, message in (
         (["--bag", str(tmp_path / "nothing")], "expected a bag"),
         (["--bag", str(tmp_path / "empty")], "got an empty one"),
-        (["--bag", str(tmp_path / "cut.mcap")], "damaged or truncated"),
+        (["--bag", str(tmp_path / "headless.mcap")], "damaged or truncated"),
         (["--bag", str(bag), "--faults", str(typo)], "typo.yaml:3: fault: expected one of loss"),
         (["--bag", str(bag), "--faults", "sever"], "faults: expected a file, or one of"),
         (["--bag", str(bag), "--patterns", "rgb"], ""),
@@ -177,6 +182,8 @@ def test_bad_bags_and_scripts_are_one_clear_line(
         if message:
             assert error.startswith("evaluate: ")
             assert error.count("\n") == 1
+    assert main(["--model", str(model), "--bag", str(tmp_path / "cut.mcap")]) == 0
+    assert "expected a whole bag, got one with" in caplog.text  # and goes on with what it holds
 
 
 def test_a_bag_needs_neither_torch_nor_rclpy(model: Path, bag: Path, repository: Path) -> None:

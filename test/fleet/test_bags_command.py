@@ -105,7 +105,7 @@ def test_every_bag_has_a_row_and_a_bad_one_its_reason(alone: Path) -> None:
     assert "\n" not in failed["error"]
     page = (alone / "r.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|@import|url\(|<script", page)
-    for text in ("sub/c", "broken", "Could not load YAML", report["bags_sha256"]):
+    for text in ("sub/c", "broken", "metadata.yaml makes no sense", report["bags_sha256"]):
         assert text in page
 
 
