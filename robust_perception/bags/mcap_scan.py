@@ -21,6 +21,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,11 +220,19 @@ class _Scanner:
                     return keep
                 at, left_out = after, self._left_out
             else:
-                self._record(opcode, self._data[begin:end])
-                at, left_out = end, False
+                at, left_out = end, not self._is_sound(at, opcode, self._data[begin:end])
             if not left_out:  # one at the very end does not stay
                 keep = at
         return keep
+
+    def _is_sound(self, at: int, opcode: int, content: bytes) -> bool:
+        """Take a record outside of chunks, or say that it is damaged."""
+        try:
+            self._record(opcode, content)
+        except Exception as error:  # parsers of damaged bytes raise whatever they run into
+            self._problems.append(f"the record at byte {at} is left out: {error!r}")
+            return False
+        return True
 
     def _record(self, opcode: int, content: bytes) -> None:
         """A record outside of chunks, or a schema or a channel inside of one."""
@@ -247,28 +256,29 @@ class _Scanner:
             if opcode != Opcode.MESSAGE_INDEX or after + _RECORD.size + length > self._size:
                 break
             content = self._data[after + _RECORD.size : after + _RECORD.size + length]
-            index = MessageIndex.read(ReadDataStream(io.BytesIO(content)))
-            offsets[index.channel_id] = after
-            indexed[index.channel_id] = len(index.records)
+            with suppress(Exception):  # a damaged index: the chunk counts as one without
+                index = MessageIndex.read(ReadDataStream(io.BytesIO(content)))
+                offsets[index.channel_id] = after
+                indexed[index.channel_id] = len(index.records)
             after += _RECORD.size + length
-        first, last, size, crc, _ = _CHUNK_HEAD.unpack_from(self._data, begin)
         self._left_out = False
+        counts = Counter[int]()
         try:
+            first, last, size, crc, _ = _CHUNK_HEAD.unpack_from(self._data, begin)
             name, stored = self._chunk_data(begin, end)
             content = _decompress(stored, name, size)
             if len(content) != size or (crc and zlib.crc32(content) != crc):
                 raise ValueError("its checksum is wrong")
             found = list(_records_in(content))
+            for record in found:
+                if record.opcode == Opcode.MESSAGE:
+                    counts[struct.unpack_from("<H", record.content)[0]] += 1
+                else:
+                    self._record(record.opcode, record.content)
         except Exception as error:  # damaged bytes: decompressors raise errors of their own
             self._problems.append(f"the chunk at byte {at} is left out: {error}")
             self._left_out = True
             return after
-        counts = Counter[int]()
-        for record in found:
-            if record.opcode == Opcode.MESSAGE:
-                counts[struct.unpack_from("<H", record.content)[0]] += 1
-            else:
-                self._record(record.opcode, record.content)
         if counts == indexed:
             entry = ChunkIndex(
                 chunk_length=end - at,

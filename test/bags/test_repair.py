@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robust_perception.bag import main as bag_command
@@ -143,6 +143,7 @@ def test_what_stands_behind_a_damage_is_found_by_the_summary(tmp_path: Path) -> 
     junk=st.binary(min_size=1, max_size=300),
     storage=st.sampled_from([("mcap", "none"), ("mcap", "zstd"), ("sqlite3", "none")]),
 )
+@example(where=0.24928689433239787, junk=b"\x001", storage=("mcap", "zstd"))  # into the index behind a chunk
 def test_damage_of_any_kind_is_repaired_or_named(
     where: float, junk: bytes, storage: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
