@@ -26,9 +26,9 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import claims
+from benchmarks.claims import QUALITY
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
-QUALITY = "foreground_miou"
 Records = Sequence[Mapping[str, Any]]
 
 

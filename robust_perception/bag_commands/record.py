@@ -12,7 +12,7 @@ from pathlib import Path
 
 from robust_perception import arguments
 from robust_perception.bag_commands.errors import CommandError
-from robust_perception.bags.writer import STORAGES
+from robust_perception.bags.writer import COMPRESSIONS, STORAGES
 
 HELP = "record live topics, chosen or all, until Ctrl-C"
 
@@ -24,10 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--regex", default="", help="topics whose full name this expression matches, too")
     parser.add_argument("--exclude", default="", help="no topics whose full name this expression matches")
     parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
-    ways = tuple(dict.fromkeys(way for there in STORAGES.values() for way in there))
     parser.add_argument(
         "--compression",
-        choices=ways,
+        choices=COMPRESSIONS,
         default="none",
         help="zstd or lz4 of mcap, message or file of sqlite3 (default: %(default)s)",
     )

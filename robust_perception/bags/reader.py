@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.interfaces import Connection, QosDurability
 
 from robust_perception.bags import view
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.storages import LenientReader as Reader
+from robust_perception.bags.storages import offered
 
 
 class RawMessage(NamedTuple):
@@ -178,9 +179,7 @@ class BagReader:
 def _topics_of(reader: Reader) -> tuple[Topic, ...]:
     found: dict[str, Topic] = {}
     for connection in reader.connections:
-        ext = connection.ext
-        profiles = ext.offered_qos_profiles if isinstance(ext, ConnectionExtRosbag2) else ()
-        latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in profiles)
+        latched = any(q.durability is QosDurability.TRANSIENT_LOCAL for q in offered(connection))
         before = found.get(connection.topic)
         found[connection.topic] = Topic(
             name=connection.topic,

@@ -15,13 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rosbags.interfaces import ConnectionExtRosbag2
-
 from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
 from robust_perception.bags.definitions import Definition
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.storages import LenientReader as Reader
+from robust_perception.bags.storages import offered
 from robust_perception.bags.view import (
     COMPRESSED,
     STORAGE_OF,
@@ -123,10 +122,10 @@ def _of_mcap(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMes
         reader.open()
         with closing(reader):
             for connection in reader.connections:
-                ext = connection.ext
-                profiles = ext.offered_qos_profiles if isinstance(ext, ConnectionExtRosbag2) else ()
                 found = Definition(connection.msgdef.data, definitions.find(connection.msgtype).type_hash)
-                bag.add_topic(connection.topic, connection.msgtype, profiles=profiles, definition=found)
+                bag.add_topic(
+                    connection.topic, connection.msgtype, profiles=offered(connection), definition=found
+                )
             for connection, stamp, data in reader.messages():
                 yield RawMessage(connection.topic, connection.msgtype, bytes(data), stamp)
     except BagError:  # of the new bag

@@ -7,7 +7,13 @@ The messages are all there; such a type is read as one without a definition.
 
 from __future__ import annotations
 
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    Qos,
+)
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
 from rosbags.rosbag2.reader import DirectoryReader
@@ -25,6 +31,12 @@ TOPICS = (
 SPAN = "SELECT min(timestamp), max(timestamp) + 1, count(*) FROM messages"
 SCHEMA = 4
 """The first with definitions."""
+
+
+def offered(connection: Connection) -> tuple[Qos, ...]:
+    """What the publishers of a topic offered; empty where the bag does not say."""
+    ext = connection.ext
+    return tuple(ext.offered_qos_profiles) if isinstance(ext, ConnectionExtRosbag2) else ()
 
 
 class LenientSqlite3Reader(Sqlite3Reader):

@@ -17,12 +17,12 @@ from typing import Any
 
 import yaml
 import zstandard
-from rosbags.interfaces import ConnectionExtRosbag2
 
 from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
 from robust_perception.bags.errors import BagError, MessageTypeError
 from robust_perception.bags.metadata import FileInfo, TopicInfo
 from robust_perception.bags.storages import LenientReader as Reader
+from robust_perception.bags.storages import offered
 
 STORAGE_OF = {".mcap": "mcap", ".db3": "sqlite3"}
 COMPRESSED = ".zstd"
@@ -123,9 +123,7 @@ def storage_files(path: Path) -> list[Path]:
     # Where both are there, the writer was killed while it compressed the one into the other.
     both = {f"{name}{COMPRESSED}" for name in found}
     files = [p for name, p in found.items() if name not in both]
-    return sorted(
-        files, key=lambda p: (int((re.findall(r"_(\d+)$", _plain_name(p).stem) or ["-1"])[0]), p.name)
-    )
+    return sorted(files, key=_number)
 
 
 def plain(path: Path, place: Path) -> Path:
@@ -232,12 +230,10 @@ def _whole(path: Path, readable: Any, scan: mcap_scan.Scan | None) -> File:
         with closing(reader):
             counts: Counter[TopicInfo] = Counter()
             for connection in reader.connections:
-                ext = connection.ext
-                profiles = tuple(ext.offered_qos_profiles) if isinstance(ext, ConnectionExtRosbag2) else ()
                 type_hash = connection.digest or _hash(connection.msgtype)
-                counts[TopicInfo(connection.topic, connection.msgtype, profiles, "", type_hash)] += (
-                    connection.msgcount
-                )
+                counts[
+                    TopicInfo(connection.topic, connection.msgtype, offered(connection), "", type_hash)
+                ] += connection.msgcount
             empty = not reader.message_count
             first, last = (0, 0) if empty else (reader.start_time, reader.end_time - 1)
             info = FileInfo(path.name, first, last, reader.message_count)

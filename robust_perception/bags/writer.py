@@ -41,8 +41,11 @@ STORAGES = {
 """Storage -> the compressions it has. MCAP compresses its chunks; sqlite3 has what rosbag2 does around it, by
 zstd: every message for itself, or a file when it is complete."""
 
+COMPRESSIONS = tuple(dict.fromkeys(way for ways in STORAGES.values() for way in ways))
+"""Those of any storage."""
+
 SECOND_NS = 1_000_000_000
-_FOREVER = QosTime(9223372036, 854775807)
+FOREVER = QosTime(9223372036, 854775807)
 """The duration by which `ros2 bag` says "no limit"."""
 
 
@@ -307,9 +310,9 @@ def _qos(latched: bool) -> Qos:
         depth=1 if latched else 10,
         reliability=QosReliability.RELIABLE,
         durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        deadline=_FOREVER,
-        lifespan=_FOREVER,
+        deadline=FOREVER,
+        lifespan=FOREVER,
         liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=_FOREVER,
+        liveliness_lease_duration=FOREVER,
         avoid_ros_namespace_conventions=False,
     )

@@ -18,6 +18,7 @@ from rclpy.qos import QoSProfile
 
 from robust_perception.bags import definitions
 from robust_perception.bags.definitions import Definition
+from robust_perception.bags.writer import SECOND_NS
 from robust_perception.ros import qos, recorder_qos
 from robust_perception.ros.errors import ParameterError
 
@@ -180,7 +181,7 @@ class RecordedTopics:
             stamp = int(self._node.get_clock().now().nanoseconds)
         else:
             stamp = int(info["received_timestamp"])
-        if stamp < self._newest_ns < stamp + recorder_qos.SECOND_NS:
+        if stamp < self._newest_ns < stamp + SECOND_NS:
             return self._newest_ns
         self._newest_ns = stamp
         return stamp

@@ -21,7 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.recording import Limits, Recording
-from robust_perception.bags.writer import STORAGES, BagWriter, Split
+from robust_perception.bags.writer import COMPRESSIONS, STORAGES, BagWriter, Split
 from robust_perception.ros import process
 from robust_perception.ros.errors import ParameterError, RosError
 from robust_perception.ros.parameters import Parameter, ParameterTable
@@ -29,7 +29,6 @@ from robust_perception.ros.recorded_topics import Choice, RecordedTopics
 
 MIB = 1 << 20
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-COMPRESSIONS = tuple(dict.fromkeys(way for ways in STORAGES.values() for way in ways))
 
 RECORDER: tuple[Parameter, ...] = (
     Parameter(

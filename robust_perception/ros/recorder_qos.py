@@ -20,9 +20,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-SECOND_NS = 1_000_000_000
-FOREVER = QosTime(9223372036, 854775807)
-"""The duration by which `ros2 bag` says "no limit"."""
+from robust_perception.bags.writer import FOREVER, SECOND_NS
 
 
 def request(offered: Sequence[QoSProfile], depth: int) -> QoSProfile:
