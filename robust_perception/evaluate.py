@@ -168,7 +168,7 @@ def of_bag(engine: Engine, given: argparse.Namespace) -> BagReport:
         | {
             "bag": given.bag.resolve().name,
             "bag_sha256": bag_sha256(given.bag),
-            "faults": script.name,
+            "faults": Path(script.name).name,
             "versions": versions(),
         },
         label_maps=None if given.label_maps is None else png_sink(given.label_maps),
@@ -210,7 +210,7 @@ def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
         bags,
         Store(given.results),
         crew,
-        head=head(engine) | {"bags_from": given.bags.resolve().name, "faults": job.script.name},
+        head=head(engine) | {"bags_from": given.bags.resolve().name, "faults": Path(job.script.name).name},
         progress=ProgressLine(sys.stderr, unit="bags"),
         say=_say,
     )

@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         "sensors and classes",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    parser.add_argument(
+        "--start", type=Path, help="begin with these weights (a best.safetensors) where they fit: fine-tuning"
+    )
     parser.add_argument("--seed", type=arguments.seed, default=0, help="of weights, order, crops, patterns")
     parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")
     parser.add_argument(
@@ -64,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.threads is not None:
         torch.set_num_threads(given.threads)
     try:
-        run = Run(TrainingConfig.load(given.config), tuple(given.data), given.out, given.seed)
+        config = TrainingConfig.load(given.config)
+        run = Run(config, tuple(given.data), given.out, given.seed, start=given.start)
         machine = Machine(launch(given.device), given.workers, given.compile)
         best = train(run, given.resume, machine=machine)
         if run.config.adapters.kind != "none":

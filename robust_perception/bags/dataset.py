@@ -27,19 +27,12 @@ import numpy as np
 
 from robust_perception.bags import resize, truth, types
 from robust_perception.bags.errors import BagError
+from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, read_rgb
 from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
 SECOND_NS = 1_000_000_000
-
-TOPICS: dict[Modality, str] = {
-    Modality.RGB: "/rgb/image",
-    Modality.DEPTH: "/depth/image",
-    Modality.THERMAL: "/thermal/image",
-    Modality.AUDIO: "/audio",
-}
-AUDIO_INFO_TOPIC = "/audio_info"
 
 
 def write_dataset(
@@ -112,12 +105,12 @@ def write_dataset(
                 if path is None:
                     continue
                 if modality is Modality.AUDIO:
-                    bag.write(TOPICS[modality], types.AUDIO, _sound(path, stamp), stamp)
+                    bag.write(SENSOR_TOPICS[modality], types.AUDIO, _sound(path, stamp), stamp)
                 else:
                     pixels, encoding = _picture(modality, path, size)
                     sizes.add(resize.size_of(pixels))
                     data = image(pixels, encoding, stamp, f"{modality.value}_optical_frame")
-                    bag.write(TOPICS[modality], types.IMAGE, data, stamp)
+                    bag.write(SENSOR_TOPICS[modality], types.IMAGE, data, stamp)
                 written += 1
             if progress is not None:
                 progress(index + 1, len(names))

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from robust_perception import units
 from robust_perception.bags import types
 from robust_perception.bags.reader import BagReader
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.runtime import overlay
 from robust_perception.vocabulary import (
     AUDIO_RATE,
@@ -49,12 +50,7 @@ LEFT = 600
 AUDIO_SHOWN = AUDIO_RATE
 """Samples of sound that are drawn: one second."""
 
-SENSOR_TOPICS = {
-    "/rgb/image": Modality.RGB,
-    "/depth/image": Modality.DEPTH,
-    "/thermal/image": Modality.THERMAL,
-    "/audio": Modality.AUDIO,
-}
+SENSOR_OF = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
 DETECTIONS, SEGMENTATION, PRESENCE = "/fusion/detections", "/fusion/segmentation", "/fusion/presence"
 LABEL_INFO = "/fusion/label_info"
 
@@ -104,8 +100,8 @@ def shots(bag: Path, progress: Callable[[int, int], None] | None = None) -> Iter
         for index, raw in enumerate(reader.messages()):
             if progress is not None and index % 100 == 0:
                 progress(index, reader.message_count)
-            if raw.topic in SENSOR_TOPICS:
-                _take_sensor(state, SENSOR_TOPICS[raw.topic], types.deserialize(raw.data, raw.msgtype))
+            if raw.topic in SENSOR_OF:
+                _take_sensor(state, SENSOR_OF[raw.topic], types.deserialize(raw.data, raw.msgtype))
             elif raw.topic == LABEL_INFO:
                 message = types.deserialize(raw.data, raw.msgtype)
                 state.names = tuple(entry.class_name for entry in message.class_map if entry.class_id != 255)

@@ -15,10 +15,10 @@ from typing import Any
 
 from robust_perception.bags import types
 from robust_perception.bags.arrivals import arrivals
-from robust_perception.bags.dataset import AUDIO_INFO_TOPIC, TOPICS
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, RawMessage, Topic
 from robust_perception.bags.recorded_faults import RecordedFaults
+from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
 from robust_perception.bags.truth import Truth, TruthReader
 from robust_perception.evaluation.stream import SECOND, Arrival
 from robust_perception.faults.script import FaultScript
@@ -129,12 +129,12 @@ class BagSource:
             if name is not None and name not in there:
                 msg = f"{bag.path}: {modality}: expected a topic out of {sorted(there)}, got {name!r}"
                 raise BagError(msg)
-            name = name or TOPICS[modality]
+            name = name or SENSOR_TOPICS[modality]
             if name in there:
                 _check_type(bag.path, modality, there[name])
                 found[modality] = name
         if not found:
-            usual = ", ".join(TOPICS[m] for m in modalities)
+            usual = ", ".join(SENSOR_TOPICS[m] for m in modalities)
             msg = (
                 f"{bag.path}: expected a topic of a sensor ({usual}), got {sorted(there)}; "
                 "say which is which with --topic SENSOR=TOPIC"

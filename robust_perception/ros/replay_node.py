@@ -29,6 +29,7 @@ from std_srvs.srv import SetBool, Trigger
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, Topic
 from robust_perception.bags.recorded_faults import RecordedFaults
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.ros import process, qos
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
 from robust_perception.ros.errors import ParameterError, RosError
@@ -37,14 +38,7 @@ from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.recorded_topics import message_class
-from robust_perception.vocabulary import MODALITIES, Modality
-
-SENSOR_TOPICS = {
-    Modality.RGB: "/rgb/image",
-    Modality.DEPTH: "/depth/image",
-    Modality.THERMAL: "/thermal/image",
-    Modality.AUDIO: "/audio",
-}
+from robust_perception.vocabulary import MODALITIES
 
 REPLAY: tuple[Parameter, ...] = (
     Parameter("bag", "", "Folder of the bag, or its .mcap or .db3 file.", "configured"),

@@ -41,6 +41,7 @@ from robust_perception.training.shards import NormStatistics, own_shards, sum_gr
 from robust_perception.training.stages import moment
 from robust_perception.training.supervision import labelled_names
 from robust_perception.training.validation import mean_over, validate
+from robust_perception.training.warm_start import Start, take_over
 from robust_perception.vocabulary import Pattern, patterns_of
 
 STEPS_APART, SHARDS_APART, SEEDS = 1 << 32, 1 << 56, 1 << 63
@@ -59,6 +60,7 @@ class Run:
         out: the folder the run writes into.
         seed: of weights, order, crops and patterns.
         teacher: weights of a network trained on complete data, for `methods.relation`.
+        start: weights to begin with instead of the first ones; see `warm_start`.
     """
 
     config: TrainingConfig
@@ -66,6 +68,7 @@ class Run:
     out: Path
     seed: int = 0
     teacher: Path | None = None
+    start: Path | None = None
 
 
 def train(
@@ -88,7 +91,8 @@ def train(
         DatasetError: a split is missing, or cannot serve for what it is for.
         ConfigError: the data lacks a modality that the configuration names, or a batch cannot be dealt out to
             the processes.
-        CheckpointError: the folder holds another run, or one that was not asked to be resumed.
+        CheckpointError: the folder holds another run, or one that was not asked to be resumed; the file of
+            `start` cannot be read or fits nowhere.
         NonFiniteLossError: names the loss and the patterns.
     """
     config, ranks = run.config, machine.ranks
@@ -99,6 +103,9 @@ def train(
     check_splits(splits, modalities_of(config, splits["train"]))
     # On a processor convolutions of this layout are a sixth faster.
     network = build_network(config, splits["train"])
+    origin = None if run.start is None else Start.open(run.start)
+    if origin is not None and not (run.out / LAST).is_file():
+        stream.write(f"start: {origin}: {take_over(network, origin)}\n")
     network = network.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     patterns = patterns_of(network.config.modalities)
     modalities = network.config.modalities
@@ -177,7 +184,7 @@ def train(
             if progress.best is None or row["val/mean"] > progress.best:
                 progress.best = row["val/mean"]
                 if ranks.first:
-                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row))
+                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row, origin))
             line.say(table(scores, row["val/mean"]))
         progress.history.append(row)
         line.say(f"epoch {progress.epoch}: loss {row['loss']:.3f}, {duration(row['seconds'])}")
@@ -255,9 +262,10 @@ def is_validated(config: TrainingConfig, epoch: int) -> bool:
     return epoch == config.optimiser.epochs or (epoch >= first and (epoch - first) % every == 0)
 
 
-def remembered(run: Run, row: dict[str, float]) -> dict[str, object]:
+def remembered(run: Run, row: dict[str, float], origin: Start | None = None) -> dict[str, object]:
     """What goes beside the best weights; patterns that no validation frame could show are left out."""
-    return {
+    begun = {} if origin is None else {"start": str(origin)}
+    return begun | {
         "config": run.config.to_text(),
         "config_sha256": run.config.sha256,
         "seed": run.seed,

@@ -13,9 +13,10 @@ import pytest
 from robust_perception import units
 from robust_perception.bag import main
 from robust_perception.bags import types
-from robust_perception.bags.dataset import TOPICS, write_dataset
+from robust_perception.bags.dataset import write_dataset
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
@@ -61,7 +62,7 @@ def test_frames_are_those_of_the_folder(storage: str, dataset: FolderDataset, tm
         Modality.DEPTH: units.depth_from_counts,
         Modality.THERMAL: units.thermal_from_counts,
     }
-    sensors = {topic: modality for modality, topic in TOPICS.items()}
+    sensors = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
     seen = 0
     with BagReader(tmp_path / "bag") as bag:
         for raw in bag.messages():
