@@ -1,4 +1,4 @@
-"""Makes docs/results.md of docs/results.json: mean and standard deviation over seeds, nothing typed.
+"""Makes docs/results.md and its picture of docs/results.json: mean and deviation over seeds, nothing typed.
 
     python benchmarks/results_page.py docs/results.json docs/results/vectors.json docs/results.md
 
@@ -25,7 +25,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import claims
+from benchmarks import claims, results_figure
 from benchmarks.claims import QUALITY
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
@@ -164,12 +164,27 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         known = plan_of(data)
         if known is not None:
             lines += recipe(*known)
+        if is_main(classes, labels, budget):
+            lines += ["![A line a subset of the sensors, a dot a way of training](results.svg)", ""]
         lines += table(members, list(known[1]["rows"]) if known is not None else ())
-        if (classes, labels, budget) == ("coarse", 1.0, 1.0):  # what the claims are about
+        if is_main(classes, labels, budget):
             lines += claims.table(members)
     if bench is not None:
         lines += vectors(bench)
     return "\n".join(lines) + "\n"
+
+
+def is_main(classes: str, labels: float, budget: float) -> bool:
+    """Whether this is the setting that the claims and the picture are about."""
+    return (classes, labels, budget) == ("coarse", 1.0, 1.0)
+
+
+def picture(records: Records) -> str:
+    """The picture that the page shows, as SVG."""
+    everything = [*records, *dedicated(records)]
+    return results_figure.figure(
+        [r for r in everything if r["data"] == "mm5" and is_main(r["classes"], r["labels"], r["budget"])]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,10 +192,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the page of the study's records.")
     parser.add_argument("records", type=Path, help="of the study")
     parser.add_argument("vectors", type=Path, help="of the bench of vectors")
-    parser.add_argument("page", type=Path, help="to write")
+    parser.add_argument("page", type=Path, help="to write; the picture goes beside it as .svg")
     given = parser.parse_args(argv)
     records, bench = (json.loads(p.read_text(encoding="utf-8")) for p in (given.records, given.vectors))
     given.page.write_text(page(records, bench), encoding="utf-8")
+    given.page.with_suffix(".svg").write_text(picture(records), encoding="utf-8")
     return 0
 
 

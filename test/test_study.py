@@ -174,6 +174,7 @@ def test_the_page_that_is_shipped_is_made_of_the_records_that_are() -> None:
         pytest.skip("docs/results.json is not there: the study has not been collected yet")
     bench = ROOT / "docs" / "results" / "vectors.json"
     made = results_page.page(json.loads(records.read_text()), json.loads(bench.read_text()))
+    assert shown.with_suffix(".svg").read_text() == results_page.picture(json.loads(records.read_text()))
     assert made == shown.read_text()
 
 
