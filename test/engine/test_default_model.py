@@ -25,9 +25,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="module")
-def engine(backend: str) -> Engine:
-    return Engine.load("default", backend, threads=2)
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def engine(backend: str, request: pytest.FixtureRequest) -> Engine:
+    return Engine.load("default", backend, threads=2, precision=request.param)
 
 
 @pytest.fixture(scope="module")
