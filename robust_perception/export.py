@@ -134,6 +134,7 @@ def _write_model(
         training={
             "command": command,
             **{key: training[key] for key in ("seed", "data", "config_sha256", "epoch", "validation")},
+            **({"start": training["start"]} if "start" in training else {}),
         },
         exporter={
             "torch": torch.__version__,

@@ -24,6 +24,7 @@ from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.selfcheck import check_all
 from robust_perception.evaluate import main as evaluate
 from robust_perception.exporting import references
+from robust_perception.exporting.card import model_card
 from robust_perception.model.graphs import OUTPUTS
 from robust_perception.training import loop
 from robust_perception.training.checkpoint import load_weights
@@ -84,6 +85,13 @@ def test_the_manifest_remembers_the_training(run: Path) -> None:
     assert manifest.training["command"] in card
     for pattern in ALL_PATTERNS:
         assert f"| {pattern} |" in card
+
+
+def test_the_card_says_what_the_run_began_with(run: Path) -> None:
+    manifest, (network, _) = Manifest.load(run / "model"), load_weights(run / loop.BEST)
+    assert "The run began with" not in model_card(manifest, network)
+    begun = replace(manifest, training={**manifest.training, "start": "best.safetensors of other, epoch 4"})
+    assert "The run began with best.safetensors of other, epoch 4." in model_card(begun, network)
 
 
 def test_absent_latents_may_hold_anything(run: Path) -> None:
