@@ -15,6 +15,7 @@ import stand_in
 
 from robust_perception import cli
 from robust_perception.benchmarking.records import Report
+from robust_perception.engine.manifest import Manifest
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -127,6 +128,21 @@ def test_its_tables_are_what_evaluate_printed(name: str, repository: Path) -> No
         scene = found["scene"]
         last = found["map50_95"] if scene is None else scene["mean_average_precision"]
         assert rows[pattern] == [f"{found['foreground_miou']:.1f}", f"{found['map50']:.1f}", f"{last:.1f}"]
+    mean = report["mean"]
+    last = mean["map50_95"] if mean["scene_map"] is None else mean["scene_map"]
+    assert rows["mean"] == [f"{mean['foreground_miou']:.1f}", f"{mean['map50']:.1f}", f"{last:.1f}"]
+
+
+def test_what_eight_bits_cost_is_what_evaluate_printed(repository: Path) -> None:
+    plain, eight = (
+        json.loads((repository / "docs" / "results" / f"default_test{end}.json").read_text())
+        for end in ("", "_int8")
+    )
+    shipped = Manifest.load(repository / "models" / "default", check_files=False)
+    assert (plain["precision"], eight["precision"]) == ("fp32", "int8")
+    assert plain["model_sha256"] == eight["model_sha256"] == shipped.sha256
+    said = f"takes on a CPU, the mean is {eight['mean']['foreground_miou']:.1f}"
+    assert said in " ".join(README.read_text(encoding="utf-8").split())
 
 
 def test_its_demo_figures_are_those_of_the_report(repository: Path) -> None:
