@@ -8,8 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# How long an example takes is the machine's affair: benchmarks measure it, no test fails by it. A gate gives a
-# commit the same verdict twice, so there examples are the same every time; elsewhere new ones are looked for.
+# How long an example takes is the machine's affair: benchmarks measure it, no test fails by it. A gate gives
+# a commit the same verdict twice, so its examples are the same every time; elsewhere new ones are looked for.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("gate" if os.environ.get("CI") else "here")

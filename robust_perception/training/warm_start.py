@@ -2,8 +2,9 @@
 
 Every tensor that both networks have under one name and in one shape is taken over. What only the new one has
 (a sensor, a method's module) keeps its first values, and so do the layers that name classes when the classes
-are others: a row of theirs would mean something else. Standardisation of depth and thermal stays that of the
-new data, so that what an encoder sees keeps its distribution.
+are others and the gates' priors when the image sensors are: a row or column of theirs would mean something
+else. Standardisation of depth and thermal stays that of the new data, so that what an encoder sees keeps its
+distribution.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ OF_CLASSES = (
     "auxiliary.unimodal",
 )
 OF_SCENES = ("fusion.scene", "auxiliary.unimodal.audio")
+OF_SENSORS = tuple(f"fusion.levels.{level}.gate_prior" for level in range(4))
 OF_DATA = ("encoders.depth.mean", "encoders.depth.std", "encoders.thermal.mean", "encoders.thermal.std")
 
 
@@ -83,6 +85,8 @@ def take_over(network: Network, start: Start) -> Taken:
         left_out += OF_CLASSES
     if other.config.scene_names != network.config.scene_names:
         left_out += OF_SCENES
+    if other.config.image_modalities != network.config.image_modalities:
+        left_out += OF_SENSORS
     theirs = other.state_dict()
     own = network.state_dict()
     taken = {

@@ -16,7 +16,7 @@ from robust_perception.training.building import build_network
 from robust_perception.training.checkpoint import load_weights, save_weights
 from robust_perception.training.errors import CheckpointError
 from robust_perception.training.loop import Run, train
-from robust_perception.training.warm_start import OF_CLASSES, OF_DATA, OF_SCENES, Start, take_over
+from robust_perception.training.warm_start import OF_CLASSES, OF_DATA, OF_SCENES, OF_SENSORS, Start, take_over
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,19 @@ def test_layers_that_name_classes_begin_anew_when_classes_are_others(start: Star
     assert any(name.startswith("fusion.segmentation.classify") for name in named)
     assert any(name.startswith("fusion.scene") for name in named)
     assert "encoders.rgb" not in str(taken)
+
+
+def test_priors_of_gates_begin_anew_when_the_image_sensors_are_others(data: Path, tmp_path: Path) -> None:
+    def two(sensor: str) -> Network:
+        config = small_data.config(data={"modalities": ["rgb", sensor]})
+        return build_network(config, FolderDataset(data, "train"))
+
+    save_weights(tmp_path / "depth.safetensors", two("depth"), {})
+    start, same, other = Start.open(tmp_path / "depth.safetensors"), two("depth"), two("thermal")
+    named = {name for name in other.state_dict() if name.startswith(OF_SENSORS)}
+    assert named and named == {name for name in other.state_dict() if "gate_prior" in name}
+    assert named <= set(take_over(other, start).anew)
+    assert not take_over(same, start).anew
 
 
 def test_standardisation_is_that_of_the_new_data(data: Path, tmp_path: Path) -> None:
