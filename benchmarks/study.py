@@ -327,7 +327,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with claim(folder) as mine:
                 if not mine or (folder / RECORDS).is_file():
                     continue
-                print(f"{number}/{len(tasks)} {task.folder}", flush=True)
+                # One write a line: processes share the terminal.
+                print(f"{number}/{len(tasks)} {task.folder}\n", end="", flush=True)
                 try:
                     run_task(study, task, machine)
                 except ConfigError as error:
