@@ -47,11 +47,16 @@ CLAIMS = (
 )
 
 
+def patterns_in(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The patterns that records are about, the one with the most sensors first."""
+    found = dict.fromkeys(r["pattern"] for r in records if r["metric"] == QUALITY)
+    return sorted((p for p in found if p not in ("mean", "worst")), key=lambda p: -p.count("+"))
+
+
 def difference(claim: Claim, records: Sequence[Mapping[str, Any]]) -> list[float]:
     """By seed what the claim is about; empty where a row is not there yet."""
     quality = [r for r in records if r["metric"] == QUALITY]
-    full = max((r["pattern"] for r in quality), key=lambda p: p.count("+"), default="")
-    wanted = full if claim.pattern == FULL else claim.pattern
+    wanted = next(iter(patterns_in(quality)), "") if claim.pattern == FULL else claim.pattern
 
     def by_seed(row: str) -> dict[int, float]:
         return {r["seed"]: float(r["value"]) for r in quality if (r["row"], r["pattern"]) == (row, wanted)}
@@ -67,8 +72,7 @@ def recovered(row: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
         (r["row"], r["seed"], r["pattern"]): float(r["value"]) for r in records if r["metric"] == QUALITY
     }
     alone = {(seed, pattern) for name, seed, pattern in values if name == "dedicated"}
-    patterns = {pattern for name, _, pattern in values if name == "base"} - {"mean", "worst"}
-    poorer = patterns - {max(patterns, key=lambda p: p.count("+"), default="")}
+    poorer = patterns_in([r for r in records if r["row"] == "base"])[1:]
     found = []
     for seed in sorted({seed for name, seed, _ in values if name == row}):
         if not poorer or not all((seed, p) in alone and ("base", seed, p) in values for p in poorer):

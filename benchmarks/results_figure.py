@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.claims import QUALITY
+from benchmarks.claims import QUALITY, patterns_in
 
 SHOWN = {
     "base": "trained with all sensors; a missing one is zero",
@@ -54,8 +54,7 @@ def figure(records: Sequence[Mapping[str, Any]]) -> str:
     for record in records:
         if record["metric"] == QUALITY:
             values[record["row"], record["pattern"]].append(float(record["value"]))
-    patterns = [p for p in dict.fromkeys(pattern for _, pattern in values) if p not in ("mean", "worst")]
-    patterns = [*sorted(patterns, key=lambda p: -p.count("+")), "mean"]
+    patterns = [*patterns_in(records), "mean"]
     rows = [row for row in SHOWN if any((row, pattern) in values for pattern in patterns)]
     height = TOP + LINE * len(patterns) + FOOT
     parts = [_legend(rows), *_grid(TOP - 12, height - FOOT + 4)]

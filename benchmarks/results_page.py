@@ -26,7 +26,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import claims, results_figure
-from benchmarks.claims import QUALITY
+from benchmarks.claims import QUALITY, patterns_in
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 Records = Sequence[Mapping[str, Any]]
@@ -79,9 +79,7 @@ def plan_of(data: str) -> tuple[str, dict[str, Any]] | None:
 
 def table(records: Records, order: Sequence[str] = ()) -> list[str]:
     """Lines of one table: rows of the study, in this order, by patterns."""
-    patterns = list(dict.fromkeys(r["pattern"] for r in records if r["metric"] == QUALITY))
-    patterns = [p for p in patterns if p not in ("mean", "worst")]
-    patterns.sort(key=lambda p: -p.count("+"))
+    patterns = patterns_in(records)
     found = dict.fromkeys(r["row"] for r in records)
     rows = [row for row in dict.fromkeys((*order, *found)) if row in found]
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
