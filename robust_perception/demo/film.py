@@ -14,7 +14,7 @@ It is made from the recorded messages alone, so that it shows what others receiv
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -57,7 +57,7 @@ LABEL_INFO = "/fusion/label_info"
 
 OUTPUT_MESSAGES = 3
 WAITING = 10
-"""Outputs that wait for their reference frame, at most."""
+"""Outputs that wait for the reference frame of the oldest of them, at most."""
 
 
 class Shot(NamedTuple):
@@ -67,9 +67,19 @@ class Shot(NamedTuple):
     turn: int
     """How many outputs had the same stamp before."""
     output: Picture
-    """uint8 (H, W, 3) RGB: the output over its reference frame."""
+    """uint8 (H, W, 3) RGB: the output over its reference frame, over black where that was not recorded."""
     film: Picture
     """uint8 (480, 760, 3) RGB."""
+
+
+class _Output(NamedTuple):
+    """An output whose messages are all there, and that has not been drawn."""
+
+    stamp_ns: int
+    turn: int
+    parts: dict[str, Any]
+    frames: dict[Modality, SensorFrame]
+    """The newest of each sensor at that time."""
 
 
 @dataclass
@@ -80,8 +90,7 @@ class _State:
     frames: dict[Modality, SensorFrame] = field(default_factory=dict)
     history: dict[tuple[Modality, int], SensorFrame] = field(default_factory=dict)
     parts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    complete: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    """Outputs whose messages are all there, and that have not been drawn."""
+    waiting: deque[_Output] = field(default_factory=deque)
     turns: dict[str, Counter[int]] = field(default_factory=dict)
 
 
@@ -107,7 +116,8 @@ def shots(bag: Path, progress: Callable[[int, int], None] | None = None) -> Iter
                 state.names = tuple(entry.class_name for entry in message.class_map if entry.class_id != 255)
             elif raw.topic in (DETECTIONS, SEGMENTATION, PRESENCE):
                 _take_output(state, raw.topic, types.deserialize(raw.data, raw.msgtype))
-            yield from _drawn(state)
+            yield from _drawn(state, WAITING)
+        yield from _drawn(state, 0)
 
 
 def write_video(path: Path, pictures: Iterator[Picture], rate: int) -> None:
@@ -163,32 +173,41 @@ def _take_output(state: _State, topic: str, message: Any) -> None:
     parts = state.parts.setdefault(key, {})
     parts[topic] = message
     if len(parts) == OUTPUT_MESSAGES:
-        state.complete[key] = state.parts.pop(key)
+        state.waiting.append(_Output(*key, state.parts.pop(key), dict(state.frames)))
 
 
-def _drawn(state: _State) -> Iterator[Shot]:
-    """Pictures of the outputs whose reference frame is there; a busy recorder may take it in after them."""
-    for key in list(state.complete):
-        perception = _perception(state, state.complete[key], key[0])
-        if perception is not None:
-            del state.complete[key]
-            picture = overlay.draw(perception, state.names)
-            yield Shot(*key, picture, _compose(picture, state.frames, perception.frame_set.pattern))
-    while len(state.complete) > WAITING:
-        del state.complete[next(iter(state.complete))]
+def _drawn(state: _State, waiting: int) -> Iterator[Shot]:
+    """Pictures of the outputs, oldest first, until one lacks its frame and no more than `waiting` are left.
 
-
-def _perception(state: _State, parts: dict[str, Any], stamp_ns: int) -> Perception | None:
-    """What the messages of one output say, as the value that the node had made them from.
-
-    None while its reference frame is not there; it never comes where the recorder began later than the node.
+    A busy recorder may take a frame in after the output that was made of it, or lose it.
     """
+    while state.waiting:
+        output = state.waiting[0]
+        perception, whole = _perception(state, output)
+        if not whole and len(state.waiting) <= waiting:
+            return
+        state.waiting.popleft()
+        picture = overlay.draw(perception, state.names)
+        film = _compose(picture, output.frames, perception.frame_set.pattern)
+        yield Shot(output.stamp_ns, output.turn, picture, film)
+
+
+def _perception(state: _State, output: _Output) -> tuple[Perception, bool]:
+    """What the messages of an output say, as the value that the node had made them from.
+
+    Returns:
+        The perception, its reference frame black where it is not there; whether it is there.
+    """
+    parts, stamp_ns = output.parts, output.stamp_ns
     head = {pair.key: pair.value for pair in parts[PRESENCE].status[0].values}
     pattern, reference = Pattern.parse(head["pattern"]), Modality(head["reference"])
     blank = SensorFrame(reference, np.zeros(1, np.float32), stamp_ns)
     frame = state.history.get((reference, stamp_ns)) if reference.is_image else blank
+    whole = frame is not None
     if frame is None:
-        return None
+        size = (parts[SEGMENTATION].height, parts[SEGMENTATION].width)
+        black = np.zeros((*size, 3), np.uint8) if reference is Modality.RGB else np.zeros(size, np.float32)
+        frame = SensorFrame(reference, black, stamp_ns)
     frames = {m: frame if m is reference else SensorFrame(m, blank.data, stamp_ns) for m in pattern}
     segmentation, found = parts[SEGMENTATION], parts[DETECTIONS].detections
     boxes = [
@@ -200,7 +219,7 @@ def _perception(state: _State, parts: dict[str, Any], stamp_ns: int) -> Percepti
         )
         for d in found
     ]
-    return Perception(
+    perception = Perception(
         frame_set=FrameSet(pattern, frames, reference),
         label_map=np.asarray(segmentation.data, np.uint8).reshape(segmentation.height, segmentation.width),
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
@@ -209,6 +228,7 @@ def _perception(state: _State, parts: dict[str, Any], stamp_ns: int) -> Percepti
         scene=np.zeros(0, np.float32),
         confidence=float(head["confidence"]),
     )
+    return perception, whole
 
 
 def _compose(output: Picture, frames: dict[Modality, SensorFrame], pattern: Pattern) -> Picture:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 import av
 
+from robust_perception.bags import types
 from robust_perception.bags.reader import BagReader
 
 pytestmark = [
@@ -49,23 +53,38 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+def stamps(bag: BagReader, topic: str) -> Iterator[tuple[int, int]]:
+    """Of the recorded messages of a topic."""
+    for message in bag.messages([topic]):
+        stamp = types.deserialize(message.data, message.msgtype).header.stamp
+        yield stamp.sec, stamp.nanosec
+
+
 def test_a_short_demo(script: Path, tmp_path: Path, repository: Path) -> None:
     out = tmp_path / "out"
     process = start(out, script, repository, "--domain", "61")
     told, _ = process.communicate(timeout=150)
-    assert process.returncode == 0, told
     assert "report.html" in told
+    promises = json.loads((out / "report.json").read_text())["promises"]
+    broken = [promise for promise in promises if not promise["held"]]
+    assert process.returncode == (1 if broken else 0), told
+    # Whether limits in time hold is a measurement of the machine, and `make demo` is there for it.
+    assert all(promise["limit"].startswith(("p99 <=", "within", "<=")) for promise in broken), told
     page = (out / "report.html").read_text()
     assert "rgb lost: first output without it" in page
     # The start, both losses and both returns; on a busy machine two changes may meet in one output.
     assert page.count("data:image/jpeg;base64,") >= 3
     with BagReader(out / "recording") as bag:
         counts = {topic.name: topic.count for topic in bag.topics}
-    assert counts["/fusion/segmentation"] == counts["/fusion/presence"] > 20
+        whole = [
+            Counter(stamps(bag, f"/fusion/{name}")) for name in ("detections", "segmentation", "presence")
+        ]
+    outputs = (whole[0] & whole[1] & whole[2]).total()
+    assert outputs > 20
     assert counts["/rgb/image"] < counts["/truth/segmentation"], "the truth goes on while a sensor is lost"
     with av.open(str(out / "demo.mp4")) as film:
         frames = sum(1 for _ in film.decode(video=0))
-    assert frames >= counts["/fusion/presence"] - 3
+    assert frames == outputs, "what others received is what is shown"
 
 
 def test_told_to_end_it_leaves_no_process_behind(script: Path, tmp_path: Path, repository: Path) -> None:

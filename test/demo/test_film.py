@@ -68,11 +68,18 @@ def test_every_output_is_shown_once(order: tuple[int, ...], tmp_path: Path) -> N
     assert shots[0].film.shape == (*film.SIZE, 3)
 
 
-def test_an_output_without_its_frame_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [1, 2, 15])
+def test_an_output_whose_frame_was_not_recorded_is_shown_over_black_in_its_turn(
+    lost: int, tmp_path: Path
+) -> None:
     with BagWriter(tmp_path / "bag") as bag:
-        for topic, msgtype, data in messages(S)[1:] + messages(2 * S):
-            bag.write(topic, msgtype, data, S)
-    assert [shot.stamp_ns for shot in film.shots(tmp_path / "bag")] == [2 * S]
+        for index in range(1, 16):
+            for topic, msgtype, data in messages(index * S)[1 if index == lost else 0 :]:
+                bag.write(topic, msgtype, data, index * S)
+    shots = list(film.shots(tmp_path / "bag"))
+    assert [shot.stamp_ns for shot in shots] == [index * S for index in range(1, 16)]
+    for index, shot in enumerate(shots, 1):
+        assert (shot.output[12:24] == ([0, 0, 0] if index == lost else [200, 0, 0])).all()
 
 
 def test_the_video_has_a_frame_for_every_picture(tmp_path: Path) -> None:
