@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pytest
 import torch
-from measurements import SIZE, raw_inputs, shake
+from measurements import SIZE, raw_inputs
 from torch import Tensor
+from variants import build
 
 from robust_perception.model.network import Network
-from robust_perception.model.network_config import NetworkConfig
-from robust_perception.vocabulary import MODALITIES, Modality
+from robust_perception.vocabulary import Modality
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,30 +19,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "sum": {"fusion": "sum"},
-    "cyin": {"fusion": "sum", "bottleneck": 16, "translation": "sum"},
-    "joint": {
-        "width": 32, "bottleneck": 16, "translation": "mean", "shared": True, "probabilistic": True,
-        "auxiliary": True,
-    },
-    "poe": {"bottleneck": 16, "translation": "poe", "shared": True},
-}  # fmt: skip
-"""What of the papers a network has; the halves of the joint one are wide enough for translators to learn."""
-
-
-def build(variant: str) -> Network:
-    """A narrow network of all four sensors with random weights, in evaluation mode."""
-    torch.manual_seed(0)
-    names = {"class_names": ("background", "cup", "crate"), "scene_names": ("quiet", "loud")}
-    widths = {"width": 16, "audio_width": 16}
-    built = Network(NetworkConfig(MODALITIES, **{**names, **widths, **VARIANTS[variant]}))
-    shake(built.fusion)
-    shake(built.representers)
-    return built.eval()
 
 
 @pytest.fixture(scope="session", params=["plain", "joint"])
