@@ -3,10 +3,10 @@
     python benchmarks/results_page.py docs/results.json docs/results/vectors.json docs/results.md
 
 One table a data set, class set, share of labels and budget; a cell is `mean +- deviation`, without the
-deviation where there is one seed. `dedicated` has a network a pattern: its `full` is that of `base`, which
-is the network dedicated to all sensors, and its mean and worst are over those networks. The bench of
-vectors has a table a share of labels, with the difference to `dropout` of the same seed, and whether its mean
-is beyond its deviation.
+deviation where there is one seed; a seed that was run more than once counts once. `dedicated` has a network a
+pattern: its `full` is that of `base`, which is the network dedicated to all sensors, and its mean and worst
+are over those networks. The bench of vectors has a table a share of labels, with the difference to `dropout`
+of the same seed, and whether its mean is beyond its deviation.
 """
 
 from __future__ import annotations
@@ -30,6 +30,19 @@ from benchmarks.claims import QUALITY, patterns_in
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 Records = Sequence[Mapping[str, Any]]
+
+
+def by_seed(records: Records) -> list[dict[str, Any]]:
+    """One record a seed: where it was run more than once, at several commits, with the mean of the values.
+
+    A seed is the same run on one kind of processor only. The last bits of a sum differ between them, and a
+    whole training makes much of that.
+    """
+    runs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        names = ("data", "classes", "labels", "budget", "row", "seed", "split", "pattern", "metric")
+        runs[tuple(record[name] for name in names)].append(record)
+    return [{**some[0], "value": statistics.fmean(float(r["value"]) for r in some)} for some in runs.values()]
 
 
 def dedicated(records: Records) -> list[dict[str, Any]]:
@@ -144,6 +157,7 @@ def verdict(gain: float, spread: float) -> str:
 
 def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
     """The whole page; `bench` is the content of vectors.json."""
+    records = by_seed(records)
     everything = [*records, *dedicated(records)]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for record in everything:
@@ -155,7 +169,8 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         "`benchmarks/results_page.py` of `results.json`. Weights are chosen on the validation split.",
         "`config/study/` has the rows. A missing sensor's features are zero in `base`, not its raw input:",
         "nothing is comparable to tables where that is zeroed. Minutes are of one thread of a machine that",
-        "may have had other work to do beside it.",
+        "may have had other work to do beside it. A seed that was run on two kinds of processor, which end",
+        "with different weights, counts once, with the mean of both.",
     ]
     for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
         lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]
@@ -179,6 +194,7 @@ def is_main(classes: str, labels: float, budget: float) -> bool:
 
 def picture(records: Records) -> str:
     """The picture that the page shows, as SVG."""
+    records = by_seed(records)
     everything = [*records, *dedicated(records)]
     return results_figure.figure(
         [r for r in everything if r["data"] == "mm5" and is_main(r["classes"], r["labels"], r["budget"])]

@@ -17,7 +17,7 @@ Single results are records
     {data, classes, labels, budget, row, seed, pattern, split, metric, value, commit}
 
 of `metric` foreground_miou (percent; patterns, "mean" over them and "worst"), parameters, and
-training_seconds. `--collect` gathers all of them; `benchmarks/results_page.py` makes the page of them.
+training_seconds. `--collect` adds them to those of other runs; `benchmarks/results_page.py` makes the page.
 """
 
 from __future__ import annotations
@@ -274,15 +274,19 @@ def claim(folder: Path) -> Iterator[bool]:
 
 
 def collect(folder: Path, target: Path) -> int:
-    """Gather the records of all finished runs; return how many."""
-    records = [
-        record
-        for path in sorted(folder.rglob(RECORDS))
-        for record in json.loads(path.read_text(encoding="utf-8"))
-    ]
-    rows = ",\n".join(json.dumps(record) for record in records)
+    """Add the records of all finished runs to those of a file; return how many it then has.
+
+    What the file has of other runs stays: they may have been made elsewhere, or long ago. Of a run that is in
+    both, with one commit, the folder's records count.
+    """
+    records = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else []
+    for path in sorted(folder.rglob(RECORDS)):
+        records += json.loads(path.read_text(encoding="utf-8"))
+    names = ("data", "classes", "labels", "budget", "row", "seed", "commit", "split", "pattern", "metric")
+    known = {tuple(record[name] for name in names): record for record in records}
+    rows = ",\n".join(json.dumps(known[key]) for key in sorted(known, key=lambda key: key[:7]))
     target.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
-    return len(records)
+    return len(known)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -300,7 +304,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=arguments.positive, default=1, help="runs at a time")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="auto is CUDA if there is any")
     parser.add_argument("--workers", type=arguments.count, default=0, help="that read ahead for one run")
-    parser.add_argument("--collect", type=Path, help="only write the records of all finished runs here")
+    parser.add_argument("--collect", type=Path, help="only add the records of all finished runs to this file")
     return parser
 
 

@@ -86,6 +86,15 @@ def test_rows_build_on_each_other_and_every_result_is_a_record(
         singles = [found[p] for p in ("rgb+thermal", "rgb", "thermal")]
         assert found["mean"] == pytest.approx(sum(singles) / 3) and found["worst"] == min(singles)
     assert "| base | 1 |" in results_page.page(records)
+    elsewhere = [{**r, "commit": "another", "seed": 7} for r in records]
+    old = [{**r, "value": -1.0} for r in records if r["row"] == "base"]
+    target.write_text(json.dumps([*elsewhere, *old]))
+    assert study.collect(tmp_path / "runs", target) == 2 * len(records)
+    merged = json.loads(target.read_text())
+    assert [r for r in merged if r["seed"] == 0] == records, (
+        "a run made again counts, not what was there before"
+    )
+    assert sorted(map(str, elsewhere)) == sorted(str(r) for r in merged if r["seed"] == 7)
 
 
 def test_processes_share_the_runs_and_wait_for_one_another(plan: Path, data: Path, tmp_path: Path) -> None:
@@ -146,6 +155,13 @@ def test_the_page_has_mean_and_deviation_and_the_dedicated_networks_together() -
     assert "| 81.0 ± 1.4 |" in base
     dedicated = next(line for line in lines if line.startswith("| dedicated"))
     assert "| 2 | 81.0 ± 1.4 | 70.0 ± 0.0 | 60.0 ± 0.0 | 70.3 ± 0.5 | 60.0 ± 0.0 |" in dedicated
+
+
+def test_a_seed_that_was_run_twice_counts_once_with_its_mean() -> None:
+    records = [record("base", "rgb", seed, value) for seed, value in ((0, 30.0), (1, 50.0))]
+    records.append({**record("base", "rgb", 0, 20.0), "commit": "other"})
+    lines = results_page.page(records).splitlines()
+    assert next(line for line in lines if line.startswith("| base")).startswith("| base | 2 | 37.5 ± 17.7 |")
 
 
 def test_the_page_compares_the_bench_with_dropout_seed_by_seed() -> None:
