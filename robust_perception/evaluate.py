@@ -20,6 +20,7 @@ import numpy.typing as npt
 from robust_perception import arguments
 from robust_perception.bags.errors import BagError
 from robust_perception.datasets import DatasetError
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
@@ -71,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
     parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
     parser.add_argument(
-        "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
+        "--threads", type=arguments.positive, help="that perceive at a time (default: all cores)"
     )
     parser.add_argument("--limit", type=arguments.positive, help="only the first frames")
     parser.add_argument("--label-maps", type=Path, help="write <DIR>/<pattern>/<NAME>.png for every frame")
@@ -98,8 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in (given.json, given.html):  # found out now, not after the last frame
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-        engine = Engine.load(given.model, given.backend, given.threads, given.precision)
-        report = report_of(engine, given)
+        many = given.bags is not None  # its workers share the cores
+        engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=not many)
+        report = of_bags(engine, given) if many else of_one(engine, given)
     except (
         BagError,
         DatasetError,
@@ -131,20 +133,20 @@ def write_page(path: Path, report: FleetReport) -> None:
     path.write_text(render(report.to_json(), today()), encoding="utf-8")
 
 
-def report_of(engine: Engine, given: argparse.Namespace) -> Report | BagReport | FleetReport:
-    """The report that a command line asks for."""
-    if given.bags is not None:
-        return of_bags(engine, given)
-    return of_data(engine, given) if given.bag is None else of_bag(engine, given)
+def of_one(engine: Engine, given: argparse.Namespace) -> Report | BagReport:
+    """The report on a data folder or a bag."""
+    with Ahead(engine, given.threads) as ahead:
+        return of_data(engine, ahead, given) if given.bag is None else of_bag(engine, ahead, given)
 
 
-def of_data(engine: Engine, given: argparse.Namespace) -> Report:
+def of_data(engine: Engine, ahead: Ahead, given: argparse.Namespace) -> Report:
     """The report on a data folder."""
     dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
     return evaluate(
         engine,
         dataset,
         choose_patterns(engine, dataset, given.patterns),
+        ahead=ahead,
         limit=given.limit,
         head=head(engine) | {"data": given.data.resolve().name, "split": given.split, "versions": versions()},
         progress=ProgressLine(sys.stderr),
@@ -152,7 +154,7 @@ def of_data(engine: Engine, given: argparse.Namespace) -> Report:
     )
 
 
-def of_bag(engine: Engine, given: argparse.Namespace) -> BagReport:
+def of_bag(engine: Engine, ahead: Ahead, given: argparse.Namespace) -> BagReport:
     """The report on a bag."""
     script = find_script(given.faults)
     source = open_bag(engine, given)
@@ -162,6 +164,7 @@ def of_bag(engine: Engine, given: argparse.Namespace) -> BagReport:
         engine,
         source,
         given.patterns,
+        ahead=ahead,
         script=script,
         rate_hz=given.rate,
         head=head(engine)

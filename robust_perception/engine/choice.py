@@ -42,6 +42,7 @@ class Kind:
         precisions: what `precision` names -> the graphs it means here, quickest first.
         automatic: whether `auto` tries it; the others want to be named.
         planned: whether it loads plans that a command built.
+        abreast: whether several threads may run it at once, each call on one thread.
     """
 
     build: Build
@@ -49,6 +50,7 @@ class Kind:
     precisions: Mapping[str, str]
     automatic: bool = True
     planned: bool = False
+    abreast: bool = False
 
 
 def _installed(module: str, mend: str) -> Callable[[], str | None]:
@@ -81,7 +83,7 @@ BACKENDS: dict[str, Kind] = {
     },
     "onnxruntime_cuda": Kind(onnxruntime.on_cuda, _cuda_missing, {FP16: FP16, FP32: FP32}, automatic=False),
     "onnxruntime": Kind(
-        onnxruntime.OnnxRuntimeBackend, _installed("onnxruntime", onnxruntime.CPU.mend), ON_CPU
+        onnxruntime.OnnxRuntimeBackend, _installed("onnxruntime", onnxruntime.CPU.mend), ON_CPU, abreast=True
     ),
     "openvino": Kind(
         openvino.OpenVinoBackend, _installed("openvino", openvino.MEND), ON_CPU, automatic=False
@@ -120,6 +122,7 @@ def choose(
     threads: int | None,
     check: Check,
     cache: Path | None = None,
+    abreast: bool = False,
 ) -> tuple[Backend, tuple[str, ...]]:
     """Build a backend for a model.
 
@@ -131,6 +134,7 @@ def choose(
         threads: threads of one operator on a CPU; None = the cores this process may use.
         check: raises SelfCheckError when the built backend does not give the model's reference outputs.
         cache: folder of plans; None = the user's own.
+        abreast: whether several threads will run it at once: where it can, each call is on one thread then.
 
     Returns:
         The backend, and for every option that was passed over its name and the reason.
@@ -161,7 +165,8 @@ def choose(
                 continue
             try:
                 plans = {"cache": cache} if kind.planned else {}
-                built = kind.build(folder, manifest, graphs, threads, **plans)
+                each = 1 if abreast and kind.abreast else threads
+                built = kind.build(folder, manifest, graphs, each, **plans)
                 check(built)
             except (BackendError, SelfCheckError) as error:  # a damaged file is no backend's fault
                 rejected.append(f"{name} {named}: {error}")

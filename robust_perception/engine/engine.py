@@ -9,19 +9,22 @@ has adapters its latents belong to one pattern, and are made again when that cha
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from robust_perception.engine import postprocess, selfcheck
 from robust_perception.engine.choice import Check, choose
+from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
 from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
-from robust_perception.engine.pipeline import Latents, Pipeline
+from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.protocol import Backend
 from robust_perception.preprocess import INPUT_DTYPES, input_shape, prepare
 from robust_perception.vocabulary import (
@@ -34,8 +37,35 @@ from robust_perception.vocabulary import (
     SensorFrame,
 )
 
-KEPT = 2
-"""Frames of a sensor whose latents are kept."""
+Words = ParamSpec("Words")
+Given = TypeVar("Given")
+
+
+class Inline(Executor):
+    """Does at once, in the caller's thread, what it is given."""
+
+    def submit(
+        self, fn: Callable[Words, Given], /, *args: Words.args, **kwargs: Words.kwargs
+    ) -> Future[Given]:
+        """Call it; what it raises comes out of the future."""
+        done: Future[Given] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+class Coming(NamedTuple):
+    """A perception that is on its way.
+
+    Attributes:
+        frame_set: what it is made from: the frames of the model's sensors.
+        perception: it, or what went wrong.
+    """
+
+    frame_set: FrameSet
+    perception: Future[Perception]
 
 
 @dataclass(frozen=True)
@@ -82,8 +112,7 @@ class Engine:
         self.folder = folder
         self.score_threshold: float | None = None
         self._pipeline = pipeline
-        self._cache: dict[Modality, deque[_Encoded]] = {}
-        self._spent_ms: dict[Modality, float] = {}  # on latents that no inference has used yet
+        self._kept = Encodings()
 
     @classmethod
     def load(
@@ -93,6 +122,8 @@ class Engine:
         threads: int | None = None,
         precision: str = "auto",
         cache: Path | None = None,
+        *,
+        abreast: bool = False,
     ) -> Engine:
         """Load a model and check it against a few of its own reference outputs.
 
@@ -102,6 +133,8 @@ class Engine:
             threads: threads of one operator; None = the cores this process may use.
             precision: one of `choice.PRECISION_CHOICES`; a named one is never replaced by another.
             cache: folder of the plans that `robust-perception build-engine` made; None = the user's own.
+            abreast: whether several inferences are to run side by side (`ahead.Ahead`), each on one thread,
+                where the backend can; `threads` is for the others then.
 
         Raises:
             EngineError: no such model, a file of it is missing or damaged, no backend runs it, or it does not
@@ -110,7 +143,7 @@ class Engine:
         folder = find_model(model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
         check = _checker(folder, manifest)
-        built, rejected = choose(folder, manifest, backend, precision, threads, check, cache)
+        built, rejected = choose(folder, manifest, backend, precision, threads, check, cache, abreast)
         return cls.of(built, manifest, folder, rejected)
 
     @classmethod
@@ -153,9 +186,9 @@ class Engine:
             return False
         known = self.manifest.patterns[0]
         expected = known if pattern is None else Pattern(pattern.bits & known.bits)
-        if self._cached(frame, expected) is not None:
+        if self._kept.of(frame, expected) is not None:
             return False
-        self._encode(frame, expected)
+        self._encoding(frame, expected).make()
         return True
 
     def infer(self, frame_set: FrameSet) -> Perception:
@@ -173,15 +206,34 @@ class Engine:
             FrameError: a frame cannot be made a network input; it names the sensor.
             EngineError: no frame is left that the model knows.
         """
-        start = time.perf_counter()
+        return self.begin(frame_set, INLINE).perception.result()
+
+    def begin(self, frame_set: FrameSet, executor: Executor) -> Coming:
+        """Begin to perceive.
+
+        Args:
+            frame_set: frames in canonical units.
+            executor: does what takes long.
+
+        Raises:
+            FrameError: a frame cannot be made a network input; it names the sensor.
+            EngineError: no frame is left that the model knows.
+        """
         used = self._known(frame_set)
+        encodings = {
+            m: self._kept.of(frame, used.pattern) or self._encoding(frame, used.pattern)
+            for m, frame in used.frames.items()
+        }
+        return Coming(used, executor.submit(self._perceive, used, encodings))
+
+    def _perceive(self, used: FrameSet, encodings: Mapping[Modality, Encoding]) -> Perception:
+        for encoding in encodings.values():
+            encoding.make()
+        latents = {modality: encoding.latents() for modality, encoding in encodings.items()}
         timings: dict[str, float] = {}
-        ahead = sum(self._spent_ms.get(m, 0.0) for m in used.frames)
-        latents = {}
-        for modality, frame in used.frames.items():
-            latents[modality] = self._cached(frame, used.pattern) or self._encode(frame, used.pattern)
-            if modality in self._spent_ms:
-                timings[f"encode/{modality.value}"] = self._spent_ms.pop(modality)
+        for modality, encoding in encodings.items():
+            if encoding.uncounted():
+                timings[f"encode/{modality.value}"] = encoding.spent_ms
         before = time.perf_counter()
         raw = self._pipeline.fuse(latents, used.pattern)
         timings["fuse"] = _milliseconds(before)
@@ -201,7 +253,7 @@ class Engine:
             label_map = postprocess.resize_label_map(label_map, (height, width))
             boxes = postprocess.resize_boxes(boxes, self.manifest.size, (height, width))
         timings["decode"] = _milliseconds(before)
-        timings["total"] = _milliseconds(start) + ahead
+        timings["total"] = sum(timings.values())
         return Perception(
             frame_set=used,
             label_map=label_map,
@@ -215,8 +267,7 @@ class Engine:
 
     def reset(self) -> None:
         """Forget the latents of every sensor."""
-        self._cache.clear()
-        self._spent_ms.clear()
+        self._kept.clear()
 
     def check(self, patterns: tuple[Pattern, ...] | None = None) -> tuple[selfcheck.CheckResult, ...]:
         """Compare with the stored references.
@@ -254,35 +305,18 @@ class Engine:
             absent={**frame_set.absent, **unknown},
         )
 
-    def _cached(self, frame: SensorFrame, pattern: Pattern) -> Latents | None:
-        # By identity of the array, not by stamp alone: a bag that starts over repeats its stamps. The cache
-        # holds the array, so its identity cannot be given to another one.
-        for known in self._cache.get(frame.modality, ()):
-            same = known.frame.stamp_ns == frame.stamp_ns and known.frame.data is frame.data
-            if same and known.pattern in (None, pattern):
-                return known.latents
-        return None
-
-    def _encode(self, frame: SensorFrame, pattern: Pattern) -> Latents:
+    def _encoding(self, frame: SensorFrame, pattern: Pattern) -> Encoding:
         start = time.perf_counter()
         try:
             prepared = prepare(frame, self.manifest.size)
         except ValueError as error:
             raise FrameError(frame.modality, str(error)) from None
-        latents = self._pipeline.encode(frame.modality, prepared, pattern)
         made_for = pattern if self.manifest.follows_pattern(frame.modality) else None
-        kept = self._cache.setdefault(frame.modality, deque(maxlen=KEPT))
-        kept.append(_Encoded(frame, made_for, latents))
-        self._spent_ms[frame.modality] = _milliseconds(start)
-        return latents
+        encode = partial(self._pipeline.encode, frame.modality, prepared, pattern)
+        return self._kept.add(Encoding(frame, made_for, encode, _milliseconds(start)))
 
 
-class _Encoded(NamedTuple):
-    """A frame's latents; pattern: the only one they are for, None = all."""
-
-    frame: SensorFrame
-    pattern: Pattern | None
-    latents: Latents
+INLINE = Inline()
 
 
 def warm_up(engine: Engine) -> None:

@@ -54,22 +54,24 @@ def detections(
     Returns:
         The boxes that remain; boxes without area or with a value that is not finite never do.
     """
-    rows, classes = np.nonzero(scores >= score_threshold)
-    candidates = scores[rows, classes]
-    # Stable on the negated scores: ties stay in the graph's order.
-    order = np.argsort(-candidates, kind="stable")
-    sides = boxes[rows[order], 2:] - boxes[rows[order], :2]
     with np.errstate(invalid="ignore"):
-        sound = np.isfinite(boxes[rows[order]]).all(axis=1) & (sides > 0).all(axis=1)
-    order, sides = order[sound], sides[sound]
+        sides = boxes[:, 2:] - boxes[:, :2]
+        sound = np.isfinite(boxes).all(axis=1) & (sides > 0).all(axis=1)
+    rows, classes = np.nonzero((scores >= score_threshold) & sound[:, np.newaxis])
+    candidates = scores[rows, classes]
     limit = max_detections * CANDIDATES_PER_DETECTION
-    order, sides = order[:limit], sides[:limit]
+    chosen = np.arange(candidates.size)
+    if candidates.size > limit:  # only what can be among the best is worth sorting
+        least = np.partition(candidates, candidates.size - limit)[candidates.size - limit]
+        chosen = np.flatnonzero(candidates >= least)
+    # Stable on the negated scores: ties stay in the graph's order.
+    order = chosen[np.argsort(-candidates[chosen], kind="stable")][:limit]
     if order.size == 0:
         return Detections(
             np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
         )
     corners, best, class_ids = boxes[rows[order]], candidates[order], classes[order] + 1
-    rectangles = np.concatenate([corners[:, :2], sides], axis=1)
+    rectangles = np.concatenate([corners[:, :2], sides[rows[order]]], axis=1)
     # Moved apart by class, so that a class-blind suppression cannot mix them: `NMSBoxesBatched` does the
     # same but came with OpenCV 4.7, and robots run the 4.5 and 4.6 of their distribution.
     spread = np.float64(np.abs(corners).max()) + 1.0

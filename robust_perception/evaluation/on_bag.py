@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.course import Course, Sink, follow
@@ -63,6 +64,9 @@ class BagReport:
                 lines.append(f"  {loss['last_s']:8.2f} s  {loss['sensor']:<8} {gone}, {back}")
             lines += [f"  {count} x {text}" for text, count in course.refused.items()]
             lines += [f"  {text}" for text in course.failures]
+        played_s = sum(course.seconds for course in self.courses.values())
+        took_s = max(self.report.seconds, 1e-9)
+        lines.append(f"\n{played_s:.1f} s in {took_s:.1f} s, {played_s / took_s:.1f} times as fast as recorded")
         return "\n".join(lines)
 
 
@@ -71,6 +75,7 @@ def evaluate_bag(
     source: BagSource,
     patterns: Sequence[Pattern] = (),
     *,
+    ahead: Ahead | None = None,
     script: FaultScript | None = None,
     rate_hz: float = RATE_HZ,
     head: Mapping[str, Any] | None = None,
@@ -84,6 +89,7 @@ def evaluate_bag(
         source: the bag, opened with this model's sensors and class names.
         patterns: one pass each, with only these sensors switched on, in which only outputs of exactly this
             pattern count; empty = one pass with all, as the live graph would have had it.
+        ahead: of the engine, to perceive several outputs at a time.
         script: faults on the way.
         rate_hz: most outputs a second.
         head: what the report begins with.
@@ -102,7 +108,7 @@ def evaluate_bag(
             raise EvaluationError(msg)
     courses: dict[Pattern, Course] = {}
     for wanted in patterns or (None,):
-        playback = Playback(engine, source, script or FaultScript(), rate_hz=rate_hz, sensors=wanted)
+        playback = Playback(ahead or engine, source, script or FaultScript(), rate_hz=rate_hz, sensors=wanted)
         courses[wanted or Pattern.of(source.modalities)] = follow(
             engine,
             playback,

@@ -5,21 +5,29 @@ the pacer looks every `TICK` seconds (looks that can find nothing are left out),
 are the source's time. Nothing waits, so a recording is played as fast as the machine perceives, and always
 with the same result. The machine's own speed is left out: an output comes out at the moment at which its
 frames were taken.
+
+What comes next does not depend on what was perceived, only on whether the frames could be used. So the play
+goes on while several perceptions are on their way (`engine.ahead`); they come out in their order.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from robust_perception.engine.ahead import Ahead
 from robust_perception.evaluation.stream import SECOND, Source
 from robust_perception.faults.script import FaultScript
 from robust_perception.presence import SensorConfig, SensorState, Synchronizer, SynchronizerConfig
 from robust_perception.presence.config import timeouts_s
 from robust_perception.runtime.errors import MessageError
 from robust_perception.runtime.pacing import RATE_HZ, TICK, Infers, Output, Pacer
-from robust_perception.vocabulary import Modality, Pattern, Perception, SensorFrame
+from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
 
 _TICK_NS = round(TICK * SECOND)
 _FOREVER_NS = 1 << 62
@@ -46,7 +54,7 @@ class Playback:
     """One pass over a source.
 
     Args:
-        engine: what perceives.
+        engine: what perceives, or perceives ahead.
         source: what is played.
         script: faults on the way.
         lead_s: age of the script at the first frame.
@@ -61,7 +69,7 @@ class Playback:
         failures: what the engine could not perceive, in words.
     """
 
-    engine: Infers
+    engine: Infers | Ahead
     source: Source
     script: FaultScript = field(default_factory=FaultScript)
     lead_s: float = 0.0
@@ -84,9 +92,11 @@ class Playback:
         self.script.reset()
         now_ns = 0
         made: list[Output] = []
+        later = _Later(self.engine) if isinstance(self.engine, Ahead) else None
+        waiting: deque[Played] = deque()
         pacer = Pacer(
             synchronizer,
-            self.engine,
+            later or self.engine,  # type: ignore[arg-type]
             lambda: now_ns,
             made.append,
             lambda _: None,
@@ -105,13 +115,19 @@ class Playback:
                 self._observe(synchronizer, pending.frame, last_ns)
                 pending = next(arrivals, None)
             pacer.step(now_ns)
-            for output in made:
-                yield _played(output, now_ns)
+            waiting += [_played(output, now_ns) for output in made]
             made.clear()
+            if later is None:
+                yield from waiting
+                waiting.clear()
+            else:
+                yield from later.ready(waiting)
             rest_ns = _rest_ns(synchronizer, now_ns)
             if pending is not None:
                 rest_ns = min(rest_ns, pending.time_ns - now_ns)
             now_ns += max(1, rest_ns // _TICK_NS) * _TICK_NS
+        if later is not None:
+            yield from later.ready(waiting, most=0)
 
     def _observe(self, synchronizer: Synchronizer, frame: SensorFrame | MessageError, time_ns: int) -> None:
         if isinstance(frame, MessageError):
@@ -138,6 +154,43 @@ class Playback:
     def _failed(self, text: str) -> None:
         if text not in self.failures:
             self.failures.append(text)
+
+
+class Taker:
+    """Stands where an engine would, and perceives nothing."""
+
+    def encode(self, frame: SensorFrame) -> bool:
+        """Nothing is encoded ahead."""
+        del frame
+        return False
+
+    def infer(self, frame_set: FrameSet) -> Perception:
+        """The frame set, and nothing about it."""
+        none = np.zeros(0, np.float32)
+        boxes = np.zeros((0, 4), np.float32)
+        return Perception(
+            frame_set, np.zeros((0, 0), np.uint8), boxes, none, np.zeros(0, np.int64), none, 0.0
+        )
+
+
+class _Later(Taker):
+    """Takes frame sets, and begins to perceive them."""
+
+    def __init__(self, ahead: Ahead) -> None:
+        self._ahead = ahead
+        self._coming: deque[Future[Perception]] = deque()
+
+    def infer(self, frame_set: FrameSet) -> Perception:
+        """Nothing yet about the frames that are used; FrameError as from the engine."""
+        coming = self._ahead.begin(frame_set)
+        self._coming.append(coming.perception)
+        return super().infer(coming.frame_set)
+
+    def ready(self, waiting: deque[Played], most: int | None = None) -> Iterator[Played]:
+        """Outputs in their order with what was perceived, until no more than `most` are left on their way."""
+        most = self._ahead.most if most is None else most
+        while self._coming and (len(self._coming) > most or self._coming[0].done()):
+            yield waiting.popleft()._replace(perception=self._coming.popleft().result())
 
 
 def _rest_ns(synchronizer: Synchronizer, now_ns: int) -> int:

@@ -1,20 +1,24 @@
 """A model under every pattern of its sensors that the data has.
 
 Frames are the outer loop and patterns the inner one: the engine keeps a frame's latents, so that seven
-patterns of three sensors cost three encoders and seven fusions a frame.
+patterns of three sensors cost three encoders and seven fusions a frame. Several of them may be on their way
+at a time (`engine.ahead`); they are counted in their order.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from robust_perception.datasets import DatasetError, FolderDataset, Sample
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.report import Report
@@ -113,6 +117,7 @@ def evaluate(
     dataset: FolderDataset,
     patterns: Sequence[Pattern],
     *,
+    ahead: Ahead | None = None,
     limit: int | None = None,
     head: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -125,6 +130,7 @@ def evaluate(
         engine: the loaded model; its boxes are taken from `SCORE_THRESHOLD` on.
         dataset: a split whose class names are the model's.
         patterns: out of `choose_patterns`.
+        ahead: of the engine, to perceive several frame sets at a time.
         limit: only the first frames of the split.
         head: what the report begins with.
         progress: called with frames done and frames in all, after each.
@@ -141,20 +147,41 @@ def evaluate(
     columns = Columns.of(scene_names, engine.manifest.scene_names, dataset.scene_names)
     before, engine.score_threshold = engine.score_threshold, SCORE_THRESHOLD
     try:
-        for index in range(count):
-            sample = dataset[index]
-            for pattern, tally in tallies.items():
-                if not all(m in sample.frames for m in pattern):
-                    continue
-                perception = engine.infer(offline_frame_set(sample, pattern))
+        for done, (sample, coming) in enumerate(
+            _begun(ahead or Ahead(engine, 1), dataset, patterns, count), 1
+        ):
+            for pattern, future in coming.items():
+                perception = future.result()
                 if label_maps is not None:
                     label_maps(pattern, sample.name, perception.label_map)
                 if perceptions is not None:
                     perceptions(sample, perception)
-                tally.add(sample, perception, columns)
+                tallies[pattern].add(sample, perception, columns)
             if progress is not None:
-                progress(index + 1, count)
+                progress(done, count)
     finally:
         engine.score_threshold = before
     results = [tally.result(pattern, dataset.class_names) for pattern, tally in tallies.items()]
     return Report(head or {}, count, results, time.perf_counter() - start)
+
+
+class _Begun(NamedTuple):
+    """A sample, and what is on its way of it."""
+
+    sample: Sample
+    coming: dict[Pattern, Future[Perception]]
+
+
+def _begun(ahead: Ahead, dataset: FolderDataset, patterns: Sequence[Pattern], count: int) -> Iterator[_Begun]:
+    """Every sample under the patterns that it has; enough are begun to keep `ahead` busy meanwhile."""
+    waiting: deque[_Begun] = deque()
+    for index in range(count):
+        sample = dataset[index]
+        there = [pattern for pattern in patterns if all(m in sample.frames for m in pattern)]
+        coming = {p: ahead.begin(offline_frame_set(sample, p)).perception for p in there}
+        waiting.append(_Begun(sample, coming))
+        while (
+            waiting and sum(len(begun.coming) for begun in waiting) - len(waiting[0].coming) >= ahead.most - 1
+        ):
+            yield waiting.popleft()
+    yield from waiting

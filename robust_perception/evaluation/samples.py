@@ -18,38 +18,19 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from robust_perception.bags.truth import Truth
 from robust_perception.datasets import Sample
-from robust_perception.evaluation.playback import Playback
+from robust_perception.evaluation.playback import Playback, Taker
 from robust_perception.evaluation.stream import SECOND, Source
 from robust_perception.faults.script import FaultScript
 from robust_perception.presence.config import timeouts_s
 from robust_perception.runtime.pacing import RATE_HZ
-from robust_perception.vocabulary import MODALITIES, FrameSet, Modality, Perception, SensorFrame
+from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
 
 SLOP_PERIODS = 0.9
 """Part of a sensor's period up to which its frame is of the same moment."""
 SAME_NS = 1_000_000
 """Two stamps of one instant may differ by so much: the end of sound is a count of samples."""
-
-
-class Taker:
-    """Stands where an engine would, and perceives nothing."""
-
-    def encode(self, frame: SensorFrame) -> bool:
-        """Nothing is encoded ahead."""
-        del frame
-        return False
-
-    def infer(self, frame_set: FrameSet) -> Perception:
-        """The frame set, and nothing about it."""
-        none = np.zeros(0, np.float32)
-        boxes = np.zeros((0, 4), np.float32)
-        return Perception(
-            frame_set, np.zeros((0, 0), np.uint8), boxes, none, np.zeros(0, np.int64), none, 0.0
-        )
 
 
 def samples(

@@ -362,7 +362,7 @@ def test_models_are_found_by_path_by_manifest_and_by_name(
 def test_warming_up_leaves_nothing_behind(engine: Engine, ran: list[str]) -> None:
     warm_up(engine)
     assert ran == [*(f"encoder_{m}" for m in ALL), "fusion"]
-    assert not engine._cache
+    assert not engine._kept
 
 
 def test_the_engine_runs_without_torch_and_rclpy(folder: Path, repository: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_losses_are_measured_in_the_time_of_the_bag(
     told = capsys.readouterr()
     assert "no /truth topics" in told.err
     assert "output without it after 304 ms, back 100 ms after its first frame" in told.out
+    assert re.search(r"3\.9 s in \d+\.\d s, \d+\.\d times as fast as recorded", told.out)
 
 
 def test_the_same_bag_and_faults_give_the_same(model: Path, bag: Path, tmp_path: Path) -> None:
