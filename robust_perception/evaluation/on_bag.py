@@ -66,7 +66,9 @@ class BagReport:
             lines += [f"  {text}" for text in course.failures]
         played_s = sum(course.seconds for course in self.courses.values())
         took_s = max(self.report.seconds, 1e-9)
-        lines.append(f"\n{played_s:.1f} s in {took_s:.1f} s, {played_s / took_s:.1f} times as fast as recorded")
+        lines.append(
+            f"\n{played_s:.1f} s in {took_s:.1f} s, {played_s / took_s:.1f} times as fast as recorded"
+        )
         return "\n".join(lines)
 
 
