@@ -56,8 +56,8 @@ def detections(
     """
     with np.errstate(invalid="ignore"):
         sides = boxes[:, 2:] - boxes[:, :2]
-        sound = np.isfinite(boxes).all(axis=1) & (sides > 0).all(axis=1)
-    rows, classes = np.nonzero((scores >= score_threshold) & sound[:, np.newaxis])
+        sound = np.isfinite(boxes).all(axis=1, keepdims=True) & (sides > 0).all(axis=1, keepdims=True)
+    rows, classes = np.nonzero((scores >= score_threshold) & sound)
     candidates = scores[rows, classes]
     limit = max_detections * CANDIDATES_PER_DETECTION
     chosen = np.arange(candidates.size)
