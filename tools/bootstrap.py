@@ -108,6 +108,8 @@ def install_dependencies(venv: Path, purpose: str, distro: str | None) -> None:
     """Install the package with the extras of `purpose`: exact versions, no ROS wheels beside ROS from apt."""
     pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
     pip += ["--progress-bar", "off", "-c", APT_CONSTRAINTS if distro else CONSTRAINTS]
+    if "dev" in EXTRAS[purpose]:
+        pip.append("--no-compile")  # of twenty thousand files tests import few
     print(f"installing the packages for `make {purpose}` (the first time takes minutes) ...", flush=True)
     run([*pip, SETUPTOOLS, "wheel"], "installing setuptools")
     if "train" in EXTRAS[purpose]:
