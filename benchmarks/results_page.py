@@ -4,9 +4,10 @@
 
 One table a data set, class set, share of labels and budget; a cell is `mean +- deviation`, without the
 deviation where there is one seed; a seed that was run more than once counts once. `dedicated` has a network a
-pattern: its `full` is that of `base`, which is the network dedicated to all sensors, and its mean and worst
-are over those networks. The bench of vectors has a table a share of labels, with the difference to `dropout`
-of the same seed, and whether its mean is beyond its deviation.
+pattern: its `full` is that of `base`, which is the network dedicated to all sensors, its mean and worst are
+over those networks, and its parameters and minutes are those of all of them. The bench of vectors has a table
+a share of labels, with the difference to `dropout` of the same seed, and whether its mean is beyond its
+deviation.
 """
 
 from __future__ import annotations
@@ -46,14 +47,20 @@ def by_seed(records: Records) -> list[dict[str, Any]]:
 
 
 def dedicated(records: Records) -> list[dict[str, Any]]:
-    """The records of row `dedicated` that follow from the networks of single patterns and `base`."""
+    """The records of row `dedicated` that follow from the networks of single patterns and `base`.
+
+    What they cost together is theirs and that of `base`.
+    """
     made: list[dict[str, Any]] = []
     groups: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    costs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
+        key = tuple(record[name] for name in ("data", "classes", "labels", "budget", "seed"))
         if record["metric"] == QUALITY and record["row"] in ("dedicated", "base"):
-            key = tuple(record[name] for name in ("data", "classes", "labels", "budget", "seed"))
             groups[key].setdefault(f"{record['row']}/{record['pattern']}", record)
-    for group in groups.values():
+        elif record["row"] == "base":
+            costs[key].append(record)
+    for key, group in groups.items():
         alone = {name.split("/")[1]: r for name, r in group.items() if name.startswith("dedicated/")}
         patterns = [
             n.split("/")[1] for n in group if n.startswith("base/") and n[5:] not in ("mean", "worst")
@@ -69,6 +76,7 @@ def dedicated(records: Records) -> list[dict[str, Any]]:
             ("worst", min(values)),
         ):
             made.append({**full, "row": "dedicated", "pattern": pattern, "value": value})
+        made += [{**record, "row": "dedicated"} for record in costs[key]]
     return made
 
 
@@ -93,18 +101,23 @@ def plan_of(data: str) -> tuple[str, dict[str, Any]] | None:
 def table(records: Records, order: Sequence[str] = ()) -> list[str]:
     """Lines of one table: rows of the study, in this order, by patterns."""
     patterns = patterns_in(records)
-    found = dict.fromkeys(r["row"] for r in records)
-    rows = [row for row in dict.fromkeys((*order, *found)) if row in found]
+    there = dict.fromkeys(r["row"] for r in records)
+    rows = [row for row in dict.fromkeys((*order, *there)) if row in there]
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    costs: dict[tuple[str, str], dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for r in records:
-        values[r["row"], r["pattern"] if r["metric"] == QUALITY else r["metric"]].append(float(r["value"]))
+        if r["metric"] == QUALITY:
+            values[r["row"], r["pattern"]].append(float(r["value"]))
+        else:
+            costs[r["row"], r["metric"]][r["seed"]] += float(r["value"])
     seeds = {row: len({r["seed"] for r in records if r["row"] == row}) for row in rows}
     head = ["row", "seeds", *patterns, "mean", "worst", "parameters, million", "minutes"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [cell(values[row, pattern], 1) for pattern in (*patterns, "mean", "worst")]
-        cells.append(cell([v / 1e6 for v in values[row, "parameters"]][:1], 2))
-        cells.append(cell([v / 60 for v in values[row, "training_seconds"]], 0))
+        for metric, unit, digits in (("parameters", 1e6, 2), ("training_seconds", 60, 0)):
+            found = costs[row, metric].values()
+            cells.append(f"{statistics.median(found) / unit:.{digits}f}" if found else "")
         lines.append(f"| {row} | {seeds[row]} | " + " | ".join(cells) + " |")
     return lines
 
@@ -168,9 +181,9 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         "Foreground mIoU in percent on the test split, mean ± standard deviation over seeds, made by",
         "`benchmarks/results_page.py` of `results.json`. Weights are chosen on the validation split.",
         "`config/study/` has the rows. A missing sensor's features are zero in `base`, not its raw input:",
-        "nothing is comparable to tables where that is zeroed. Minutes are of one thread of a machine that",
-        "may have had other work to do beside it. A seed that was run on two kinds of processor, which end",
-        "with different weights, counts once, with the mean of both.",
+        "nothing is comparable to tables where that is zeroed. Minutes are the median over runs, each on one",
+        "thread of a machine that may have had other work to do beside it. A seed that was run on two kinds",
+        "of processor, which end with different weights, counts once, with the mean of both.",
     ]
     for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
         lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]

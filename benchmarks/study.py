@@ -16,8 +16,9 @@ Single results are records
 
     {data, classes, labels, budget, row, seed, pattern, split, metric, value, commit}
 
-of `metric` foreground_miou (percent; patterns, "mean" over them and "worst"), parameters, and
-training_seconds. `--collect` adds them to those of other runs; `benchmarks/results_page.py` makes the page.
+of `metric` foreground_miou (percent; patterns, "mean" over them and "worst"), and of parameters and
+training_seconds ("all", or the pattern of a dedicated network). `--collect` adds them to those of other runs;
+`benchmarks/results_page.py` makes the page.
 """
 
 from __future__ import annotations
@@ -209,7 +210,8 @@ def run_task(study: Study, task: Task, machine: Machine) -> None:
             seconds = sum(row["seconds"] for row in checkpoint.read_progress(out / LAST).history)
     network, _ = checkpoint.load_weights(best)
     values = measure(network.to(machine.ranks.device), study, config, task.pattern, machine.ranks)
-    values += [("all", "parameters", float(parameters(network))), ("all", "training_seconds", seconds)]
+    of = str(task.pattern or "all")
+    values += [(of, "parameters", float(parameters(network))), (of, "training_seconds", seconds)]
     common = {
         "data": study.plan["name"],
         "classes": study.classes,

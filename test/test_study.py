@@ -149,12 +149,18 @@ def test_the_page_has_mean_and_deviation_and_the_dedicated_networks_together() -
             for p, v in (("rgb+depth", 80.0), ("rgb", 30.0), ("depth", 20.0))
         ),
         *(record("dedicated", p, s, v) for s in (0, 2) for p, v in (("rgb", 70.0), ("depth", 60.0))),
+        *({**record("base", "all", s, 4e6), "metric": "parameters"} for s in (0, 2)),
+        *(
+            {**record("dedicated", p, s, 3e6), "metric": "parameters"}
+            for s in (0, 2)
+            for p in ("rgb", "depth")
+        ),
     ]
     lines = results_page.page(records).splitlines()
     base = next(line for line in lines if line.startswith("| base"))
     assert "| 81.0 ± 1.4 |" in base
     dedicated = next(line for line in lines if line.startswith("| dedicated"))
-    assert "| 2 | 81.0 ± 1.4 | 70.0 ± 0.0 | 60.0 ± 0.0 | 70.3 ± 0.5 | 60.0 ± 0.0 |" in dedicated
+    assert "| 2 | 81.0 ± 1.4 | 70.0 ± 0.0 | 60.0 ± 0.0 | 70.3 ± 0.5 | 60.0 ± 0.0 | 10.00 |" in dedicated
 
 
 def test_a_seed_that_was_run_twice_counts_once_with_its_mean() -> None:
