@@ -12,7 +12,8 @@ from __future__ import annotations
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from robust_perception.engine.choice import BACKENDS
-from robust_perception.engine.engine import INLINE, Coming, Engine
+from robust_perception.engine.engine import Coming, Engine
+from robust_perception.engine.inline import INLINE
 from robust_perception.engine.threads import thread_count
 from robust_perception.vocabulary import FrameSet
 

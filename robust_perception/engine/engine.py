@@ -9,12 +9,12 @@ has adapters its latents belong to one pattern, and are made again when that cha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from robust_perception.engine import postprocess, selfcheck
 from robust_perception.engine.choice import Check, choose
 from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
+from robust_perception.engine.inline import INLINE
 from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.pipeline import Pipeline
@@ -36,25 +37,6 @@ from robust_perception.vocabulary import (
     Reason,
     SensorFrame,
 )
-
-Words = ParamSpec("Words")
-Given = TypeVar("Given")
-
-
-class Inline(Executor):
-    """Does at once, in the caller's thread, what it is given."""
-
-    def submit(
-        self, fn: Callable[Words, Given], /, *args: Words.args, **kwargs: Words.kwargs
-    ) -> Future[Given]:
-        """Call it; what it raises comes out of the future."""
-        done: Future[Given] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            done.set_exception(error)
-        return done
-
 
 class Coming(NamedTuple):
     """A perception that is on its way.
@@ -314,9 +296,6 @@ class Engine:
         made_for = pattern if self.manifest.follows_pattern(frame.modality) else None
         encode = partial(self._pipeline.encode, frame.modality, prepared, pattern)
         return self._kept.add(Encoding(frame, made_for, encode, _milliseconds(start)))
-
-
-INLINE = Inline()
 
 
 def warm_up(engine: Engine) -> None:
