@@ -38,6 +38,7 @@ from robust_perception.vocabulary import (
     SensorFrame,
 )
 
+
 class Coming(NamedTuple):
     """A perception that is on its way.
 
