@@ -15,6 +15,7 @@ from robust_perception.card.compare import Comparison, compare, read_card
 from robust_perception.card.errors import CardError
 from robust_perception.card.measure import RATE_HZ, SLIDES, Measured, Options, measure
 from robust_perception.datasets import DatasetError
+from robust_perception.engine.ahead import Ahead, can_run_abreast
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
@@ -116,7 +117,13 @@ def make(given: argparse.Namespace) -> Measured:
     dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
     bag = None if given.bag is None else _open_bag(engine, given)
     options = Options(given.limit, given.slides, given.rounds, given.seed)
-    measured = measure(engine, dataset, bag, options, Progress())
+    side = engine
+    if can_run_abreast(engine):
+        side = Engine.load(
+            given.model, engine.info.backend, given.threads, engine.info.precision, abreast=True
+        )
+    with Ahead(side, given.threads) as ahead:
+        measured = measure(ahead, engine, dataset, bag, options, Progress())
     recipe: dict[str, Any] = {
         "model": engine.manifest.name,
         "model_version": engine.manifest.version,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_perception.bags.truth import Truth
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.course import Course, follow
 from robust_perception.evaluation.playback import Playback, Played
@@ -42,7 +43,9 @@ def seconds_of(sensors: int) -> float:
     return SETTLE_S + (sensors + 1) * (LOST_S + BACK_S)
 
 
-def measure(engine: Engine, perceives: Infers, source: Source, oldest_s: float, sink: Sink) -> dict[str, Any]:
+def measure(
+    engine: Engine, perceives: Infers | Ahead, source: Source, oldest_s: float, sink: Sink
+) -> dict[str, Any]:
     """The course as plain values; `sink` takes every output."""
     script = losses_script(source.modalities, source.seconds)
     playback = Playback(perceives, source, script)

@@ -16,6 +16,7 @@ from robust_perception.card.memory import RememberingEngine
 from robust_perception.card.shapley import shapley
 from robust_perception.card.under_faults import Stage
 from robust_perception.datasets import FolderDataset
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.protocol import evaluate
@@ -58,7 +59,8 @@ class Measured(NamedTuple):
 
 
 def measure(
-    engine: Engine,
+    ahead: Ahead,
+    alone: Engine,
     dataset: FolderDataset,
     bag: BagSource | None,
     options: Options,
@@ -67,7 +69,8 @@ def measure(
     """Measure a card.
 
     Args:
-        engine: the loaded model.
+        ahead: perceives whatever has a quality.
+        alone: the model as a live graph loads it, for the latency.
         dataset: a split whose class names are the model's, with labels.
         bag: where losses and faults are played; None = samples of the split as a slide show.
         options: how much.
@@ -76,6 +79,7 @@ def measure(
     Raises:
         CardError: the split has too few frames, no labels, or no sensor of the model, or the bag no truth.
     """
+    engine = ahead.engine
     sensors = [m for m in engine.manifest.modalities if m in dataset.modalities]
     if not sensors:
         model = ", ".join(m.value for m in engine.manifest.modalities)
@@ -97,6 +101,7 @@ def measure(
         engine,
         dataset,
         patterns,
+        ahead=ahead,
         limit=options.limit,
         progress=lambda done, count: progress("patterns", done, count),
         perceptions=calibration,
@@ -106,7 +111,7 @@ def measure(
     count = report.frames
     spread = _spread(count, options.slides)
     examples = Examples(engine.manifest)
-    timed, still, course = _stages(engine, dataset, bag, sensors, range(count), spread)
+    timed, still, course = _stages(ahead, dataset, bag, sensors, range(count), spread)
     losses = loss_course.measure(engine, course.perceives, course.source, course.oldest_s, examples)
     progress("losses", 1, 1)
     faults = under_faults.measure(
@@ -117,7 +122,7 @@ def measure(
         options.seed,
         lambda done, of: progress("faults", done, of),
     )
-    latencies = latency.measure(engine, [dataset[i] for i in spread], patterns, options.rounds)
+    latencies = latency.measure(alone, [dataset[i] for i in spread], patterns, options.rounds)
     progress("latency", 1, 1)
     content = {
         "schema": SCHEMA,
@@ -140,7 +145,7 @@ def measure(
 
 
 def _stages(
-    engine: Engine,
+    ahead: Ahead,
     dataset: FolderDataset,
     bag: BagSource | None,
     sensors: Sequence[Modality],
@@ -150,14 +155,14 @@ def _stages(
     """Where faults over time, faults of content, and losses are measured."""
     if bag is not None:
         oldest = max(1.0, 3.0 * max(bag.periods_s.values(), default=0.0))
-        on_bag = Stage(bag, engine, oldest)
+        on_bag = Stage(bag, ahead, oldest)
         return on_bag, on_bag, on_bag
-    memory = RememberingEngine(engine)
+    memory = RememberingEngine(ahead.engine)
     show = Slides(dataset, spread, RATE_HZ, 1.0, 1, sensors, len(spread))
     repeat = math.ceil((loss_course.seconds_of(len(sensors)) + 1.0) / len(spread))
     long = Slides(dataset, spread, RATE_HZ, 1.0, repeat, sensors, len(spread))
     frames = Slides(dataset, indices, RATE_HZ, 1.0 / RATE_HZ, 1, sensors)
-    return Stage(show, memory, 1.2), Stage(frames, engine, 1.2), Stage(long, memory, 1.2)
+    return Stage(show, memory, 1.2), Stage(frames, ahead, 1.2), Stage(long, memory, 1.2)
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.course import Course, follow
 from robust_perception.evaluation.playback import Playback
@@ -46,7 +47,7 @@ class Stage:
     """Where faults are measured: a source and what perceives it."""
 
     source: Source
-    perceives: Infers
+    perceives: Infers | Ahead
     oldest_s: float
 
 

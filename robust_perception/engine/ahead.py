@@ -21,6 +21,12 @@ BEGUN_EACH = 3
 """Perceptions begun and not yet asked for, a thread: enough that none is idle while somebody looks at one."""
 
 
+def can_run_abreast(engine: Engine) -> bool:
+    """Whether the engine's backend may be called by several threads at once."""
+    kind = BACKENDS.get(engine.info.backend)
+    return kind is not None and kind.abreast
+
+
 class Ahead:
     """Begins to perceive before anybody waits for it. To be used in a `with`.
 
@@ -31,6 +37,7 @@ class Ahead:
         threads: at once; None = the cores this process may use.
 
     Attributes:
+        engine: it.
         most: perceptions that should be on their way at a time.
 
     Raises:
@@ -39,16 +46,15 @@ class Ahead:
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
         count = thread_count(threads)
-        kind = BACKENDS.get(engine.info.backend)
-        self._engine = engine
+        self.engine = engine
         self._executor: Executor = INLINE
-        if kind is not None and kind.abreast and count > 1:
+        if can_run_abreast(engine) and count > 1:
             self._executor = ThreadPoolExecutor(count, "inference")
         self.most = 1 if self._executor is INLINE else BEGUN_EACH * count
 
     def begin(self, frame_set: FrameSet) -> Coming:
         """Begin; see `Engine.begin`. From one thread only."""
-        return self._engine.begin(frame_set, self._executor)
+        return self.engine.begin(frame_set, self._executor)
 
     def __enter__(self) -> Ahead:
         return self
