@@ -99,9 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in (given.json, given.html):  # found out now, not after the last frame
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-        many = given.bags is not None  # its workers share the cores
-        engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=not many)
-        report = of_bags(engine, given) if many else of_one(engine, given)
+        engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=True)
+        report = of_one(engine, given) if given.bags is None else of_bags(engine, given)
     except (
         BagError,
         DatasetError,

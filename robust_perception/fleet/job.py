@@ -35,7 +35,7 @@ class Job:
         model: folder or name.
         backend: as for `Engine.load`.
         precision: as for `Engine.load`.
-        threads: of one operator; None = all cores that a worker has.
+        threads: of a worker, each with an inference of its own where the backend can; None = all its cores.
         patterns: one pass each; empty = one with all sensors.
         script: faults on the way.
         rate_hz: most outputs a second.
@@ -53,7 +53,7 @@ class Job:
 
     def load(self) -> Engine:
         """The engine; EngineError when it cannot be."""
-        return Engine.load(self.model, self.backend, self.threads, self.precision)
+        return Engine.load(self.model, self.backend, self.threads, self.precision, abreast=True)
 
     def open(self, path: Path, engine: Engine) -> BagSource:
         """A bag for the sensors and classes of the model; BagError when it is none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robust_perception.bags.errors import BagError
+from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.errors import EvaluationError
@@ -42,7 +43,7 @@ class Worker:
     Args:
         job: what is measured.
         known: beginnings of the keys of results that are there already.
-        engine: the job's, where it is loaded already.
+        engine: the job's, where it is loaded already, as `Job.load` does it.
 
     Raises:
         EngineError: the model cannot be loaded here.
@@ -74,18 +75,20 @@ class Worker:
     def _measured(self, source: BagSource, key: str, sha: str) -> BagResult:
         job = self._job
         script = FaultScript(job.script.faults, job.script.seed, job.script.name)
-        report = evaluate_bag(
-            self._engine,
-            source,
-            job.patterns,
-            script=script,
-            rate_hz=job.rate_hz,
-            head={
-                "bag_sha256": sha,
-                "bag_seconds": source.seconds,
-                "has_truth": source.has_truth,
-                "scene_names": list(source.scene_names),
-                "said": source.said,
-            },
-        )
+        with Ahead(self._engine, job.threads) as ahead:
+            report = evaluate_bag(
+                self._engine,
+                source,
+                job.patterns,
+                ahead=ahead,
+                script=script,
+                rate_hz=job.rate_hz,
+                head={
+                    "bag_sha256": sha,
+                    "bag_seconds": source.seconds,
+                    "has_truth": source.has_truth,
+                    "scene_names": list(source.scene_names),
+                    "said": source.said,
+                },
+            )
         return BagResult.of(key, report)
