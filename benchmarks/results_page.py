@@ -57,7 +57,7 @@ def dedicated(records: Records) -> list[dict[str, Any]]:
     for record in records:
         key = tuple(record[name] for name in ("data", "classes", "labels", "budget", "seed"))
         if record["metric"] == QUALITY and record["row"] in ("dedicated", "base"):
-            groups[key].setdefault(f"{record['row']}/{record['pattern']}", record)
+            groups[key][f"{record['row']}/{record['pattern']}"] = record
         elif record["row"] == "base":
             costs[key].append(record)
     for key, group in groups.items():
@@ -78,6 +78,12 @@ def dedicated(records: Records) -> list[dict[str, Any]]:
             made.append({**full, "row": "dedicated", "pattern": pattern, "value": value})
         made += [{**record, "row": "dedicated"} for record in costs[key]]
     return made
+
+
+def everything(records: Records) -> list[Mapping[str, Any]]:
+    """What page and picture show: one record a seed, and those of all dedicated networks together."""
+    single = by_seed(records)
+    return [*single, *dedicated(single)]
 
 
 def cell(values: Iterable[float], digits: int) -> str:
@@ -170,10 +176,8 @@ def verdict(gain: float, spread: float) -> str:
 
 def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
     """The whole page; `bench` is the content of vectors.json."""
-    records = by_seed(records)
-    everything = [*records, *dedicated(records)]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
-    for record in everything:
+    for record in everything(records):
         groups[tuple(record[name] for name in ("data", "classes", "labels", "budget"))].append(record)
     lines = [
         "# Results of the study",
@@ -207,10 +211,12 @@ def is_main(classes: str, labels: float, budget: float) -> bool:
 
 def picture(records: Records) -> str:
     """The picture that the page shows, as SVG."""
-    records = by_seed(records)
-    everything = [*records, *dedicated(records)]
     return results_figure.figure(
-        [r for r in everything if r["data"] == "mm5" and is_main(r["classes"], r["labels"], r["budget"])]
+        [
+            r
+            for r in everything(records)
+            if r["data"] == "mm5" and is_main(r["classes"], r["labels"], r["budget"])
+        ]
     )
 
 

@@ -183,27 +183,37 @@ def _drawn(state: _State, waiting: int) -> Iterator[Shot]:
     """
     while state.waiting:
         output = state.waiting[0]
-        perception, whole = _perception(state, output)
-        if not whole and len(state.waiting) <= waiting:
+        frame = _reference(state, output)
+        if frame is None and len(state.waiting) <= waiting:
             return
         state.waiting.popleft()
+        perception = _perception(state, output, frame)
         picture = overlay.draw(perception, state.names)
         film = _compose(picture, output.frames, perception.frame_set.pattern)
         yield Shot(output.stamp_ns, output.turn, picture, film)
 
 
-def _perception(state: _State, output: _Output) -> tuple[Perception, bool]:
+def _head(output: _Output) -> dict[str, str]:
+    """What an output says it was made from."""
+    return {pair.key: pair.value for pair in output.parts[PRESENCE].status[0].values}
+
+
+def _reference(state: _State, output: _Output) -> SensorFrame | None:
+    """The reference frame of an output, empty where that is sound; None while it is not there."""
+    reference = Modality(_head(output)["reference"])
+    if not reference.is_image:
+        return SensorFrame(reference, np.zeros(1, np.float32), output.stamp_ns)
+    return state.history.get((reference, output.stamp_ns))
+
+
+def _perception(state: _State, output: _Output, frame: SensorFrame | None) -> Perception:
     """What the messages of an output say, as the value that the node had made them from.
 
-    Returns:
-        The perception, its reference frame black where it is not there; whether it is there.
+    Its reference frame is black where there is none.
     """
-    parts, stamp_ns = output.parts, output.stamp_ns
-    head = {pair.key: pair.value for pair in parts[PRESENCE].status[0].values}
+    parts, stamp_ns, head = output.parts, output.stamp_ns, _head(output)
     pattern, reference = Pattern.parse(head["pattern"]), Modality(head["reference"])
     blank = SensorFrame(reference, np.zeros(1, np.float32), stamp_ns)
-    frame = state.history.get((reference, stamp_ns)) if reference.is_image else blank
-    whole = frame is not None
     if frame is None:
         size = (parts[SEGMENTATION].height, parts[SEGMENTATION].width)
         black = np.zeros((*size, 3), np.uint8) if reference is Modality.RGB else np.zeros(size, np.float32)
@@ -219,7 +229,7 @@ def _perception(state: _State, output: _Output) -> tuple[Perception, bool]:
         )
         for d in found
     ]
-    perception = Perception(
+    return Perception(
         frame_set=FrameSet(pattern, frames, reference),
         label_map=np.asarray(segmentation.data, np.uint8).reshape(segmentation.height, segmentation.width),
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
@@ -228,7 +238,6 @@ def _perception(state: _State, output: _Output) -> tuple[Perception, bool]:
         scene=np.zeros(0, np.float32),
         confidence=float(head["confidence"]),
     )
-    return perception, whole
 
 
 def _compose(output: Picture, frames: dict[Modality, SensorFrame], pattern: Pattern) -> Picture:

@@ -92,11 +92,15 @@ class Playback:
         self.script.reset()
         now_ns = 0
         made: list[Output] = []
-        later = _Later(self.engine) if isinstance(self.engine, Ahead) else None
+        later: _Later | None = None
+        if isinstance(self.engine, Ahead):
+            perceives: Infers = (later := _Later(self.engine))
+        else:
+            perceives = self.engine
         waiting: deque[Played] = deque()
         pacer = Pacer(
             synchronizer,
-            later or self.engine,  # type: ignore[arg-type]
+            perceives,
             lambda: now_ns,
             made.append,
             lambda _: None,
