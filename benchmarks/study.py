@@ -191,7 +191,7 @@ def weights_of(study: Study, task: Task, key: str) -> Path | None:
 
 
 def run_task(study: Study, task: Task, machine: Machine) -> None:
-    """Train and measure one run.
+    """Train and measure one run: adapters on the row it starts from, or a network, from there or from nothing.
 
     Raises:
         ConfigError: the row it builds on has not been trained.
@@ -201,11 +201,11 @@ def run_task(study: Study, task: Task, machine: Machine) -> None:
     teacher, start = weights_of(study, task, "teacher"), weights_of(study, task, "start")
     began = time.monotonic()
     with (out / "progress.txt").open("a", encoding="utf-8") as stream:
-        if start is not None:
+        if start is not None and config.adapters.kind != "none":
             best = adapt(start, (study.data,), out, config, task.seed, stream, machine=machine)
             seconds = time.monotonic() - began
         else:
-            run = Run(config, (study.data,), out, task.seed, teacher)
+            run = Run(config, (study.data,), out, task.seed, teacher, start)
             best = train(run, resume=True, stream=stream, machine=machine)
             seconds = sum(row["seconds"] for row in checkpoint.read_progress(out / LAST).history)
     network, _ = checkpoint.load_weights(best)

@@ -34,6 +34,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "network": {"auxiliary": True}, "methods": {"relation": 1.0, "weakest": 0.1}, "teacher": "base"
         },
         "adapters-ssf": {"start": "base", "adapters": {"kind": "ssf", "budget": 0.3, "epochs": 1}},
+        "settled": {"start": "mmanet", "network": {"auxiliary": True}, "optimiser": {"learning_rate": 1.0e-4}},
     }  # fmt: skip
     path = tmp_path_factory.mktemp("plan") / "small.yaml"
     path.write_text(yaml.safe_dump({"name": "small", "common": small, "rows": rows}, sort_keys=False))
@@ -58,7 +59,9 @@ def test_rows_build_on_each_other_and_every_result_is_a_record(
     assert study.main([*words, "--rows", "mmanet"]) == 0
     assert "left out: mmanet: expected the finished run of base" in capsys.readouterr().err
     assert study.main(words) == 0
-    assert "3/3 adapters-ssf/seed0" in capsys.readouterr().out
+    assert "3/4 adapters-ssf/seed0" in capsys.readouterr().out
+    begun = (tmp_path / "runs" / "small-fine-1-1" / "settled" / "seed0" / "progress.txt").read_text()
+    assert begun.startswith("start: best.safetensors of data, epoch 1"), "it goes on from that row's weights"
     assert study.main(words) == 0
     assert capsys.readouterr().out == ""  # all is done
     target = tmp_path / "results.json"
@@ -78,7 +81,7 @@ def test_rows_build_on_each_other_and_every_result_is_a_record(
         "commit",
     }
     assert all(set(record) == keys and record["split"] == "test" for record in records)
-    for row in ("base", "mmanet", "adapters-ssf"):
+    for row in ("base", "mmanet", "adapters-ssf", "settled"):
         found = {
             r["pattern"]: r["value"] for r in records if r["row"] == row and r["metric"] == "foreground_miou"
         }
@@ -106,8 +109,8 @@ def test_processes_share_the_runs_and_wait_for_one_another(plan: Path, data: Pat
     assert done.returncode == 0, done.stderr
     assert "left out" not in done.stderr
     began = [line.split(" ")[1] for line in done.stdout.splitlines()]
-    assert sorted(began) == ["adapters-ssf/seed0", "base/seed0", "mmanet/seed0"], "each run by one process"
-    assert len(list((tmp_path / "runs").rglob("records.json"))) == 3
+    assert sorted(began) == ["adapters-ssf/seed0", "base/seed0", "mmanet/seed0", "settled/seed0"], "each run by one process"
+    assert len(list((tmp_path / "runs").rglob("records.json"))) == 4
 
 
 def test_a_run_that_somebody_has_is_left_alone(tmp_path: Path) -> None:
