@@ -191,7 +191,7 @@ def weights_of(study: Study, task: Task, key: str) -> Path | None:
 
 
 def run_task(study: Study, task: Task, machine: Machine) -> None:
-    """Train and measure one run: adapters on the row it starts from, or a network, from there or from nothing.
+    """Train and measure one run: adapters on the row it starts from, or a network, from there or anew.
 
     Raises:
         ConfigError: the row it builds on has not been trained.

@@ -24,6 +24,7 @@ from robust_perception.model.alignment import (
     contrast,
     reconstruction_loss,
 )
+from robust_perception.model.availability import is_present
 from robust_perception.model.bottleneck import (
     BottleneckEncoder,
     Gaussian,
@@ -34,7 +35,6 @@ from robust_perception.model.bottleneck import (
 )
 from robust_perception.model.completion import Completion, draw_swap
 from robust_perception.model.embedding import HardCombinations, ProbabilisticEmbedding, embedding_kl
-from robust_perception.model.fusion import is_present
 from robust_perception.model.relation import relation_loss
 
 NAMES = ("fou", "fac", "kar", "pix", "zer", "mor")

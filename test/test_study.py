@@ -34,7 +34,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "network": {"auxiliary": True}, "methods": {"relation": 1.0, "weakest": 0.1}, "teacher": "base"
         },
         "adapters-ssf": {"start": "base", "adapters": {"kind": "ssf", "budget": 0.3, "epochs": 1}},
-        "settled": {"start": "mmanet", "network": {"auxiliary": True}, "optimiser": {"learning_rate": 1.0e-4}},
+        "settled": {
+            "start": "mmanet", "network": {"auxiliary": True}, "optimiser": {"learning_rate": 1.0e-4}
+        },
     }  # fmt: skip
     path = tmp_path_factory.mktemp("plan") / "small.yaml"
     path.write_text(yaml.safe_dump({"name": "small", "common": small, "rows": rows}, sort_keys=False))
@@ -109,7 +111,9 @@ def test_processes_share_the_runs_and_wait_for_one_another(plan: Path, data: Pat
     assert done.returncode == 0, done.stderr
     assert "left out" not in done.stderr
     began = [line.split(" ")[1] for line in done.stdout.splitlines()]
-    assert sorted(began) == ["adapters-ssf/seed0", "base/seed0", "mmanet/seed0", "settled/seed0"], "each run by one process"
+    assert sorted(began) == ["adapters-ssf/seed0", "base/seed0", "mmanet/seed0", "settled/seed0"], (
+        "each run by one process"
+    )
     assert len(list((tmp_path / "runs").rglob("records.json"))) == 4
 
 

@@ -11,6 +11,9 @@ TABLE = "adapter.table_"
 
 PATTERN = "pattern"
 
+CONVOLUTIONS = ("Conv", "MatMul", "Gemm")
+"""A product of the last axis is a 1x1 convolution whose channels come last."""
+
 
 def made_by(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The node that makes each value."""
@@ -19,12 +22,12 @@ def made_by(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
 
 def after_last_convolution(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
     """Names of the nodes between the last convolutions and these outputs."""
-    return [node.name for node in _upstream(graph, outputs) if node.op_type != "Conv"]
+    return [node.name for node in _upstream(graph, outputs) if node.op_type not in CONVOLUTIONS]
 
 
 def last_convolutions(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
     """Names of the last convolutions before these outputs."""
-    return [node.name for node in _upstream(graph, outputs) if node.op_type == "Conv"]
+    return [node.name for node in _upstream(graph, outputs) if node.op_type in CONVOLUTIONS]
 
 
 def first_convolutions(graph: onnx.GraphProto, count: int) -> list[str]:
@@ -73,6 +76,6 @@ def _upstream(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[onnx.NodeP
         if node.name in found:
             continue
         found[node.name] = node
-        if node.op_type != "Conv":
+        if node.op_type not in CONVOLUTIONS:
             values += [value for value in node.input if value in makers]
     return list(found.values())

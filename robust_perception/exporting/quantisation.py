@@ -9,11 +9,13 @@ Weights always have the second form, with one s a channel. The graph says so by 
 QuantizeLinear and DequantizeLinear, which a runtime turns into integer kernels.
 
 What is quantised [X]: convolutions, matrix products, sums of maps, and for CPUs the clipping between them, so
-that whole chains stay integers. What is not:
+that whole chains of an encoder stay integers. What is not:
 
     the last convolutions and what follows   one step of a box's edge would be several pixels
     an encoder's first block                 of its few channels some span a hundredth of others: left as it
                                              is, the error of all latents of colour was half as large
+    the fusion's sums, on a CPU              between them is what is left in floating point: integers would be
+                                             made and unmade again
     sums of anything but maps                cells and edges of boxes, gates of sound
     layer norms, exponentials of gates       short in time, wide in range
     adapters                                 a change by another row would need another scale; their sources
@@ -81,10 +83,12 @@ def write_quantised(
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
         left = {*after_last_convolution(model.graph, (*MAPS, "scene")), *last_convolutions(model.graph, MAPS)}
+        left |= {*adapter_nodes(model.graph)}
+        kinds: tuple[str, ...] = (*PRODUCTS, "Add") if symmetric else (*PRODUCTS, "Add", *CLIPPING)
         if not any(output.name in MAPS for output in model.graph.output):
             left |= {*first_convolutions(model.graph, FIRST)}
-        left |= {*adapter_nodes(model.graph)}
-        kinds = (*PRODUCTS, "Add") if symmetric else (*PRODUCTS, "Add", *CLIPPING)
+        elif not symmetric:
+            kinds = PRODUCTS
         ranks = _ranks(model)
         chosen = [
             node.name

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robust_perception.model.availability import pick_map
 from robust_perception.model.translation import Pair, Translators
 from robust_perception.vocabulary import Modality
 
@@ -109,6 +110,7 @@ class Completion(nn.Module):
         precision: Mapping[Modality, Tensor] | None = None,
         swap: Swap | None = None,
         ready: Mapping[Modality, Mapping[Modality, Tensor]] | None = None,
+        row: Tensor | None = None,
     ) -> dict[Modality, Tensor]:
         """Tokens of the targets.
 
@@ -119,16 +121,17 @@ class Completion(nn.Module):
             precision: see `Translators.fill`.
             swap: replacements of a training pass.
             ready: per target, per source what `translate` made of its latent; None = it is made here.
+            row: of the flags, see `availability`.
 
         Returns:
             Per target (B, C, h, w), finite, independent of what absent sensors' latents hold.
         """
-        clean = {m: torch.where(present[m][:, None, None, None], latents[m], 0.0) for m in self.modalities}
+        clean = {m: torch.where(pick_map(present[m], row), latents[m], 0.0) for m in self.modalities}
         shared = {m: x[:, : self.translated] for m, x in clean.items()}
         tokens: dict[Modality, Tensor] = {}
         for target in targets:
             name = target.value
-            own = clean[target] + self.there[name][:, None, None]
+            own = latents[target] + self.there[name][:, None, None]
             replaced = ~present[target] if swap is None else ~present[target] | swap.replaced[target]
             # A graph holds both ways; a running network takes the one it needs.
             if not torch.compiler.is_exporting() and not bool(replaced.any()):
@@ -136,8 +139,9 @@ class Completion(nn.Module):
                 continue
             usable = present if swap is None else {m: present[m] & u for m, u in swap.usable[target].items()}
             made = None if ready is None else ready[target]
-            guess = self.translators.fill(shared, target, usable, precision, made)
-            null = self.null[name][:, None, None].expand(guess.shape[0], -1, *guess.shape[2:])
-            guess = torch.cat([guess, null], dim=1) + self.filled[name][:, None, None]
-            tokens[target] = torch.where(replaced[:, None, None, None], guess, own)
+            guess = self.translators.fill(shared, target, usable, precision, made, row)
+            filled = self.filled[name][: self.translated, None, None]
+            unknown = (self.filled[name][self.translated :] + self.null[name])[:, None, None]
+            guess = torch.cat([guess + filled, unknown.expand(len(guess), -1, *guess.shape[2:])], dim=1)
+            tokens[target] = torch.where(pick_map(replaced, row), guess, own)
         return tokens

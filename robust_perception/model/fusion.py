@@ -2,10 +2,10 @@
 
 With x_m the latents (B, C, h, w) of modality m, c_m in {0, 1} its presence, e(c) a learned row per pattern:
 
-    x_m  <- x_m if c_m else 0                              selected, never multiplied: NaN * 0 is NaN
     g_m   = G x_m + b_m(c);  g_m <- -inf where c_m = 0     gate of each pixel, or of each of its channels
     w_m   = exp(g_m) / sum_k exp(g_k)                      over the sensors present
-    y     = sum_m (w_m x_m + W_m x_m) + e(c)               W_m of the size of a latent
+    y_m   = w_m x_m + W_m x_m if c_m else 0                W_m of the size of a latent
+    y     = sum_m y_m + e(c)                               selected, never multiplied: NaN * 0 is NaN
     y    <- y + A a                                        a: the sound's vector, where present
     y    <- y + conv3x3( ReLU( norm(y) ) )                 at p4 and p5; the decoder does it for finer levels
 
@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from robust_perception.model.availability import COMBINATIONS, flags, is_present, pick_map
 from robust_perception.model.encoders import ChannelNorm
-from robust_perception.vocabulary import MODALITIES, Modality
+from robust_perception.vocabulary import Modality
 
 GATE_OF_ABSENT = -1e4
 """Finite: where no image sensor is present at all, -inf - (-inf) would be NaN."""
@@ -35,14 +37,21 @@ GATE_OF_ABSENT = -1e4
 FIRST_GATE_OF_GUESS = -4.0
 
 
-def is_present(pattern: Tensor, modality: Modality) -> Tensor:
-    """int64 (B,) bitmasks -> bool (B,). Division instead of a shift: every runtime has it."""
-    return (pattern // (1 << modality.position)) % 2 == 1
-
-
 def smoothing(width: int) -> nn.Sequential:
     """The residual step at coarse levels."""
     return nn.Sequential(ChannelNorm(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+
+
+class Proposal(NamedTuple):
+    """What one sensor brings to a level.
+
+    Attributes:
+        gate: G x_m, (B, C or 1, h, w).
+        mixed: W_m x_m, (B, C, h, w).
+    """
+
+    gate: Tensor
+    mixed: Tensor
 
 
 class LevelFusion(nn.Module):
@@ -71,8 +80,8 @@ class LevelFusion(nn.Module):
         self.complete = complete
         self.gates = nn.ModuleDict({m.value: nn.Conv2d(width, gates, 1) for m in modalities})
         self.mix = nn.ModuleDict({m.value: nn.Conv2d(width, width, 1, bias=False) for m in modalities})
-        self.prior = nn.Embedding(1 << len(MODALITIES), width)
-        self.gate_prior = nn.Embedding(1 << len(MODALITIES), gates * len(self.modalities))
+        self.prior = nn.Embedding(COMBINATIONS, width)
+        self.gate_prior = nn.Embedding(COMBINATIONS, gates * len(self.modalities))
         self.sound = nn.Linear(audio_width, width) if audio_width else None
         self.smooth = smoothing(width) if coarse else None
         nn.init.zeros_(self.prior.weight)
@@ -81,44 +90,74 @@ class LevelFusion(nn.Module):
             if name.endswith("weight"):
                 nn.init.zeros_(weight)  # starts as the plain mean over the sensors present
         if complete:
-            rows = torch.arange(1 << len(MODALITIES))
+            rows = torch.arange(COMBINATIONS)
             lacks = torch.stack([~is_present(rows, m) for m in self.modalities], dim=1)
             with torch.no_grad():
                 self.gate_prior.weight += FIRST_GATE_OF_GUESS * lacks.repeat_interleave(gates, dim=1)
 
-    def forward(self, latents: Mapping[Modality, Tensor], audio: Tensor | None, pattern: Tensor) -> Tensor:
+    @property
+    def plain(self) -> bool:
+        """Whether gates and mixtures are the same for every pattern: no adapters."""
+        layers = [*self.gates.values(), *self.mix.values()]
+        return all(isinstance(layer, nn.Conv2d) and not list(layer.children()) for layer in layers)
+
+    def propose(self, modality: Modality, latent: Tensor) -> Proposal:
+        """What a sensor's latent (B, C, h, w) brings."""
+        return Proposal(self.gates[modality.value](latent), self.mix[modality.value](latent))
+
+    def forward(
+        self,
+        latents: Mapping[Modality, Tensor],
+        audio: Tensor | None,
+        pattern: Tensor,
+        proposals: Mapping[Modality, Proposal] | None = None,
+    ) -> Tensor:
         """Fuse.
 
         Args:
             latents: per image modality float32 (B, C, h, w); anything where absent.
             audio: float32 (B, D), zero where absent, or None.
             pattern: int64 (B,).
+            proposals: `propose` of all latents, made ahead; None = made here.
 
         Returns:
             float32 (B, C, h, w).
         """
-        gate_prior = self.gate_prior(pattern).reshape(len(pattern), len(self.modalities), -1, 1, 1)
-        seen, gates = [], []
-        for index, modality in enumerate(self.modalities):
-            x = latents[modality]
-            if not self.complete:
-                present = is_present(pattern, modality)[:, None, None, None]
-                x = torch.where(present, x, 0.0)
-            gate = self.gates[modality.value](x) + gate_prior[:, index]
-            gates.append(gate if self.complete else torch.where(present, gate, GATE_OF_ABSENT))
-            seen.append(x)
-        # Written out: a softmax over any but the last axis is slow in ONNX Runtime, exp of a picture is not.
-        peak = functools.reduce(torch.maximum, gates)
-        weights = [torch.exp(gate - peak) for gate in gates]
-        weighted = sum(weight * x for weight, x in zip(weights, seen, strict=True))
-        mixed = [self.mix[m.value](x) for m, x in zip(self.modalities, seen, strict=True)]
-        fused = weighted / sum(weights) + sum(mixed)
+        there, row = flags(pattern, self.modalities)
+        present = {m: pick_map(flag, row) for m, flag in there.items()}
+        if proposals is None:
+            if not self.complete:  # so that no gradient meets what is not there
+                latents = {m: torch.where(present[m], latents[m], 0.0) for m in self.modalities}
+            proposals = {m: self.propose(m, latents[m]) for m in self.modalities}
+        priors = self.gate_prior.weight.reshape(COMBINATIONS, len(self.modalities), -1, 1, 1).unbind(dim=1)
+        gates = [
+            proposals[m].gate + prior.index_select(0, pattern)
+            for m, prior in zip(self.modalities, priors, strict=True)
+        ]
+        if not self.complete:
+            pairs = zip(self.modalities, gates, strict=True)
+            gates = [torch.where(present[m], gate, GATE_OF_ABSENT) for m, gate in pairs]
+        brought = []
+        for m, weight in zip(self.modalities, softmax_over(gates), strict=True):
+            part = weight * latents[m] + proposals[m].mixed
+            brought.append(part if self.complete else torch.where(present[m], part, 0.0))
         token = self.prior(pattern)
         if audio is not None and self.sound is not None:
             token = token + self.sound(audio)
-        fused = fused + token[:, :, None, None]
+        fused = functools.reduce(torch.add, brought) + token[:, :, None, None]
         result: Tensor = fused if self.smooth is None else fused + self.smooth(fused)
         return result
+
+
+def softmax_over(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Softmax over several maps of one shape.
+
+    Written out: over any axis but the last it is slow in ONNX Runtime; exp of a picture is not.
+    """
+    peak = functools.reduce(torch.maximum, maps)
+    raised = [torch.exp(x - peak) for x in maps]
+    total = functools.reduce(torch.add, raised)
+    return [x / total for x in raised]
 
 
 class SumFusion(nn.Module):
@@ -138,13 +177,19 @@ class SumFusion(nn.Module):
         self.sound = nn.Linear(audio_width, width) if audio_width else None
         self.smooth = smoothing(width) if coarse else None
 
-    def forward(self, latents: Mapping[Modality, Tensor], audio: Tensor | None, pattern: Tensor) -> Tensor:
+    def forward(
+        self,
+        latents: Mapping[Modality, Tensor],
+        audio: Tensor | None,
+        pattern: Tensor,
+        proposals: None = None,
+    ) -> Tensor:
         """As `LevelFusion.forward`."""
         seen = []
+        there, row = flags(pattern, self.modalities)
         for modality in self.modalities:
-            present = is_present(pattern, modality)[:, None, None, None]
             x = latents[modality]
-            seen.append(x if self.complete else torch.where(present, x, 0.0))
+            seen.append(x if self.complete else torch.where(pick_map(there[modality], row), x, 0.0))
         fused = functools.reduce(torch.add, seen)
         if audio is not None and self.sound is not None:
             fused = fused + self.sound(audio)[:, :, None, None]

@@ -5,7 +5,8 @@ label map, boxes, probabilities. Per graph:
 
     encoder_<m>   <m> -> <m>_p2 .. <m>_p5, or audio -> audio_vector;
                   under the rule `poe` also the precisions of what is translated;
-                  with translators also what it tells of other sensors, <m>_p4_as_<n>, ...;
+                  and what follows from them alone: with translators what it tells of other sensors,
+                  <m>_p4_as_<n>, ...; at levels that are not completed <m>_p2_gate, <m>_p2_mixed, ...;
                   where it has adapters also pattern int64 (1,) in
     fusion        latents of all sensors, pattern int64 (1,) -> label_map uint8 (1, H, W),
                   confidence (1,) = mean of the largest class probability, over pixels of stride 4, of the
@@ -17,6 +18,7 @@ label map, boxes, probabilities. Per graph:
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,8 +30,9 @@ from torch import Tensor, nn
 
 from robust_perception.model.adapter_bank import adapters_of
 from robust_perception.model.adapter_merging import merge_in_graph
+from robust_perception.model.alone import Alone, flat
 from robust_perception.model.encoders import LEVELS
-from robust_perception.model.network import FusionNetwork, Latents, Network, Translations
+from robust_perception.model.network import FusionNetwork, Latents, Network
 from robust_perception.model.pattern_selection import ROWS
 from robust_perception.model.representation import compressed_levels
 from robust_perception.vocabulary import Modality
@@ -50,23 +53,15 @@ def latent_names(fusion: FusionNetwork, modality: Modality) -> tuple[str, ...]:
     return tuple(names)
 
 
-def translation_names(fusion: FusionNetwork, modality: Modality) -> dict[tuple[str, Modality], str]:
-    """Names of what a sensor tells of others, by level and target."""
-    return {
-        (level, target): f"{modality.value}_{level}_as_{target.value}"
-        for level, target in fusion.translation_keys(modality)
-    }
-
-
 def encoder_outputs(fusion: FusionNetwork, modality: Modality) -> tuple[str, ...]:
     """Names of all an encoder's graph gives, in its order."""
-    return (*latent_names(fusion, modality), *translation_names(fusion, modality).values())
+    return (*latent_names(fusion, modality), *fusion.alone_keys(modality).names(modality))
 
 
 class EncoderGraph(nn.Module):
     """A sensor's raw input to what fusion gets of it.
 
-    What it tells of the others is here too, not in the fusion: it costs nothing then while it is lost.
+    What follows from it alone is here too, not in the fusion: it costs nothing then while it is lost.
     """
 
     def __init__(self, network: Network, modality: Modality) -> None:
@@ -75,10 +70,10 @@ class EncoderGraph(nn.Module):
         self.modality = modality
 
     def forward(self, raw: Tensor, pattern: Tensor | None = None) -> tuple[Tensor, ...]:
-        """One frame, and the pattern where there are adapters -> its latents and translations."""
+        """One frame, and the pattern where there are adapters -> its latents and what follows from them."""
         with self.network.selection.of(pattern):
             latents = self.network.latents(self.modality, self.network.represent(self.modality, raw))
-            return (*latents, *self.network.fusion.translations(self.modality, latents).values())
+            return (*latents, *flat(self.network.fusion.alone(self.modality, latents)))
 
 
 class FusionGraph(nn.Module):
@@ -106,14 +101,14 @@ class FusionGraph(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What the encoders gave, in the order of the modalities, then the pattern -> `OUTPUTS`."""
-        *flat, pattern = inputs
-        given = iter(flat)
+        *tensors, pattern = inputs
+        given = iter(tensors)
         latents: Latents = {}
-        ready: dict[Modality, Translations] = {}
+        alone: dict[Modality, Alone] = {}
         for modality in self.fusion.config.modalities:
             latents[modality] = tuple(next(given) for _ in latent_names(self.fusion, modality))
-            ready[modality] = {key: next(given) for key in self.fusion.translation_keys(modality)}
-        out = self.fusion(latents, pattern, self.size, ready)
+            alone[modality] = self.fusion.alone_keys(modality).unflatten(given)
+        out = self.fusion(latents, pattern, self.size, alone)
         label_map = out.segmentation.argmax(dim=1)
         # The largest softmax is 1 / sum exp(l - l_max): no need to make the others.
         below = out.coarse - out.coarse.amax(dim=1, keepdim=True)
@@ -176,12 +171,12 @@ def write_graphs(
         only: names of the graphs that are wanted; None = all.
     """
     network.eval()
-    if adapters_of(network):
-        network = merge_in_graph(network, fixed)
+    network = merge_in_graph(network, fixed) if adapters_of(network) else copy.deepcopy(network)
+    network.fusion.propose_ahead()
     inputs = example_inputs(network, size)
     files: dict[str, Path] = {}
     names: list[str] = []
-    flat: list[Tensor] = []
+    tensors: list[Tensor] = []
     pattern = torch.tensor([1], dtype=torch.int64)
     for modality, example in inputs.items():
         name = f"encoder_{modality.value}"
@@ -193,12 +188,12 @@ def write_graphs(
             files[name] = folder / f"{name}.onnx"
             _write(graph, given, files[name], [modality.value, "pattern"][: len(given)], outputs)
         names += outputs
-        flat += graph(*given)
+        tensors += graph(*given)
     if only is None or "fusion" in only:
         outputs = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
         files["fusion"] = folder / "fusion.onnx"
         fusion = FusionGraph(network.fusion, size, temperatures)
-        _write(fusion, (*flat, pattern), files["fusion"], [*names, "pattern"], outputs)
+        _write(fusion, (*tensors, pattern), files["fusion"], [*names, "pattern"], outputs)
     return files
 
 

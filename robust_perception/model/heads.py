@@ -87,7 +87,13 @@ class SegmentationHead(nn.Module):
             said = narrow(level)
             total = said if total is None else said + upsample(total, said.shape[-2:])
         assert total is not None  # LEVELS are four
-        logits: Tensor = self.classify(self.conv(finest + upsample(total, finest.shape[-2:])))
+        h = self.conv(finest + upsample(total, finest.shape[-2:]))
+        if torch.compiler.is_exporting() and isinstance(self.classify, nn.Conv2d):
+            # As a product, where the norm has its channels last: ONNX Runtime then needs no blocks of 16
+            # channels for ten classes, which cost as much again at the images' size.
+            last = F.linear(h.permute(0, 2, 3, 1), self.classify.weight[:, :, 0, 0], self.classify.bias)
+            return last.permute(0, 3, 1, 2)
+        logits: Tensor = self.classify(h)
         return logits
 
 

@@ -15,14 +15,16 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from robust_perception.model.alone import Alone, Keys, told
 from robust_perception.model.auxiliary import AuxiliaryHeads
+from robust_perception.model.availability import flags, pick, pick_map
 from robust_perception.model.bottleneck import Gaussian
 from robust_perception.model.completion import Completion, Swap
 from robust_perception.model.decoder import PyramidDecoder
 from robust_perception.model.efficientnet import STRIDES
 from robust_perception.model.embedding import ProbabilisticEmbedding
 from robust_perception.model.encoders import LEVELS, AudioEncoder, ImageEncoder, widths_of
-from robust_perception.model.fusion import LevelFusion, SumFusion, is_present
+from robust_perception.model.fusion import LevelFusion, SumFusion
 from robust_perception.model.heads import (
     DetectionHead,
     Detections,
@@ -39,10 +41,6 @@ from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 Latents = dict[Modality, tuple[Tensor, ...]]
 """Per modality what fusion gets: p2 (B, C_2, h, w) and p3..p5 (B, C, h, w), or one vector (B, D) for sound.
 Under the rule `poe` also the precisions of what is translated, (B, 1, h, w) each."""
-
-
-Translations = dict[tuple[str, Modality], Tensor]
-"""What one sensor tells of others: by level and target, (B, d, h, w); (B, d, 1, 1) where sound takes part."""
 
 
 class Outputs(NamedTuple):
@@ -114,6 +112,7 @@ class FusionNetwork(nn.Module):
                     ],
                     config.translator_blocks,
                 )
+        self.proposed: tuple[str, ...] = ()
         self.embedding = ProbabilisticEmbedding(width) if config.probabilistic else None
         self.decoder = PyramidDecoder(width)
         self.segmentation = SegmentationHead(width, config.fine_width, len(config.class_names))
@@ -128,21 +127,41 @@ class FusionNetwork(nn.Module):
         """Sensors whose latents of a translated level are completed: the sound's once, at the coarsest."""
         return self.config.modalities if level == TRANSLATED[-1] else self.config.image_modalities
 
-    def translations(self, source: Modality, latents: tuple[Tensor, ...]) -> Translations:
-        """What one sensor's latents tell of the others', which nobody else has a part in."""
-        return {
+    def alone(self, source: Modality, latents: tuple[Tensor, ...]) -> Alone:
+        """What follows from one sensor's latents, which nobody else has a part in."""
+        keys = self.alone_keys(source)
+        translations = {
             (level, target): self.completion(level).translate(_at(latents, source, level), source, target)
-            for level, target in self.translation_keys(source)
+            for level, target in keys.translations
         }
+        indices = {level: LEVELS.index(level) for level in keys.proposals}
+        proposals = {level: self.level(i).propose(source, latents[i]) for level, i in indices.items()}
+        return Alone(translations, proposals)
 
-    def translation_keys(self, source: Modality) -> list[tuple[str, Modality]]:
-        """Level and target of each translation of a sensor."""
-        return [
+    def alone_keys(self, source: Modality) -> Keys:
+        """What of it there is."""
+        translations = [
             (level, target)
             for level in self.completions
             for target in self.targets(level)
             if source in self.completion(level).translators.sources_of(target)
         ]
+        return Keys(tuple(translations), self.proposed if source.is_image else ())
+
+    def propose_ahead(self) -> None:
+        """Count the sensors' proposals, where they follow from their latents alone, among what `alone` makes.
+
+        That is for graphs; `fuse` then wants `alone`.
+        """
+        self.proposed = tuple(
+            level
+            for level, fusion in zip(LEVELS, self.levels, strict=True)
+            if level not in self.completions and isinstance(fusion, LevelFusion) and fusion.plain
+        )
+
+    def level(self, index: int) -> LevelFusion:
+        """What fuses a level."""
+        return cast(LevelFusion, self.levels[index])
 
     def fuse(
         self,
@@ -150,7 +169,7 @@ class FusionNetwork(nn.Module):
         pattern: Tensor,
         swap: Swap | None = None,
         noise: Noise | None = None,
-        ready: Mapping[Modality, Translations] | None = None,
+        alone: Mapping[Modality, Alone] | None = None,
     ) -> Fused:
         """One pyramid out of the sensors'.
 
@@ -159,35 +178,31 @@ class FusionNetwork(nn.Module):
             pattern: int64 (B,), bitmask 1..15.
             swap: replacements of a training pass.
             noise: of a training pass.
-            ready: `translations` of every modality, made ahead; None = those that are needed are made here.
+            alone: `alone` of every modality, made ahead; None = what is needed of it is made here.
         """
         config = self.config
-        present = {m: is_present(pattern, m) for m in config.modalities}
+        present, row = flags(pattern, config.modalities)
         sound = latents[Modality.AUDIO][0] if Modality.AUDIO in config.modalities else None
         tokens: dict[str, dict[Modality, Tensor]] = {}
         for level in self.completions:
             completion = self.completion(level)
             known = {m: _at(latents[m], m, level) for m in config.modalities}
             targets = self.targets(level)
-            made = (
-                None
-                if ready is None
-                else {
-                    target: {m: ready[m][level, target] for m in completion.translators.sources_of(target)}
-                    for target in targets
-                }
-            )
-            precisions = self._precisions(latents, level, present)
-            tokens[level] = completion(known, present, targets, precisions, swap, made)
+            made = None if alone is None else {target: told(alone, level, target) for target in targets}
+            precisions = self._precisions(latents, level, present, row)
+            tokens[level] = completion(known, present, targets, precisions, swap, made, row)
         if sound is not None:
             if self.completions:
                 sound = tokens[TRANSLATED[-1]].pop(Modality.AUDIO)[:, :, 0, 0]
             else:
-                sound = torch.where(present[Modality.AUDIO][:, None], sound, 0.0)
+                sound = torch.where(pick(present[Modality.AUDIO][:, None], row), sound, 0.0)
         levels: list[Tensor] = []
         for index, (level, fusion) in enumerate(zip(LEVELS, self.levels, strict=True)):
             known = tokens.get(level) or {m: latents[m][index] for m in config.image_modalities}
-            levels.append(fusion(known, sound, pattern))
+            proposals = None
+            if alone is not None and level in self.proposed:
+                proposals = {m: alone[m].proposals[level] for m in config.image_modalities}
+            levels.append(fusion(known, sound, pattern, proposals))
         embedding: Gaussian | None = None
         if self.embedding is not None:
             embedding = self.embedding(levels[-1], pattern)
@@ -211,21 +226,21 @@ class FusionNetwork(nn.Module):
         latents: Latents,
         pattern: Tensor,
         size: tuple[int, int],
-        ready: Mapping[Modality, Translations] | None = None,
+        alone: Mapping[Modality, Alone] | None = None,
     ) -> Outputs:
         """Fuse, decode, predict, with means everywhere; arguments as `fuse` and `decode`."""
         with self.selection.of(pattern):
-            return self.decode(self.fuse(latents, pattern, ready=ready), size)
+            return self.decode(self.fuse(latents, pattern, alone=alone), size)
 
     def _precisions(
-        self, latents: Latents, level: str, present: Mapping[Modality, Tensor]
+        self, latents: Latents, level: str, present: Mapping[Modality, Tensor], row: Tensor | None
     ) -> dict[Modality, Tensor] | None:
         if self.config.translation != "poe":
             return None
         found = {}
         for m in self.config.modalities:
             value = latents[m][len(LEVELS) + TRANSLATED.index(level) if m.is_image else 1]
-            found[m] = torch.where(present[m][:, None, None, None], value, 1.0)
+            found[m] = torch.where(pick_map(present[m], row), value, 1.0)
         return found
 
 

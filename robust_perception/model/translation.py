@@ -31,12 +31,14 @@ and which at the published weight of 10 forgot the task on small dense data.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from robust_perception.model.availability import pick, pick_map
 from robust_perception.model.bottleneck import mean_where
 from robust_perception.model.errors import ModelError
 from robust_perception.vocabulary import Modality
@@ -155,6 +157,7 @@ class Translators(nn.Module):
         usable: Mapping[Modality, Tensor],
         precision: Mapping[Modality, Tensor] | None = None,
         ready: Mapping[Modality, Tensor] | None = None,
+        row: Tensor | None = None,
     ) -> Tensor:
         """The rule of the missing latent for one sensor.
 
@@ -165,18 +168,19 @@ class Translators(nn.Module):
             precision: 1 / s^2 per source, (B, 1, h, w); needed for `poe` alone.
             ready: what `translate` made of every source's latent, anything where it may not be used; None =
                 it is made here.
+            row: of the flags, see `availability`.
 
         Returns:
             R_n, shape of `latents[target]`.
         """
-        shape = latents[target].shape
-        total = latents[target].new_zeros(shape)
-        weights = latents[target].new_zeros((shape[0], 1, 1, 1))
+        wanted = latents[target]
+        weights: dict[Modality, Tensor] = {}
+        translated: dict[Modality, Tensor] = {}
         for source in self.sources_of(target):
             if not torch.compiler.is_exporting() and not bool(usable[source].any()):
                 continue
-            use = usable[source][:, None, None, None]
-            weight = use.to(total.dtype)
+            use = pick_map(usable[source], row)
+            weights[source] = usable[source][:, None, None, None].to(wanted.dtype)
             if self.rule == "poe":
                 if precision is None:
                     msg = "rule poe of the missing latent: expected the precisions of the sources, got none"
@@ -184,14 +188,21 @@ class Translators(nn.Module):
                 known = precision[source]
                 if not (source.is_image and target.is_image):
                     known = known.mean(dim=(2, 3), keepdim=True)
-                weight = torch.where(use, known, 0.0)
+                weights[source] = torch.where(use, known, 0.0)
             if ready is None:
-                translated = self.translate(latents[source], source, target)
+                translated[source] = self.translate(latents[source], source, target)
             else:
-                translated = torch.where(use, ready[source], 0.0)
-            total = total + weight * translated
-            weights = weights + weight
-        return total if self.rule == "sum" else total / weights.clamp(min=1e-6)
+                translated[source] = torch.where(use, ready[source], 0.0)
+        if not weights:
+            return wanted.new_zeros(wanted.shape)
+        # Divided first: that is a few numbers, or one a pixel, and not one a channel too.
+        total = functools.reduce(torch.add, weights.values()).clamp(min=1e-6)
+        parts = []
+        for source, weight in weights.items():
+            share = weight if self.rule == "sum" else weight / total
+            parts.append((share if self.rule == "poe" else pick(share, row)) * translated[source])
+        filled: Tensor = functools.reduce(torch.add, parts).expand(wanted.shape)
+        return filled
 
     def loss(
         self,

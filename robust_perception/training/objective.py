@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robust_perception.model.availability import is_present
 from robust_perception.model.completion import draw_swap
 from robust_perception.model.embedding import HardCombinations, embedding_kl
-from robust_perception.model.fusion import is_present
 from robust_perception.model.heads import Detections, upsample
 from robust_perception.model.network import Fused, Network, Noise, Outputs
 from robust_perception.model.relation import relation_loss

@@ -11,8 +11,8 @@ import torch
 from measurements import SIZE, raw_inputs, shake
 from torch import Tensor
 
+from robust_perception.model.availability import is_present
 from robust_perception.model.errors import ModelError
-from robust_perception.model.fusion import is_present
 from robust_perception.model.heads import DETECTION_STRIDES
 from robust_perception.model.network import Network, Outputs
 from robust_perception.model.network_config import NetworkConfig
