@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from robust_perception.vocabulary import UNLABELLED, Array
 
+VALUES = 256
+"""Of a pixel."""
+
 
 class ConfusionMatrix:
     """Counts of pixels by true and predicted class, over many frames.
@@ -43,16 +46,17 @@ class ConfusionMatrix:
         if truth.shape != predicted.shape:
             msg = f"prediction: expected the shape {truth.shape} of the ground truth, got {predicted.shape}"
             raise ValueError(msg)
-        for name, values in (("ground truth", truth), ("prediction", predicted)):
-            wrong = values[(values >= self.classes) & (values != UNLABELLED)]
+        # Both values of a pixel as one number: counting those is a single pass over the pixels.
+        pairs = truth.astype(np.uint16) * np.uint16(VALUES) + predicted
+        found = np.bincount(pairs.ravel(), minlength=VALUES * VALUES).reshape(VALUES, VALUES)
+        for name, sums in (("ground truth", found.sum(axis=1)), ("prediction", found.sum(axis=0))):
+            wrong = np.flatnonzero(sums[self.classes : UNLABELLED])
             if wrong.size:
-                msg = f"{name}: expected values below {self.classes} or {UNLABELLED}, got {wrong.max()}"
+                worst = self.classes + wrong[-1]
+                msg = f"{name}: expected values below {self.classes} or {UNLABELLED}, got {worst}"
                 raise ValueError(msg)
-        known = truth != UNLABELLED
-        rows = truth[known].astype(np.int64)
-        columns = np.minimum(predicted[known], self.classes).astype(np.int64)
-        flat = np.bincount(rows * (self.classes + 1) + columns, minlength=self.counts.size)
-        self.counts += flat.reshape(self.counts.shape)
+        self.counts[:, :-1] += found[: self.classes, : self.classes]
+        self.counts[:, -1] += found[: self.classes, UNLABELLED]
 
     def join(self, counts: Array) -> None:
         """Add the `counts` of another one, of the same classes; ValueError if they are of others."""
