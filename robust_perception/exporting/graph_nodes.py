@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx
 
@@ -11,8 +11,8 @@ TABLE = "adapter.table_"
 
 PATTERN = "pattern"
 
-CONVOLUTIONS = ("Conv", "MatMul", "Gemm")
-"""A product of the last axis is a 1x1 convolution whose channels come last."""
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+"""Layers with weights: a product of the last axis is a 1x1 convolution whose channels come last."""
 
 
 def made_by(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
@@ -22,12 +22,12 @@ def made_by(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
 
 def after_last_convolution(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
     """Names of the nodes between the last convolutions and these outputs."""
-    return [node.name for node in _upstream(graph, outputs) if node.op_type not in CONVOLUTIONS]
+    return [node.name for node in _upstream(graph, outputs, ("Conv",)) if node.op_type != "Conv"]
 
 
-def last_convolutions(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
-    """Names of the last convolutions before these outputs."""
-    return [node.name for node in _upstream(graph, outputs) if node.op_type in CONVOLUTIONS]
+def last_layers(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[str]:
+    """Names of the last convolutions or products before these outputs, and of all that follows them."""
+    return [node.name for node in _upstream(graph, outputs, PRODUCTS)]
 
 
 def first_convolutions(graph: onnx.GraphProto, count: int) -> list[str]:
@@ -59,15 +59,15 @@ def adapter_nodes(graph: onnx.GraphProto) -> list[str]:
             gathered |= {*node.output} if of_tables else set()
         elif of_tables:
             found[node.name] = node
-            if node.op_type in ("Conv", "Gemm", "MatMul"):
+            if node.op_type in PRODUCTS:
                 products |= {*node.output}
         elif node.op_type == "Add" and any(value in products for value in node.input):
             found[node.name] = node
     return list(found)
 
 
-def _upstream(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[onnx.NodeProto]:
-    """Nodes that these outputs depend on, as far as the nearest convolutions and with them."""
+def _upstream(graph: onnx.GraphProto, outputs: Iterable[str], ends: Collection[str]) -> list[onnx.NodeProto]:
+    """Nodes that these outputs depend on, as far as the nearest of these kinds and with them."""
     makers = made_by(graph)
     found: dict[str, onnx.NodeProto] = {}
     values = [name for name in outputs if name in makers]
@@ -76,6 +76,6 @@ def _upstream(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[onnx.NodeP
         if node.name in found:
             continue
         found[node.name] = node
-        if node.op_type not in CONVOLUTIONS:
+        if node.op_type not in ends:
             values += [value for value in node.input if value in makers]
     return list(found.values())

@@ -11,7 +11,7 @@ QuantizeLinear and DequantizeLinear, which a runtime turns into integer kernels.
 What is quantised [X]: convolutions, matrix products, sums of maps, and for CPUs the clipping between them, so
 that whole chains of an encoder stay integers. What is not:
 
-    the last convolutions and what follows   one step of a box's edge would be several pixels
+    the last layers and what follows them    one step of a box's edge would be several pixels
     an encoder's first block                 of its few channels some span a hundredth of others: left as it
                                              is, the error of all latents of colour was half as large
     the fusion's sums, on a CPU              between them is what is left in floating point: integers would be
@@ -41,14 +41,14 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from robust_perception.exporting.graph_nodes import (
+    PRODUCTS,
     adapter_nodes,
     after_last_convolution,
     first_convolutions,
-    last_convolutions,
+    last_layers,
 )
 from robust_perception.vocabulary import Array
 
-PRODUCTS = ("Conv", "Gemm", "MatMul")
 CLIPPING = ("Clip", "Relu")
 """Folded into the kernel before them where activations are unsigned: their lower end is the zero point."""
 
@@ -82,7 +82,7 @@ def write_quantised(
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
-        left = {*after_last_convolution(model.graph, (*MAPS, "scene")), *last_convolutions(model.graph, MAPS)}
+        left = {*last_layers(model.graph, MAPS), *after_last_convolution(model.graph, ["scene"])}
         left |= {*adapter_nodes(model.graph)}
         kinds: tuple[str, ...] = (*PRODUCTS, "Add") if symmetric else (*PRODUCTS, "Add", *CLIPPING)
         if not any(output.name in MAPS for output in model.graph.output):

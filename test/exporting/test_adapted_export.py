@@ -19,6 +19,8 @@ from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline, RawOutputs
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.exporting import references
+from robust_perception.exporting.graph_nodes import last_layers, made_by
+from robust_perception.exporting.quantisation import MAPS
 from robust_perception.model.adapter_bank import adapter_state, attach, merge
 from robust_perception.model.graphs import OUTPUTS
 from robust_perception.model.network import Network
@@ -172,6 +174,19 @@ def test_graphs_are_static_and_quantised_ones_keep_adapters_in_floating_point(ex
             if precision in (INT8, INT8_SYMMETRIC):
                 tables = [n for n in graph.node if any("adapter.table_" in i for i in n.input)]
                 assert all(node.op_type == "Gather" for node in tables), spec.file
+
+
+def test_eight_bits_end_before_what_makes_classes_and_boxes(exported: Exported) -> None:
+    graph = onnx.load(exported.folder / exported.manifest.graphs_of(INT8)["fusion"].file).graph
+    makers = made_by(graph)
+    last = {*last_layers(graph, MAPS)}
+    quantised = {
+        n.name for n in graph.node if getattr(makers.get(n.input[0]), "op_type", "") == "DequantizeLinear"
+    }
+    assert any(n.op_type in ("Gemm", "MatMul") for n in graph.node if n.name in last), "classes of pixels"
+    assert not last & quantised
+    convolutions = {n.name for n in graph.node if n.op_type == "Conv"}
+    assert convolutions - last <= quantised, "all the others have integers"
 
 
 def test_the_manifest_says_what_the_bank_is(exported: Exported) -> None:
