@@ -27,7 +27,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import claims, results_figure
-from benchmarks.claims import QUALITY, patterns_in
+from benchmarks.claims import OVERALL, QUALITY, patterns_in
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 Records = Sequence[Mapping[str, Any]]
@@ -62,9 +62,7 @@ def dedicated(records: Records) -> list[dict[str, Any]]:
             costs[key].append(record)
     for key, group in groups.items():
         alone = {name.split("/")[1]: r for name, r in group.items() if name.startswith("dedicated/")}
-        patterns = [
-            n.split("/")[1] for n in group if n.startswith("base/") and n[5:] not in ("mean", "worst")
-        ]
+        patterns = [n.split("/")[1] for n in group if n.startswith("base/") and n[5:] not in OVERALL]
         richest = max(patterns, key=lambda p: p.count("+"), default="")
         if set(alone) | {richest} != set(patterns):
             continue  # not all of them are trained yet
@@ -81,8 +79,8 @@ def dedicated(records: Records) -> list[dict[str, Any]]:
 
 
 def everything(records: Records) -> list[Mapping[str, Any]]:
-    """What page and picture show: one record a seed, and those of all dedicated networks together."""
-    single = by_seed(records)
+    """What page and picture show: one record a seed, and what follows from those of several patterns."""
+    single = by_seed([*records, *claims.seeing(records)])
     return [*single, *dedicated(single)]
 
 
@@ -117,10 +115,11 @@ def table(records: Records, order: Sequence[str] = ()) -> list[str]:
         else:
             costs[r["row"], r["metric"]][r["seed"]] += float(r["value"])
     seeds = {row: len({r["seed"] for r in records if r["row"] == row}) for row in rows}
-    head = ["row", "seeds", *patterns, "mean", "worst", "parameters, million", "minutes"]
+    overall = [name for name in OVERALL if any(r["pattern"] == name for r in records)]
+    head = ["row", "seeds", *patterns, *overall, "parameters, million", "minutes"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
-        cells = [cell(values[row, pattern], 1) for pattern in (*patterns, "mean", "worst")]
+        cells = [cell(values[row, pattern], 1) for pattern in (*patterns, *overall)]
         for metric, unit, digits in (("parameters", 1e6, 2), ("training_seconds", 60, 0)):
             found = costs[row, metric].values()
             cells.append(f"{statistics.median(found) / unit:.{digits}f}" if found else "")
@@ -194,19 +193,19 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         known = plan_of(data)
         if known is not None:
             lines += recipe(*known)
-        if is_main(classes, labels, budget):
+        if data == "mm5" and is_main(data, classes, labels, budget):
             lines += ["![A line a subset of the sensors, a dot a way of training](results.svg)", ""]
         lines += table(members, list(known[1]["rows"]) if known is not None else ())
-        if is_main(classes, labels, budget):
+        if is_main(data, classes, labels, budget):
             lines += claims.table(members)
     if bench is not None:
         lines += vectors(bench)
     return "\n".join(lines) + "\n"
 
 
-def is_main(classes: str, labels: float, budget: float) -> bool:
-    """Whether this is the setting that the claims and the picture are about."""
-    return (classes, labels, budget) == ("coarse", 1.0, 1.0)
+def is_main(data: str, classes: str, labels: float, budget: float) -> bool:
+    """Whether this is the setting that the claims, and the picture of `mm5`, are about."""
+    return (classes, labels, budget) == ("fine" if data == "simulator" else "coarse", 1.0, 1.0)
 
 
 def picture(records: Records) -> str:
@@ -215,7 +214,7 @@ def picture(records: Records) -> str:
         [
             r
             for r in everything(records)
-            if r["data"] == "mm5" and is_main(r["classes"], r["labels"], r["budget"])
+            if r["data"] == "mm5" and is_main(r["data"], r["classes"], r["labels"], r["budget"])
         ]
     )
 

@@ -234,6 +234,24 @@ def test_a_claim_is_about_the_seeds_that_both_rows_have() -> None:
     assert claims.table(records[:2]) == []
 
 
+def test_where_sound_alone_is_measured_the_worst_with_an_image_is_told_too() -> None:
+    values = {"rgb+audio": 80.0, "rgb": 50.0, "audio": 0.0, "mean": 43.3, "worst": 0.0}
+    simulator = [
+        {
+            **record(row, pattern, 0, value + more * (pattern != "audio")),
+            "data": "simulator",
+            "classes": "fine",
+        }
+        for row, more in (("passes", 0.0), ("joint-settled", 2.0))
+        for pattern, value in values.items()
+    ]
+    page = results_page.page(simulator)
+    assert "| row | seeds | rgb+audio | rgb | audio | mean | worst | worst with an image |" in page
+    assert "| passes | 1 | 80.0 | 50.0 | 0.0 | 43.3 | 0.0 | 50.0 |" in page
+    assert "| joint-settled, worst with an image, above passes | 0 | 2.0 | 1 | yes |" in page
+    assert "with an image" not in results_page.page([r for r in simulator if r["pattern"] != "audio"])
+
+
 def test_what_adapters_recover_is_of_the_gap_to_dedicated_networks() -> None:
     records = [
         record("base", "rgb+depth", 0, 84.0),
