@@ -18,7 +18,7 @@ from robust_perception.engine.engine import Engine, warm_up
 from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensors import Feeds
-from robust_perception.model.graphs import EncoderGraph, FusionGraph
+from robust_perception.model.graphs import EncoderGraph, FusionGraph, encoder_outputs
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.errors import TrainingError
 from robust_perception.vocabulary import Array
@@ -48,6 +48,14 @@ class TorchBackend:
         if found != expected:
             msg = f"{weights}: expected the network of model {manifest.name}, {expected}, got {found}"
             raise BenchmarkError(msg)
+        network.fusion.propose_ahead()
+        for modality in manifest.modalities:
+            made = encoder_outputs(network.fusion, modality)
+            described = tuple(t.name for t in manifest.graphs[encoder_name(modality)].outputs)
+            if made != described:
+                msg = f"model {manifest.name}: expected an encoder of {modality} that gives {made}, got one "
+                msg += f"that gives {described}; another version exported it, export it again"
+                raise BenchmarkError(msg)
         temperatures = {bits: one.temperature for bits, one in manifest.calibration.items()}
         modules: dict[str, Any] = {encoder_name(m): EncoderGraph(network, m) for m in manifest.modalities}
         modules["fusion"] = FusionGraph(network.fusion, manifest.size, temperatures)

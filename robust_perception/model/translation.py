@@ -180,7 +180,6 @@ class Translators(nn.Module):
             if not torch.compiler.is_exporting() and not bool(usable[source].any()):
                 continue
             use = pick_map(usable[source], row)
-            weights[source] = usable[source][:, None, None, None].to(wanted.dtype)
             if self.rule == "poe":
                 if precision is None:
                     msg = "rule poe of the missing latent: expected the precisions of the sources, got none"
@@ -189,6 +188,8 @@ class Translators(nn.Module):
                 if not (source.is_image and target.is_image):
                     known = known.mean(dim=(2, 3), keepdim=True)
                 weights[source] = torch.where(use, known, 0.0)
+            else:
+                weights[source] = usable[source][:, None, None, None].to(wanted.dtype)
             if ready is None:
                 translated[source] = self.translate(latents[source], source, target)
             else:

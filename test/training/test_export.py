@@ -70,6 +70,11 @@ def test_bench_compares_with_the_network_that_was_exported(run: Path, tmp_path: 
     other = replace(manifest, class_names=("background", "hot", "cold"))
     with pytest.raises(BenchmarkError, match="expected the network of model small"):
         TorchBackend(run / loop.BEST, other, compiled=False)
+    encoder = manifest.graphs["encoder_rgb"]
+    older = replace(encoder, outputs=tuple(t for t in encoder.outputs if not t.name.endswith("gate")))
+    other = replace(manifest, graphs={**manifest.graphs, "encoder_rgb": older})
+    with pytest.raises(BenchmarkError, match="encoder of rgb .* export it again"):
+        TorchBackend(run / loop.BEST, other, compiled=False)
 
 
 def test_the_manifest_remembers_the_training(run: Path) -> None:
