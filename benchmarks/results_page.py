@@ -185,8 +185,9 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         "`benchmarks/results_page.py` of `results.json`. Weights are chosen on the validation split.",
         "`config/study/` has the rows. A missing sensor's features are zero in `base`, not its raw input:",
         "nothing is comparable to tables where that is zeroed. Minutes are the median over runs, each on one",
-        "thread of a machine that may have had other work to do beside it. A seed that was run on two kinds",
-        "of processor, which end with different weights, counts once, with the mean of both.",
+        "thread of a machine that may have had other work to do beside it; a row that goes on from another",
+        "one counts its own part. A seed that was run on two kinds of processor, which end with different",
+        "weights, counts once, with the mean of both.",
     ]
     for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
         lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]
