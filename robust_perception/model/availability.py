@@ -12,10 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from robust_perception.vocabulary import MODALITIES, Modality
-
-COMBINATIONS = 1 << len(MODALITIES)
-"""Bitmasks, that of no sensor among them."""
+from robust_perception.model.pattern_selection import ROWS
+from robust_perception.vocabulary import Modality
 
 Flags = dict[Modality, Tensor]
 """Per sensor bool (B,)."""
@@ -38,7 +36,7 @@ def flags(pattern: Tensor, modalities: Iterable[Modality]) -> tuple[Flags, Tenso
         which is the row that counts.
     """
     exporting = torch.compiler.is_exporting()
-    rows = torch.arange(COMBINATIONS, device=pattern.device) if exporting else pattern
+    rows = torch.arange(ROWS, device=pattern.device) if exporting else pattern
     return {m: is_present(rows, m) for m in modalities}, pattern if exporting else None
 
 

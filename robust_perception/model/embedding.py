@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from robust_perception.model.bottleneck import LOG_VARIANCE, Gaussian, kl_to_standard_normal
 from robust_perception.model.encoders import ChannelNorm
 from robust_perception.model.errors import ModelError
-from robust_perception.vocabulary import MODALITIES
+from robust_perception.model.pattern_selection import ROWS
 
-COMBINATIONS = 1 << len(MODALITIES)
 KEPT = 0.9
 """Share of the old windows in the running mean of the variance."""
 
@@ -49,7 +48,7 @@ class ProbabilisticEmbedding(nn.Module):
         combinations: rows of v(c).
     """
 
-    def __init__(self, width: int, norm: str = "channel", combinations: int = COMBINATIONS) -> None:
+    def __init__(self, width: int, norm: str = "channel", combinations: int = ROWS) -> None:
         super().__init__()
         if norm not in ("channel", "batch"):
             msg = f"norm of the probabilistic embedding: expected 'channel' or 'batch', got {norm!r}"

@@ -2,10 +2,10 @@
 
 With x_m the latents (B, C, h, w) of modality m, c_m in {0, 1} its presence, e(c) a learned row per pattern:
 
+    x_m  <- x_m if c_m else 0                              selected, never multiplied: NaN * 0 is NaN
     g_m   = G x_m + b_m(c);  g_m <- -inf where c_m = 0     gate of each pixel, or of each of its channels
     w_m   = exp(g_m) / sum_k exp(g_k)                      over the sensors present
-    y_m   = w_m x_m + W_m x_m if c_m else 0                W_m of the size of a latent
-    y     = sum_m y_m + e(c)                               selected, never multiplied: NaN * 0 is NaN
+    y     = sum_m (w_m x_m + W_m x_m) + e(c)               W_m of the size of a latent
     y    <- y + A a                                        a: the sound's vector, where present
     y    <- y + conv3x3( ReLU( norm(y) ) )                 at p4 and p5; the decoder does it for finer levels
 
@@ -27,8 +27,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robust_perception.model.availability import COMBINATIONS, flags, is_present, pick_map
+from robust_perception.model.availability import flags, is_present, pick_map
 from robust_perception.model.encoders import ChannelNorm
+from robust_perception.model.pattern_selection import ROWS
 from robust_perception.vocabulary import Modality
 
 GATE_OF_ABSENT = -1e4
@@ -80,8 +81,8 @@ class LevelFusion(nn.Module):
         self.complete = complete
         self.gates = nn.ModuleDict({m.value: nn.Conv2d(width, gates, 1) for m in modalities})
         self.mix = nn.ModuleDict({m.value: nn.Conv2d(width, width, 1, bias=False) for m in modalities})
-        self.prior = nn.Embedding(COMBINATIONS, width)
-        self.gate_prior = nn.Embedding(COMBINATIONS, gates * len(self.modalities))
+        self.prior = nn.Embedding(ROWS, width)
+        self.gate_prior = nn.Embedding(ROWS, gates * len(self.modalities))
         self.sound = nn.Linear(audio_width, width) if audio_width else None
         self.smooth = smoothing(width) if coarse else None
         nn.init.zeros_(self.prior.weight)
@@ -90,16 +91,21 @@ class LevelFusion(nn.Module):
             if name.endswith("weight"):
                 nn.init.zeros_(weight)  # starts as the plain mean over the sensors present
         if complete:
-            rows = torch.arange(COMBINATIONS)
+            rows = torch.arange(ROWS)
             lacks = torch.stack([~is_present(rows, m) for m in self.modalities], dim=1)
             with torch.no_grad():
                 self.gate_prior.weight += FIRST_GATE_OF_GUESS * lacks.repeat_interleave(gates, dim=1)
 
     @property
     def plain(self) -> bool:
-        """Whether gates and mixtures are the same for every pattern: no adapters."""
+        """Whether gates and mixtures are the same for every pattern, and nothing where nothing is seen.
+
+        Adapters follow the pattern; a bias of a mixture, which they leave when they are merged, counts for an
+        absent sensor too.
+        """
         layers = [*self.gates.values(), *self.mix.values()]
-        return all(isinstance(layer, nn.Conv2d) and not list(layer.children()) for layer in layers)
+        fixed = all(isinstance(layer, nn.Conv2d) and not list(layer.children()) for layer in layers)
+        return fixed and all(layer.bias is None for layer in self.mix.values())
 
     def propose(self, modality: Modality, latent: Tensor) -> Proposal:
         """What a sensor's latent (B, C, h, w) brings."""
@@ -118,18 +124,20 @@ class LevelFusion(nn.Module):
             latents: per image modality float32 (B, C, h, w); anything where absent.
             audio: float32 (B, D), zero where absent, or None.
             pattern: int64 (B,).
-            proposals: `propose` of all latents, made ahead; None = made here.
+            proposals: `propose` of all latents, made ahead at a level that is `plain` and not completed;
+                None = made here.
 
         Returns:
             float32 (B, C, h, w).
         """
-        there, row = flags(pattern, self.modalities)
+        there, row = flags(pattern, () if self.complete else self.modalities)
         present = {m: pick_map(flag, row) for m, flag in there.items()}
+        ahead = proposals is not None
         if proposals is None:
-            if not self.complete:  # so that no gradient meets what is not there
+            if not self.complete:
                 latents = {m: torch.where(present[m], latents[m], 0.0) for m in self.modalities}
             proposals = {m: self.propose(m, latents[m]) for m in self.modalities}
-        priors = self.gate_prior.weight.reshape(COMBINATIONS, len(self.modalities), -1, 1, 1).unbind(dim=1)
+        priors = self.gate_prior.weight.reshape(ROWS, len(self.modalities), -1, 1, 1).unbind(dim=1)
         gates = [
             proposals[m].gate + prior.index_select(0, pattern)
             for m, prior in zip(self.modalities, priors, strict=True)
@@ -140,7 +148,8 @@ class LevelFusion(nn.Module):
         brought = []
         for m, weight in zip(self.modalities, softmax_over(gates), strict=True):
             part = weight * latents[m] + proposals[m].mixed
-            brought.append(part if self.complete else torch.where(present[m], part, 0.0))
+            # What was made ahead of an absent sensor's latents may be anything; without biases 0 makes 0.
+            brought.append(torch.where(present[m], part, 0.0) if ahead else part)
         token = self.prior(pattern)
         if audio is not None and self.sound is not None:
             token = token + self.sound(audio)

@@ -53,6 +53,20 @@ def test_layers_that_follow_the_pattern_propose_nothing() -> None:
     assert network.fusion.proposed == ("p2", "p3"), "p4 and p5 have adapters"
 
 
+def test_a_mixture_with_a_bias_counts_for_absent_sensors_and_is_not_made_ahead() -> None:
+    fusion = copy.deepcopy(build("plain").fusion)
+    layer = fusion.level(1).mix["rgb"]
+    layer.bias = torch.nn.Parameter(torch.ones(layer.out_channels))  # as a merged adapter leaves it
+    fusion.propose_ahead()
+    assert fusion.proposed == ("p2", "p4", "p5")
+    seen = {m: torch.zeros(1, 16, 4, 4) for m in fusion.config.image_modalities}
+    bits = torch.tensor([Pattern.parse("depth").bits])
+    with torch.no_grad():
+        biased = fusion.level(1)(seen, None, bits)
+        layer.bias.zero_()
+        torch.testing.assert_close(biased - fusion.level(1)(seen, None, bits), torch.ones_like(biased))
+
+
 def test_names_and_tensors_are_in_one_order() -> None:
     fusion = copy.deepcopy(build("joint").fusion)
     fusion.propose_ahead()
