@@ -22,12 +22,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import claims, results_figure
 from benchmarks.claims import OVERALL, QUALITY, patterns_in
+from benchmarks.study_plan import read_plan
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 Records = Sequence[Mapping[str, Any]]
@@ -96,7 +95,7 @@ def cell(values: Iterable[float], digits: int) -> str:
 def plan_of(data: str) -> tuple[str, dict[str, Any]] | None:
     """Name and content of the study's configuration of a data set, where there is one."""
     for path in sorted(PLANS.glob("*.yaml")):
-        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plan = read_plan(path)
         if plan["name"] == data:
             return path.name, plan
     return None
@@ -205,7 +204,7 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
 
 
 def is_main(data: str, classes: str, labels: float, budget: float) -> bool:
-    """Whether this is the setting that the claims, and the picture of `mm5`, are about."""
+    """Whether this is a setting that the claims are about."""
     return (classes, labels, budget) == ("fine" if data == "simulator" else "coarse", 1.0, 1.0)
 
 

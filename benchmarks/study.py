@@ -38,8 +38,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.study_plan import merge, read_plan
 from robust_perception import arguments
 from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.model.errors import ModelError
@@ -140,32 +142,6 @@ class Study:
                 else:
                     found.append(Task(row, seed))
         return found
-
-
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `change`, section by section."""
-    merged = dict(base)
-    for key, value in change.items():
-        inner = merged.get(key)
-        merged[key] = (
-            merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-        )
-    return merged
-
-
-def read_plan(path: Path) -> dict[str, Any]:
-    """Read a study's configuration.
-
-    Raises:
-        ConfigError: not of its form.
-    """
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    wanted = {"name", "common", "rows"}
-    if not isinstance(content, dict) or set(content) != wanted:
-        got = sorted(content) if isinstance(content, dict) else content
-        msg = f"{path}: expected the keys {sorted(wanted)}, got {got}"
-        raise ConfigError(msg)
-    return content
 
 
 def weights_of(study: Study, task: Task, key: str) -> Path | None:

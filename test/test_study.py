@@ -141,6 +141,21 @@ def test_a_plan_of_another_form_is_named(tmp_path: Path) -> None:
         study.read_plan(tmp_path / "plan.yaml")
 
 
+def test_a_plan_that_extends_another_changes_its_sections() -> None:
+    wide, narrow = (
+        study.read_plan(ROOT / "config" / "study" / f"{name}.yaml") for name in ("mm5_wide", "mm5")
+    )
+    assert wide["name"] != narrow["name"] and wide["rows"] == narrow["rows"]
+    crops = [plan["common"]["augmentation"].pop("crop") for plan in (wide, narrow)]
+    assert crops == [[128, 160], [96, 128]] and wide["common"] == narrow["common"]
+
+
+def test_a_plan_that_extends_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("{name: a, extends: gone.yaml}\n")
+    with pytest.raises(ConfigError, match=r"plan\.yaml: extends: expected a file beside it, got 'gone"):
+        study.read_plan(tmp_path / "plan.yaml")
+
+
 def record(row: str, pattern: str, seed: int, value: float) -> dict[str, object]:
     return {
         "data": "d", "classes": "coarse", "labels": 1.0, "budget": 1.0, "row": row, "seed": seed,
