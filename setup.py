@@ -126,8 +126,7 @@ setup(
         *files_below("launch"),
         # The interface files are for machines without ROS only; a robot has the released packages.
         *files_below("config", leave_out=("config/interfaces",)),
-        # The checkpoint is for training on; a robot needs the graphs.
-        *files_below("models/default", leave_out=("checkpoint.safetensors",)),
+        *files_below("models/default"),
     ],
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,

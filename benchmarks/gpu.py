@@ -1,11 +1,11 @@
 """Everything that only a GPU can show, in one go: parity, latency, switching, memory, as one JSON.
 
-    python benchmarks/gpu.py --model RUN/model --weights RUN/best.safetensors --json gpu.json
+    python benchmarks/gpu.py --model models/default --json gpu.json
 
-Needs torch with CUDA; TensorRT or TensorRT-RTX and cuda-bindings for their rows. Without --weights the
-network is random: times are those of a trained one, and parity with torch is left out; that with the
-model's stored references is always there. Without --model the network is exported first, which needs the
-exporter's packages.
+Needs torch with CUDA; TensorRT or TensorRT-RTX and cuda-bindings for their rows. Torch runs the weights that
+the model brings, or those of --weights. Where there are neither, the network is random: times are those of a
+trained one, and parity with torch is left out; that with the model's stored references is always there.
+Without --model the network is exported first, which needs the exporter's packages.
 
 Every part is guarded: one that fails is in the report with its error, and the rest goes on. The report is
 written after each part; parts for which no time is left are left out, so that the whole ends within
@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.parts import LEAST_S, Report, table
 from robust_perception import arguments
 from robust_perception.engine import cuda
+from robust_perception.engine.manifest import FILE_NAME
 
 BENCHMARK = "gpu"
 PRECISIONS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-symmetric"}
@@ -55,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(description="Verify and measure on a GPU.")
     parser.add_argument("--model", type=Path, help="model folder (default: one is exported of the network)")
-    parser.add_argument("--weights", type=Path, help="the model's best.safetensors (default: random weights)")
+    parser.add_argument(
+        "--weights", type=Path, help="of torch's rows: a best.safetensors (default: the model's)"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is a dry run")
     parser.add_argument("--rows", help="only these, comma-separated, e.g. torch-eager,tensorrt_rtx-fp16")
     parser.add_argument("--rounds", type=arguments.positive, default=ROUNDS, help="default: %(default)s")
@@ -75,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if reason is not None:
             print(f"gpu: nothing was measured: {reason}", file=sys.stderr)
             return 2
+    if given.weights is None:
+        given.weights = own_weights(given.model)
     with tempfile.TemporaryDirectory() as scratch:
         report = Report(BENCHMARK, _head(words, given), given.json, time.perf_counter() + given.budget_s)
         Verification(given, report, Path(scratch)).run()
@@ -142,9 +147,9 @@ class Verification:
         elif not self.given.tiny:
             self.size = (240, 320)
         if self.given.weights is not None:
-            from robust_perception.training.checkpoint import load_weights
+            from robust_perception.training import graph_weights
 
-            self.network, _ = load_weights(self.given.weights)
+            self.network, _ = graph_weights.load(self.given.weights)
             return True
         modalities = tuple(Modality) if manifest is None else manifest.modalities
         names = ("background", "thing", "other") if manifest is None else manifest.class_names
@@ -327,6 +332,22 @@ class Verification:
                 self.report.add(backend, precision, str(pattern), found)
 
 
+def own_weights(model: Path | None) -> Path | None:
+    """The model itself, where it brings what torch needs beside its graphs."""
+    if model is None:
+        return None
+    from robust_perception.training.graph_weights import FILE
+
+    return model if (model / FILE).is_file() else None
+
+
+def weights_sha256(weights: Path | None) -> str | None:
+    """Of a file of weights, or of a model's manifest, which names its graphs by theirs."""
+    if weights is None:
+        return None
+    return hashlib.sha256((weights / FILE_NAME if weights.is_dir() else weights).read_bytes()).hexdigest()
+
+
 def _head(words: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
     device: dict[str, Any] = {"name": f"cpu ({platform.machine()})"}
     if given.device == "cuda":
@@ -345,7 +366,6 @@ def _head(words: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    weights = given.weights
     return {
         "benchmark": BENCHMARK,
         "command": ["benchmarks/gpu.py", *words],
@@ -354,7 +374,7 @@ def _head(words: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": versions,
-        "weights_sha256": None if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "weights_sha256": weights_sha256(given.weights),
         "left_out": {},
         "uncaptured": {},
     }

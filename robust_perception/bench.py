@@ -27,6 +27,8 @@ from robust_perception.vocabulary import Pattern
 SWITCH_SHARE, SECOND_SHARE = 5, 25
 """Rounds of latency to one round through all switches, and to one second of ticking sensors."""
 
+ITSELF = Path("the model itself")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
@@ -61,7 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=arguments.positive, default=50, help="default: %(default)s")
     parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")
     parser.add_argument(
-        "--torch", type=Path, metavar="WEIGHTS", help="best.safetensors: the network in torch as well"
+        "--torch",
+        nargs="?",
+        const=ITSELF,
+        type=Path,
+        metavar="WEIGHTS",
+        help="the network in torch as well, with the model's own weights or those of a best.safetensors",
     )
     parser.add_argument("--json", type=Path, help="write head and records here")
     return parser
@@ -94,7 +101,8 @@ def run(given: argparse.Namespace) -> Report:
     pairs = asked_for(given.backend, given.precision, manifest.precisions)
     variants, left_out = load_variants(folder, pairs, threads)
     if given.torch is not None:
-        more, failed = _torch(given.torch, variants[0], threads)
+        weights = folder if given.torch == ITSELF else given.torch
+        more, failed = _torch(weights, variants[0], threads)
         variants, left_out = [*variants, *more], [*left_out, *failed]
     for reason in left_out:
         print(f"bench: left out: {reason}", file=sys.stderr)

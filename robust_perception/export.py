@@ -5,7 +5,8 @@
 3. each pattern's outputs in ONNX Runtime are compared with those of the network in torch,
 4. score thresholds are chosen on the validation split,
 5. one input and the outputs of every pattern are stored, for whoever loads the model to check itself against,
-6. the graphs are written in other precisions, and what each costs is measured on the validation split.
+6. the graphs are written in other precisions, and what each costs is measured on the validation split,
+7. what training needs beside the graphs is stored, so that the model can be trained on.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from robust_perception.exporting.temperature import fit_temperatures, temperatur
 from robust_perception.exporting.variants import measure, write_variant
 from robust_perception.model.graphs import OPSET, adapted_graphs, write_graphs
 from robust_perception.model.network import Network
-from robust_perception.training.checkpoint import load_weights
+from robust_perception.training import checkpoint, graph_weights
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ExportError, TrainingError
 from robust_perception.training.log import duration
@@ -71,7 +72,7 @@ def export(weights: Path, data: Sequence[Path], out: Path, command: str, options
     """Write a model folder.
 
     Args:
-        weights: `best.safetensors` of a run.
+        weights: `best.safetensors` of a run, or a model that is to be written again.
         data: its data folders; their splits `val` give thresholds and reference input.
         out: the folder to write; made if it does not exist.
         command: what made the model, for the model card.
@@ -84,7 +85,8 @@ def export(weights: Path, data: Sequence[Path], out: Path, command: str, options
         ExportError: ONNX Runtime says something else than torch, the data has other classes than the network,
             or no validation frame has a sensor. The folder is no model then: it has no manifest.
     """
-    network, training = load_weights(weights)
+    content, tensors = graph_weights.read(weights)
+    network, training = checkpoint.build(weights, content, tensors)
     config = read_section(TrainingConfig, yaml.safe_load(training["config"]), "")
     dataset = MixedDataset.open(data, "val", config.data.classes)
     if dataset.class_names != network.config.class_names:
@@ -96,7 +98,9 @@ def export(weights: Path, data: Sequence[Path], out: Path, command: str, options
         raise ExportError(msg)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        return _write_model(network, training, config, dataset, out, command, options)
+        summary = _write_model(network, training, config, dataset, out, command, options)
+        graph_weights.write(content, tensors, out, Manifest.load(out, check_files=False).graphs)
+        return summary
     except BaseException:
         (out / FILE_NAME).unlink(missing_ok=True)
         raise
@@ -195,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="robust-perception export", description="Turn trained weights into a model folder."
     )
-    parser.add_argument("--weights", required=True, type=Path, help="best.safetensors of a run")
+    parser.add_argument("--weights", required=True, type=Path, help="best.safetensors of a run, or a model")
     parser.add_argument(
         "--data",
         required=True,

@@ -44,7 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     parser.add_argument(
-        "--start", type=Path, help="begin with these weights (a best.safetensors) where they fit: fine-tuning"
+        "--start",
+        type=Path,
+        metavar="WEIGHTS",
+        help="begin with these weights where they fit: a run's best.safetensors, or a model, folder or name",
     )
     parser.add_argument("--seed", type=arguments.seed, default=0, help="of weights, order, crops, patterns")
     parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")

@@ -19,7 +19,7 @@ from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensors import Feeds
 from robust_perception.model.graphs import EncoderGraph, FusionGraph, encoder_outputs
-from robust_perception.training.checkpoint import load_weights
+from robust_perception.training import graph_weights
 from robust_perception.training.errors import TrainingError
 from robust_perception.vocabulary import Array
 
@@ -28,7 +28,7 @@ class TorchBackend:
     """Encoders and fusion of a network in torch, on the CPU.
 
     Args:
-        weights: `best.safetensors` of the run that the model was exported from.
+        weights: `best.safetensors` of the run that the model was exported from, or the model itself.
         manifest: of that model.
         compiled: through torch.compile, which needs a C++ compiler and compiles at the first call.
 
@@ -42,7 +42,7 @@ class TorchBackend:
 
     def __init__(self, weights: Path, manifest: Manifest, compiled: bool) -> None:
         self.name = "torch.compile" if compiled else "torch"
-        network, _ = load_weights(weights)
+        network, _ = graph_weights.load(weights)
         found = (network.config.modalities, network.config.class_names, network.config.scene_names)
         expected = (manifest.modalities, manifest.class_names, manifest.scene_names)
         if found != expected:

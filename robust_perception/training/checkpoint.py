@@ -63,7 +63,7 @@ def save_run(
     tensors |= {f"optimiser.{i}.{k}": v for i, values in state.items() for k, v in values.items()}
     if mined is not None:
         tensors |= {f"mined.{k}": v for k, v in mined.state_dict().items()}
-    _save(path, tensors, network.config, {"progress": asdict(progress)})
+    save(path, tensors, {"network": network.config.to_dict(), "progress": asdict(progress)})
 
 
 def read_progress(path: Path) -> Progress:
@@ -107,13 +107,13 @@ def save_weights(
     path: Path, network: Network, training: Mapping[str, Any], adapters: AdapterBank | None = None
 ) -> None:
     """Write a network alone, with its adapters if it has any and what is to be remembered of its training."""
-    more: dict[str, Any] = {"training": dict(training)}
+    content: dict[str, Any] = {"network": network.config.to_dict(), "training": dict(training)}
     if adapters is not None:
-        more["adapters"] = {
+        content["adapters"] = {
             "config": asdict(adapters.config),
             "patterns": [pattern.bits for pattern in adapters.patterns],
         }
-    _save(path, dict(network.state_dict()), network.config, more)
+    save(path, dict(network.state_dict()), content)
 
 
 def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
@@ -122,18 +122,38 @@ def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
     Raises:
         CheckpointError: missing, damaged, or no file of weights.
     """
+    return build(path, *read_weights(path))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `save_weights` wrote: the header's content, and the tensors by name.
+
+    Raises:
+        CheckpointError: missing, damaged, or no file of weights.
+    """
     content = _read_content(path)
     if "training" not in content:
         msg = f"{path}: expected a network's weights (best.safetensors), got a run's state"
         raise CheckpointError(msg)
+    return content, _read_tensors(path)
+
+
+def build(
+    path: Path, content: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[Network, dict[str, Any]]:
+    """The network that `read_weights` tells of, in evaluation mode, and what was remembered.
+
+    Raises:
+        CheckpointError: of another schema, or the tensors are not its own; names the path.
+    """
     network = Network(NetworkConfig.from_dict(_known(path, "network", content["network"], NetworkConfig)))
     if "adapters" in content:
         plain = _known(path, "adapters", content["adapters"]["config"], AdapterConfig)
         lists = {k: tuple(v) for k, v in plain.items() if isinstance(v, list)}
         patterns = [Pattern(bits) for bits in content["adapters"]["patterns"]]
         attach(network, AdapterConfig(**{**plain, **lists}), patterns, network.config.modalities)
-    _fill(path, network, _read_tensors(path))
-    return network.eval(), content["training"]
+    _fill(path, network, tensors)
+    return network.eval(), dict(content["training"])
 
 
 def _known(path: Path, section: str, values: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -155,8 +175,9 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], config: NetworkConfig, more: Mapping[str, Any]) -> None:
-    header = {"format": FORMAT, "content": json.dumps({"network": config.to_dict(), **more})}
+def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+    """Write tensors and, in the header, what they are; the file is there whole or not at all."""
+    header = {"format": FORMAT, "content": json.dumps(content)}
     unfinished = path.with_suffix(".unfinished")
     save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, metadata=header)
     os.replace(unfinished, path)  # noqa: PTH105 - the atomic one is meant

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_perception.model.network import Network
-from robust_perception.training import checkpoint
+from robust_perception.training import graph_weights
 from robust_perception.training.errors import CheckpointError
 
 OF_CLASSES = (
@@ -53,7 +53,7 @@ class Start:
     """Finished weights to begin with.
 
     Attributes:
-        path: their file (`best.safetensors`).
+        path: their file (`best.safetensors`), or a model's folder or name.
         network: what it holds.
         training: what the file remembers of its run.
     """
@@ -64,8 +64,8 @@ class Start:
 
     @classmethod
     def open(cls, path: Path) -> Start:
-        """Read them; CheckpointError when the file is missing, damaged or of another schema."""
-        return cls(path, *checkpoint.load_weights(path))
+        """Read them as `graph_weights.load` does, which raises CheckpointError where they cannot be."""
+        return cls(path, *graph_weights.load(path))
 
     def __str__(self) -> str:
         data, epoch, seed = (self.training.get(key, "?") for key in ("data", "epoch", "seed"))
