@@ -36,13 +36,10 @@ def begin(name: str) -> str:
 
 def figures(report: Report) -> str:
     """What it was measured on, a table of latencies by pattern and a table of all else by variant."""
-    ratios, medians, shares = (
-        report.values("latency", metric) for metric in ("ratio", "p50", "ratio_to_full")
+    variants = list(
+        dict.fromkeys((backend, precision) for backend, precision, _ in report.values("latency", "ratio"))
     )
-    variants = list(dict.fromkeys((backend, precision) for backend, precision, _ in ratios))
-    return "\n".join(
-        [*_machine(report), "", *_latency(ratios, medians, shares, variants), "", *_rest(report, variants)]
-    )
+    return "\n".join([*_machine(report), "", *_latency(report, variants), "", *_rest(report, variants)])
 
 
 def bank_figures(measured: Mapping[str, Any]) -> str:
@@ -86,22 +83,17 @@ def _machine(report: Report) -> list[str]:
     return lines + [f"Left out: {reason}." for reason in head.left_out]
 
 
-def _latency(
-    ratios: dict[tuple[str, str, str], float],
-    medians: dict[tuple[str, str, str], float],
-    shares: dict[tuple[str, str, str], float],
-    variants: Sequence[Variant],
-) -> list[str]:
-    heads = [
-        "all frames new",
-        *(f"{backend} {precision}" for backend, precision in variants),
-        "to the first row",
-    ]
+def _latency(report: Report, variants: Sequence[Variant]) -> list[str]:
+    ratios, medians = (report.values("latency", metric) for metric in ("ratio", "p50"))
+    # Files from before processors' time was measured have no `cost_to_full`.
+    columns = {"to the first row": "ratio_to_full", "cost to the first row": "cost_to_full"}
+    shares = {head: found for head, name in columns.items() if (found := report.values("latency", name))}
+    heads = ["all frames new", *(f"{backend} {precision}" for backend, precision in variants), *shares]
     lines = [_row(heads), "|" + "---|" * len(heads)]
     for pattern in dict.fromkeys(pattern for _, _, pattern in ratios):
         keys = [(*variant, pattern) for variant in variants]
         cells = [f"{ratios[k]:.2f} ({medians[k]:.1f} ms)" for k in keys]
-        lines.append(_row([pattern, *cells, f"{shares[keys[0]]:.2f}"]))
+        lines.append(_row([pattern, *cells, *(f"{found[keys[0]]:.2f}" for found in shares.values())]))
     return lines
 
 

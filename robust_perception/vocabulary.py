@@ -203,8 +203,8 @@ class Perception:
         class_ids: int64 (n,), index into the model's class names.
         scene: float32 (k,), probability of each scene class in [0, 1]; they need not sum to one.
         confidence: mean over pixels of the winning class's probability.
-        timings_ms: milliseconds spent per step (`encode/rgb`, `fuse`, `decode`, `total`); a latent that was
-            reused has no entry.
+        timings_ms: milliseconds of each step, `encode/rgb`, .., `fuse` and `decode`, and `total`: sensors are
+            encoded side by side, and some ahead. A latent that was reused has no entry.
     """
 
     frame_set: FrameSet

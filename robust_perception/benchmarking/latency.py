@@ -2,13 +2,16 @@
 
 ratio                  to the first variant in the same round; median
 ratio_to_full          to this variant's own first pattern in the same round; median
+cost_to_full           the same in time of the process's processors, whatever runs side by side
 p50, p95, p99          of the time of one inference
+cost                   time of the process's processors; median
 throughput             inferences a second: rounds over the sum of their times
-encode, fuse, decode   medians of the engine's own steps
+encode, fuse, decode   medians of the engine's own steps; sensors are encoded side by side
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,9 +31,11 @@ def measure(
     patterns: Sequence[Pattern],
     rounds: int,
     clock: Clock = steady,
+    processors: Clock = time.process_time,
 ) -> list[Record]:
     """Records of every variant and pattern; in each round each variant sees the same frames."""
     spent: list[dict[Pattern, list[float]]] = [{p: [] for p in patterns} for _ in variants]
+    costs: list[dict[Pattern, list[float]]] = [{p: [] for p in patterns} for _ in variants]
     steps: list[dict[Pattern, list[tuple[float, float, float]]]] = [
         {p: [] for p in patterns} for _ in variants
     ]
@@ -38,7 +43,9 @@ def measure(
         for pattern in patterns:
             frame_set = frames.frame_set(pattern)
             for index in order(len(variants), turn):
+                before = processors()
                 seconds, perception = timed(clock, variants[index].engine.infer, frame_set)
+                costs[index][pattern].append(processors() - before)
                 spent[index][pattern].append(seconds)
                 took = perception.timings_ms
                 encode = sum(ms for step, ms in took.items() if step.startswith("encode/"))
@@ -50,7 +57,9 @@ def measure(
             figures = [
                 ("ratio", paired_ratio(seconds_of, spent[0][pattern]), "1"),
                 ("ratio_to_full", paired_ratio(seconds_of, spent[index][patterns[0]]), "1"),
+                ("cost_to_full", paired_ratio(costs[index][pattern], costs[index][patterns[0]]), "1"),
                 *((f"p{p}", np.percentile(seconds_of, p) * 1e3, "ms") for p in (50, 95, 99)),
+                ("cost", np.median(costs[index][pattern]) * 1e3, "ms"),
                 ("throughput", len(seconds_of) / seconds_of.sum(), "frames/s"),
             ]
             medians = np.median(np.array(steps[index][pattern]), axis=0)

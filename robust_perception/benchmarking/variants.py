@@ -36,7 +36,7 @@ class Variant:
         return f"{self.engine.info.backend} {self.engine.info.precision}"
 
     def beside(self) -> Engine:
-        """Another engine on the same backend, with a cache of its own."""
+        """Another engine on the same backend, with a cache of its own, that encodes one sensor at a time."""
         return Engine.of(self.engine.backend, self.engine.manifest, self.engine.folder)
 
     def record(self, benchmark: str, pattern: Pattern | None, metric: str, value: float, unit: str) -> Record:

@@ -7,6 +7,7 @@ been done before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from robust_perception.engine.engine import Engine
@@ -23,9 +24,9 @@ class RememberingEngine:
         self._known: dict[Key, tuple[tuple[Array, ...], Perception]] = {}
         self.asked = self.perceived = 0
 
-    def encode(self, frame: SensorFrame) -> bool:
+    def encode(self, frames: Sequence[SensorFrame]) -> bool:
         """Nothing is encoded ahead."""
-        del frame
+        del frames
         return False
 
     def infer(self, frame_set: FrameSet) -> Perception:

@@ -42,7 +42,7 @@ class Kind:
         precisions: what `precision` names -> the graphs it means here, quickest first.
         automatic: whether `auto` tries it; the others want to be named.
         planned: whether it loads plans that a command built.
-        abreast: whether several threads may run it at once, each call on one thread.
+        abreast: whether several threads may run it at once.
     """
 
     build: Build

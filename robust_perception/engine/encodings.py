@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from robust_perception.engine.pipeline import Latents
 from robust_perception.vocabulary import Modality, Pattern, SensorFrame
@@ -59,6 +59,10 @@ class Encoding:
     def latents(self) -> Latents:
         """The latents, once somebody has made them; what they failed with is raised."""
         return self._made.result()
+
+    def wait(self) -> None:
+        """Until somebody has made them, or failed to."""
+        wait([self._made])
 
     @property
     def failed(self) -> bool:

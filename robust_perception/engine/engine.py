@@ -4,13 +4,18 @@ The latents of a sensor's last two frames are kept: a 9 Hz thermal camera beside
 encoded nine times a second, and a frame encoded ahead does not drive out the one that is in use. A frame is
 new when it is another measurement, by its stamp and its array, never by its content. Where a sensor's encoder
 has adapters its latents belong to one pattern, and are made again when that changes.
+
+Several sensors are encoded side by side, where the backend can: one encoder shared out among the cores leaves
+them idle in every operator that is too small. What comes out is the same, for each operator is computed as
+it would be alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_perception.engine import postprocess, selfcheck
-from robust_perception.engine.choice import Check, choose
+from robust_perception.engine.choice import BACKENDS, Check, choose
 from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
 from robust_perception.engine.inline import INLINE
@@ -27,6 +32,7 @@ from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.protocol import Backend
+from robust_perception.engine.threads import thread_count
 from robust_perception.preprocess import INPUT_DTYPES, input_shape, prepare
 from robust_perception.vocabulary import (
     MODALITIES,
@@ -89,12 +95,15 @@ class Engine:
         score_threshold: least score of a published box for every pattern; None = the manifest's, per pattern.
     """
 
-    def __init__(self, pipeline: Pipeline, info: EngineInfo, folder: Path) -> None:
+    def __init__(
+        self, pipeline: Pipeline, info: EngineInfo, folder: Path, helpers: Executor = INLINE
+    ) -> None:
         self.manifest = pipeline.manifest
         self.info = info
         self.folder = folder
         self.score_threshold: float | None = None
         self._pipeline = pipeline
+        self._helpers = helpers
         self._kept = Encodings()
 
     @classmethod
@@ -113,7 +122,8 @@ class Engine:
         Args:
             model: a model folder, or the name of an installed model.
             backend: one of `choice.CHOICES`; a named one is never replaced by another.
-            threads: threads of one operator; None = the cores this process may use.
+            threads: threads of one operator, and sensors that are encoded at once; None = the cores this
+                process may use.
             precision: one of `choice.PRECISION_CHOICES`; a named one is never replaced by another.
             cache: folder of the plans that `robust-perception build-engine` made; None = the user's own.
             abreast: whether several inferences are to run side by side (`ahead.Ahead`), each on one thread,
@@ -127,11 +137,27 @@ class Engine:
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
         check = _checker(folder, manifest)
         built, rejected = choose(folder, manifest, backend, precision, threads, check, cache, abreast)
-        return cls.of(built, manifest, folder, rejected)
+        helpers = INLINE if abreast else _helpers(built, manifest, threads)
+        return cls.of(built, manifest, folder, rejected, helpers)
 
     @classmethod
-    def of(cls, backend: Backend, manifest: Manifest, folder: Path, rejected: tuple[str, ...] = ()) -> Engine:
-        """An engine on a backend that is built already; nothing is checked."""
+    def of(
+        cls,
+        backend: Backend,
+        manifest: Manifest,
+        folder: Path,
+        rejected: tuple[str, ...] = (),
+        helpers: Executor = INLINE,
+    ) -> Engine:
+        """An engine on a backend that is built already; nothing is checked.
+
+        Args:
+            backend: runs the graphs.
+            manifest: of the model.
+            folder: of the model.
+            rejected: see `EngineInfo`.
+            helpers: encode further sensors beside the caller's thread; the backend must allow it.
+        """
         info = EngineInfo(
             backend=backend.name,
             precision=backend.precision,
@@ -142,37 +168,38 @@ class Engine:
             sha=manifest.sha256,
             adapters=manifest.adapters,
         )
-        return cls(Pipeline(manifest, backend), info, folder)
+        return cls(Pipeline(manifest, backend), info, folder, helpers)
 
     @property
     def backend(self) -> Backend:
         """What runs the graphs; several engines may share it, one call at a time."""
         return self._pipeline.backend
 
-    def encode(self, frame: SensorFrame, pattern: Pattern | None = None) -> bool:
-        """Make a frame's latents before the inference that will use them.
+    def encode(self, frames: Iterable[SensorFrame], pattern: Pattern | None = None) -> bool:
+        """Make latents before the inference that will use them.
 
-        Encoding as frames arrive leaves only the fusion to do when a set is complete or a sensor is lost.
+        Encoding as frames arrive leaves only the fusion to do when a set is complete or a sensor is lost. A
+        frame that cannot be made a network input is left out: the inference meets it again, and tells.
 
         Args:
-            frame: in canonical units.
-            pattern: that is expected when it is used; None = all sensors. Of no meaning where encoders
+            frames: in canonical units, of different sensors.
+            pattern: that is expected when they are used; None = all sensors. Of no meaning where encoders
                 have no adapters.
 
         Returns:
-            Whether there was something to do: False for latents in hand, or a sensor the model does not have.
-
-        Raises:
-            FrameError: the frame cannot be made a network input.
+            Whether there was something to do: False for latents in hand, and sensors the model does not have.
         """
-        if frame.modality not in self.manifest.modalities:
-            return False
         known = self.manifest.patterns[0]
         expected = known if pattern is None else Pattern(pattern.bits & known.bits)
-        if self._kept.of(frame, expected) is not None:
-            return False
-        self._encoding(frame, expected).make()
-        return True
+        new: list[Encoding] = []
+        for frame in frames:
+            if frame.modality in self.manifest.modalities and self._kept.of(frame, expected) is None:
+                with contextlib.suppress(FrameError):
+                    new.append(self._encoding(frame, expected))
+        self._make(new)
+        for encoding in new:
+            encoding.wait()
+        return bool(new)
 
     def infer(self, frame_set: FrameSet) -> Perception:
         """Perceive.
@@ -210,13 +237,12 @@ class Engine:
         return Coming(used, executor.submit(self._perceive, used, encodings))
 
     def _perceive(self, used: FrameSet, encodings: Mapping[Modality, Encoding]) -> Perception:
-        for encoding in encodings.values():
-            encoding.make()
+        start = time.perf_counter()
+        new = {modality: encoding for modality, encoding in encodings.items() if encoding.uncounted()}
+        ahead_ms = sum(encoding.spent_ms for encoding in new.values())
+        self._make(list(encodings.values()))
         latents = {modality: encoding.latents() for modality, encoding in encodings.items()}
-        timings: dict[str, float] = {}
-        for modality, encoding in encodings.items():
-            if encoding.uncounted():
-                timings[f"encode/{modality.value}"] = encoding.spent_ms
+        timings = {f"encode/{modality.value}": encoding.spent_ms for modality, encoding in new.items()}
         before = time.perf_counter()
         raw = self._pipeline.fuse(latents, used.pattern)
         timings["fuse"] = _milliseconds(before)
@@ -236,7 +262,7 @@ class Engine:
             label_map = postprocess.resize_label_map(label_map, (height, width))
             boxes = postprocess.resize_boxes(boxes, self.manifest.size, (height, width))
         timings["decode"] = _milliseconds(before)
-        timings["total"] = sum(timings.values())
+        timings["total"] = ahead_ms + _milliseconds(start)
         return Perception(
             frame_set=used,
             label_map=label_map,
@@ -247,6 +273,13 @@ class Engine:
             confidence=float(raw.confidence[0]),
             timings_ms=timings,
         )
+
+    def _make(self, encodings: Sequence[Encoding]) -> None:
+        """Make all that nobody has begun, with the helpers; they may still be at some."""
+        for encoding in encodings[1:]:
+            self._helpers.submit(encoding.make)
+        for encoding in encodings:
+            encoding.make()
 
     def reset(self) -> None:
         """Forget the latents of every sensor."""
@@ -308,6 +341,15 @@ def warm_up(engine: Engine) -> None:
         frames[modality] = SensorFrame(modality, data, 0)
     engine.infer(FrameSet(Pattern.of(frames), frames, next(iter(frames))))
     engine.reset()
+
+
+def _helpers(backend: Backend, manifest: Manifest, threads: int | None) -> Executor:
+    """Threads beside the caller's own, where the backend may be called by several: one a sensor at most."""
+    count = min(thread_count(threads), len(manifest.modalities)) - 1
+    kind = BACKENDS.get(backend.name)
+    if kind is None or not kind.abreast or count == 0:
+        return INLINE
+    return ThreadPoolExecutor(count, "encoder")
 
 
 def _checker(folder: Path, manifest: Manifest) -> Check:

@@ -13,7 +13,7 @@ goes on while several perceptions are on their way (`engine.ahead`); they come o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -163,9 +163,9 @@ class Playback:
 class Taker:
     """Stands where an engine would, and perceives nothing."""
 
-    def encode(self, frame: SensorFrame) -> bool:
+    def encode(self, frames: Sequence[SensorFrame]) -> bool:
         """Nothing is encoded ahead."""
-        del frame
+        del frames
         return False
 
     def infer(self, frame_set: FrameSet) -> Perception:

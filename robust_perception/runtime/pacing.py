@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -59,8 +59,8 @@ class Situation(NamedTuple):
 class Infers(Protocol):
     """The part of an engine that is used here."""
 
-    def encode(self, frame: SensorFrame) -> bool:
-        """Make a frame's latents ahead; whether there was something to do."""
+    def encode(self, frames: Sequence[SensorFrame]) -> bool:
+        """Make frames' latents ahead; whether there was something to do."""
 
     def infer(self, frame_set: FrameSet) -> Perception:
         """Perceive."""
@@ -125,16 +125,10 @@ class Pacer:
             self._thread = None
 
     def prepare(self, steady_ns: int) -> bool:
-        """Encode one new frame if the next turn has come; whether there was one."""
+        """Encode new frames if the next turn has come; whether there were any."""
         if steady_ns < self._next_ns:
             return False
-        for frame in self._synchronizer.newest(self._now_ns(), steady_ns):
-            try:
-                if self._engine.encode(frame):
-                    return True
-            except FrameError:
-                continue  # the inference meets it again and tells
-        return False
+        return self._engine.encode(self._synchronizer.newest(self._now_ns(), steady_ns))
 
     def step(self, steady_ns: int) -> bool:
         """Look once; whether an output was made. What the thread does, for tests with times of their own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,7 +88,7 @@ class FakeVariant(Variant):
 
     def beside(self) -> Any:
         engine: Any = self.engine
-        return FakeEngine(engine.clock, engine.name, engine.encode, engine.fuse, engine.decode)
+        return replace(engine, calls=[], known={}, before=None)
 
 
 def variant(clock: WorkClock, name: str = "first", **options: Any) -> FakeVariant:

@@ -57,6 +57,12 @@ def test_latency_of_engines_whose_times_are_known(clock: WorkClock, frames: Fram
         assert value(records, "first", step, "rgb+depth") == pytest.approx(expected)
 
 
+def test_what_it_costs_is_the_time_of_the_processors(clock: WorkClock, frames: Frames) -> None:
+    records = latency.measure([variant(clock)], frames, PATTERNS, 3, clock, lambda: 2.0 * clock())
+    assert value(records, "first", "cost", FULL) == pytest.approx(2 * 61.0)
+    assert value(records, "first", "cost_to_full", "audio") == pytest.approx(31 / 61)
+
+
 def test_variants_see_the_same_frames_in_turn(clock: WorkClock, frames: Frames) -> None:
     calls: list[tuple[str, int]] = []
     variants = [variant(clock, name, calls=calls) for name in ("first", "second")]

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moments import SIZE, bits, moment, under
 from tiny_model import make_model
 
 from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, FrameError
-from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, Perception, SensorFrame
-
-SIZE = (64, 96)
+from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern, SensorFrame
 
 
 @pytest.fixture(scope="module")
@@ -27,33 +26,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(folder: Path) -> Engine:
     return Engine.load(folder, threads=2, abreast=True)
-
-
-def moment(seed: int) -> dict[Modality, SensorFrame]:
-    """A frame of every sensor."""
-    generator = np.random.default_rng(seed)
-    arrays = {
-        Modality.RGB: generator.integers(0, 256, (*SIZE, 3), dtype=np.uint8),
-        Modality.DEPTH: generator.uniform(0, 10, SIZE).astype(np.float32),
-        Modality.THERMAL: generator.uniform(250, 400, SIZE).astype(np.float32),
-        Modality.AUDIO: generator.uniform(-1, 1, 16000).astype(np.float32),
-    }
-    return {m: SensorFrame(m, array, 1_000_000_000 + seed) for m, array in arrays.items()}
-
-
-def under(frames: Mapping[Modality, SensorFrame], pattern: Pattern) -> FrameSet:
-    return FrameSet(pattern, {m: frames[m] for m in pattern}, next(iter(pattern)))
-
-
-def bits(perception: Perception) -> tuple[bytes, ...]:
-    values = (
-        perception.label_map,
-        perception.boxes,
-        perception.scores,
-        perception.class_ids,
-        perception.scene,
-    )
-    return (*(value.tobytes() for value in values), np.float64(perception.confidence).tobytes())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -59,6 +59,12 @@ def ran(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def encoded_before_fusion(ran: list[str]) -> list[str]:
+    """Encoders that ran, by name: several run at once; the fusion is the last of all."""
+    assert ran[-1] == "fusion"
+    return sorted(ran[:-1])
+
+
 def frame(modality: Modality, seed: int = 0, size: tuple[int, int] = SIZE) -> SensorFrame:
     generator = np.random.default_rng(seed)
     stamp = 1_000_000_000 + seed
@@ -84,7 +90,7 @@ def test_info_names_what_runs_and_what_was_passed_over(engine: Engine, folder: P
 @pytest.mark.parametrize("pattern", ALL_PATTERNS, ids=str)
 def test_only_encoders_of_present_sensors_run(engine: Engine, ran: list[str], pattern: Pattern) -> None:
     perception = engine.infer(frame_set(pattern))
-    assert ran == [f"encoder_{m}" for m in pattern] + ["fusion"]
+    assert encoded_before_fusion(ran) == sorted(f"encoder_{m}" for m in pattern)
     assert perception.frame_set.pattern == pattern
     assert perception.label_map.shape == SIZE
     assert perception.label_map.dtype == np.uint8
@@ -107,7 +113,7 @@ def test_a_sensors_latents_are_reused_until_its_next_frame(engine: Engine, ran: 
     ran.clear()
     engine.reset()
     engine.infer(newer)
-    assert ran == ["encoder_rgb", "encoder_thermal", "fusion"]
+    assert encoded_before_fusion(ran) == ["encoder_rgb", "encoder_thermal"]
 
 
 def test_another_frame_with_the_same_stamp_is_new(engine: Engine) -> None:
@@ -361,7 +367,7 @@ def test_models_are_found_by_path_by_manifest_and_by_name(
 
 def test_warming_up_leaves_nothing_behind(engine: Engine, ran: list[str]) -> None:
     warm_up(engine)
-    assert ran == [*(f"encoder_{m}" for m in ALL), "fusion"]
+    assert encoded_before_fusion(ran) == sorted(f"encoder_{m}" for m in ALL)
     assert not engine._kept
 
 
@@ -388,13 +394,13 @@ def test_latents_made_ahead_are_those_the_inference_would_make(tmp_path: Path) -
     both = FrameSet(Pattern.of(frames), frames, Modality.RGB)
     plain = engine.infer(both)
     engine.reset()
-    assert engine.encode(frames[Modality.RGB])
-    assert not engine.encode(frames[Modality.RGB]), "in hand already"
+    assert engine.encode([frames[Modality.RGB]])
+    assert not engine.encode([frames[Modality.RGB]]), "in hand already"
     ahead = engine.infer(both)
     np.testing.assert_array_equal(ahead.label_map, plain.label_map)
     np.testing.assert_array_equal(ahead.boxes, plain.boxes)
     spent = {"encode/rgb", "encode/depth"}
     assert spent <= set(ahead.timings_ms)
-    assert ahead.timings_ms["total"] >= sum(ahead.timings_ms[step] for step in (*spent, "fuse", "decode"))
+    assert ahead.timings_ms["total"] >= ahead.timings_ms["encode/rgb"] + ahead.timings_ms["fuse"]
     again = engine.infer(both)
     assert not spent & set(again.timings_ms), "latents that are used again cost nothing"

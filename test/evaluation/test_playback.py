@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ SENSORS = (Modality.RGB, Modality.DEPTH, Modality.THERMAL)
 class Blank:
     """Perceives nothing."""
 
-    def encode(self, frame: SensorFrame) -> bool:
+    def encode(self, frames: Sequence[SensorFrame]) -> bool:
         return False
 
     def infer(self, frame_set: FrameSet) -> Perception:
