@@ -287,3 +287,21 @@ def test_the_small_model_has_integers_to_compute_with(folder: Path) -> None:
     for name, precision in itertools.product(("encoder_rgb", "fusion"), (INT8, INT8_SYMMETRIC)):
         model = onnx.load(folder / Manifest.load(folder).variants[precision][name].file)
         assert any(node.op_type == "QuantizeLinear" for node in model.graph.node), (name, precision)
+
+
+def test_sessions_do_without_shared_memory_where_none_can_be_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime as runtime
+
+    asked = []
+
+    def refuse(*given: object) -> None:
+        asked.append(given)
+        raise RuntimeError("somebody has made one")
+
+    monkeypatch.setattr(runtime, "create_and_register_allocator", refuse)
+    onnxruntime._make_shared_memory.cache_clear()
+    engine = Engine.load(folder, "onnxruntime", threads=1)
+    assert all(result.passed for result in engine.check())
+    assert len(asked) == 1, "once a process, not once a session"
