@@ -10,7 +10,7 @@ import pytest
 from benchmarks import performance_page
 from robust_perception.benchmarking.records import Report
 
-NAMES = ("bench_cpu.json", "bench_cpu_avx512.json", "bench_torch.json")
+NAMES = ("bench_cpu.json", "bench_cpu_avx2.json", "bench_torch.json", "bench_torch_avx2.json")
 PAGES = {**dict.fromkeys(NAMES, "performance.md"), "adapter_costs.json": "training.md"}
 
 
