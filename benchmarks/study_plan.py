@@ -1,9 +1,11 @@
 """The study's configurations: what is common to all runs, and what each row changes.
 
-name: mm5-wide              # of the data set and setting, in every record
-extends: mm5.yaml           # optional: a file beside this one, whose sections this one changes
-common: {...}               # a training configuration's sections
-rows: {base: {...}, ...}    # what a row changes of them
+A file has these keys:
+
+    name: mm5-wide              # of the data set and setting, in every record
+    extends: mm5.yaml           # optional: a file beside this one, whose sections this one changes
+    common: {...}               # a training configuration's sections
+    rows: {base: {...}, ...}    # what a row changes of them
 
 A row's `teacher` or `start` names another row, whose weights of the same seed it uses.
 """
