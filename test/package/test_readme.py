@@ -162,7 +162,7 @@ def test_its_latency_is_that_of_the_benchmark(repository: Path) -> None:
         medians["onnxruntime", precision, "rgb+depth+thermal+audio"] for precision in ("fp32", "int8")
     )
     said = (
-        f"takes {full:.0f} ms (median) with four sensors, and {eight:.0f} ms in eight bits, measured at a load "
-        f"of {report.head.load:.1f}"
+        f"takes {full:.0f} ms (median) with four sensors, and {eight:.0f} ms in eight bits, "
+        f"measured at a load of {report.head.load:.1f}"
     )
     assert said in " ".join(README.read_text(encoding="utf-8").split())
