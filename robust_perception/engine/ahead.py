@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from robust_perception.engine.choice import BACKENDS
+from robust_perception.engine.choice import runs_abreast
 from robust_perception.engine.engine import Coming, Engine
 from robust_perception.engine.inline import INLINE
 from robust_perception.engine.threads import thread_count
@@ -23,8 +23,7 @@ BEGUN_EACH = 3
 
 def can_run_abreast(engine: Engine) -> bool:
     """Whether the engine's backend may be called by several threads at once."""
-    kind = BACKENDS.get(engine.info.backend)
-    return kind is not None and kind.abreast
+    return runs_abreast(engine.info.backend)
 
 
 class Ahead:

@@ -114,6 +114,11 @@ def probe(name: str) -> str | None:
     return None if reason is None else f"{name}: {reason}"
 
 
+def runs_abreast(name: str) -> bool:
+    """Whether several threads may run a backend at once; False for one that is not among `BACKENDS`."""
+    return name in BACKENDS and BACKENDS[name].abreast
+
+
 def choose(
     folder: Path,
     manifest: Manifest,

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_perception.engine import postprocess, selfcheck
-from robust_perception.engine.choice import BACKENDS, Check, choose
+from robust_perception.engine.choice import Check, choose, runs_abreast
 from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
 from robust_perception.engine.inline import INLINE
@@ -346,8 +346,7 @@ def warm_up(engine: Engine) -> None:
 def _helpers(backend: Backend, manifest: Manifest, threads: int | None) -> Executor:
     """Threads beside the caller's own, where the backend may be called by several: one a sensor at most."""
     count = min(thread_count(threads), len(manifest.modalities)) - 1
-    kind = BACKENDS.get(backend.name)
-    if kind is None or not kind.abreast or count == 0:
+    if count == 0 or not runs_abreast(backend.name):
         return INLINE
     return ThreadPoolExecutor(count, "encoder")
 

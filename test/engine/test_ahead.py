@@ -92,7 +92,7 @@ def test_a_backend_that_takes_one_call_at_a_time_gets_one(
         return original(graph, feeds)
 
     monkeypatch.setattr(engine.backend, "run", run)
-    monkeypatch.setattr("robust_perception.engine.ahead.BACKENDS", {})
+    monkeypatch.setattr("robust_perception.engine.choice.BACKENDS", {})
     with Ahead(engine, 4) as ahead:
         assert ahead.most == 1
         assert ahead.begin(under(moment(0), ALL_PATTERNS[0])).perception.done()

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.network_model import write_model  # noqa: E402
-from robust_perception.engine.manifest import Manifest  # noqa: E402
-from robust_perception.model.network import Network  # noqa: E402
-from robust_perception.model.network_config import NetworkConfig  # noqa: E402
-from robust_perception.training import checkpoint, graph_weights  # noqa: E402
-from robust_perception.training.errors import CheckpointError  # noqa: E402
-from robust_perception.training.warm_start import Start, take_over  # noqa: E402
-from robust_perception.vocabulary import Modality  # noqa: E402
+from benchmarks.network_model import write_model
+from robust_perception.engine.manifest import Manifest
+from robust_perception.model.network import Network
+from robust_perception.model.network_config import NetworkConfig
+from robust_perception.training import checkpoint, graph_weights
+from robust_perception.training.errors import CheckpointError
+from robust_perception.training.warm_start import Start, take_over
+from robust_perception.vocabulary import Modality
 
 CONFIG = NetworkConfig(
     (Modality.RGB, Modality.AUDIO), ("background", "thing"), ("loud",), 8, 8, 8,
