@@ -15,8 +15,8 @@ from robust_perception.card.compare import Comparison, compare, read_card
 from robust_perception.card.errors import CardError
 from robust_perception.card.measure import RATE_HZ, SLIDES, Measured, Options, measure
 from robust_perception.datasets import DatasetError
-from robust_perception.engine.ahead import Ahead, can_run_abreast
-from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
+from robust_perception.engine.ahead import Ahead
+from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES, runs_abreast
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.evaluation.bag_source import BagConfig, BagSource
@@ -118,7 +118,7 @@ def make(given: argparse.Namespace) -> Measured:
     bag = None if given.bag is None else _open_bag(engine, given)
     options = Options(given.limit, given.slides, given.rounds, given.seed)
     side = engine
-    if can_run_abreast(engine):
+    if runs_abreast(engine.info.backend):
         side = Engine.load(
             given.model, engine.info.backend, given.threads, engine.info.precision, abreast=True
         )

@@ -21,11 +21,6 @@ BEGUN_EACH = 3
 """Perceptions begun and not yet asked for, a thread: enough that none is idle while somebody looks at one."""
 
 
-def can_run_abreast(engine: Engine) -> bool:
-    """Whether the engine's backend may be called by several threads at once."""
-    return runs_abreast(engine.info.backend)
-
-
 class Ahead:
     """Begins to perceive before anybody waits for it. To be used in a `with`.
 
@@ -47,7 +42,7 @@ class Ahead:
         count = thread_count(threads)
         self.engine = engine
         self._executor: Executor = INLINE
-        if can_run_abreast(engine) and count > 1:
+        if runs_abreast(engine.info.backend) and count > 1:
             self._executor = ThreadPoolExecutor(count, "inference")
         self.most = 1 if self._executor is INLINE else BEGUN_EACH * count
 

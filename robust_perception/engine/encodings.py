@@ -41,6 +41,11 @@ class Encoding:
         self._lock = threading.Lock()
         self._counted = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has made them, or is at it."""
+        return self._encode is None
+
     def make(self) -> None:
         """Make the latents, unless somebody has begun to. What goes wrong comes out of `latents`."""
         with self._lock:

@@ -276,9 +276,10 @@ class Engine:
 
     def _make(self, encodings: Sequence[Encoding]) -> None:
         """Make all that nobody has begun, with the helpers; they may still be at some."""
-        for encoding in encodings[1:]:
+        new = [encoding for encoding in encodings if not encoding.begun]
+        for encoding in new[1:]:
             self._helpers.submit(encoding.make)
-        for encoding in encodings:
+        for encoding in new:
             encoding.make()
 
     def reset(self) -> None:

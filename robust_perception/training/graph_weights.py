@@ -59,7 +59,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         folder = find_model(path)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
-        held = _held(folder, manifest.graphs)
     except EngineError as error:
         raise CheckpointError(str(error)) from None
     file = folder / FILE
@@ -73,6 +72,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         msg = f"{file}: expected the file that was exported with the graphs of {folder / FILE_NAME}, got one "
         msg += "of others"
         raise CheckpointError(msg)
+    try:
+        held = _held(folder, manifest.graphs)
+    except EngineError as error:
+        raise CheckpointError(str(error)) from None
     for name in names:
         factor = tensors.pop(FACTOR + name, None)
         tensors[name] = held[name] if factor is None else held[name] / _along(factor, held[name])

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tiny_model import make_model
 
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError
+from robust_perception.engine.inline import Inline
 from robust_perception.vocabulary import ALL_PATTERNS, Modality, SensorFrame
 
 Feeds = Mapping[str, np.ndarray]
@@ -54,6 +56,23 @@ def test_two_are_at_work_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not engine.encode(both), "in hand, not on their way"
     engine.infer(under(frames, ALL_PATTERNS[0]))
     assert ran == {**{f"encoder_{m}": 1 for m in Modality}, "fusion": 1}
+
+
+def test_latents_in_hand_are_nothing_for_helpers(folder: Path) -> None:
+    class Counting(Inline):
+        given = 0
+
+        def submit(self, *words: Any, **named: Any) -> Any:
+            self.given += 1
+            return super().submit(*words, **named)
+
+    loaded, helpers = Engine.load(folder, threads=1), Counting()
+    engine = Engine.of(loaded.backend, loaded.manifest, folder, helpers=helpers)
+    frame_set = under(moment(0), ALL_PATTERNS[0])
+    engine.encode(list(frame_set.frames.values()))
+    assert helpers.given == len(Modality) - 1, "the caller makes one itself"
+    engine.infer(frame_set)
+    assert helpers.given == len(Modality) - 1
 
 
 def test_one_thread_encodes_one_by_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
