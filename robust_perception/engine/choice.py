@@ -35,8 +35,8 @@ class Kind:
     """One backend as the choice sees it.
 
     Attributes:
-        build: makes it for a model; takes folder, manifest, precision and threads, and `cache` where
-            `planned`.
+        build: makes it for a model; takes folder, manifest, precision and threads, `cache` where `planned`,
+            and where `abreast` also `graphs`, those that are wanted.
         probe: why it cannot be used here, "; " and the mend, or None when nothing speaks against it; imports
             nothing heavy.
         precisions: what `precision` names -> the graphs it means here, quickest first.

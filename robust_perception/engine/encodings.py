@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
-from robust_perception.engine.pipeline import Latents
+from robust_perception.engine.pipeline import Latents, Pipeline
 from robust_perception.vocabulary import Modality, Pattern, SensorFrame
 
 KEPT = 2
@@ -25,7 +25,7 @@ class Encoding:
     Args:
         frame: the frame.
         pattern: the only one the latents are for; None = all.
-        encode: makes them.
+        encode: makes them, on the pipeline it is given.
         spent_ms: milliseconds that were spent on the frame before.
 
     Attributes:
@@ -33,10 +33,14 @@ class Encoding:
     """
 
     def __init__(
-        self, frame: SensorFrame, pattern: Pattern | None, encode: Callable[[], Latents], spent_ms: float
+        self,
+        frame: SensorFrame,
+        pattern: Pattern | None,
+        encode: Callable[[Pipeline], Latents],
+        spent_ms: float,
     ) -> None:
         self.frame, self.pattern, self.spent_ms = frame, pattern, spent_ms
-        self._encode: Callable[[], Latents] | None = encode
+        self._encode: Callable[[Pipeline], Latents] | None = encode
         self._made: Future[Latents] = Future()
         self._lock = threading.Lock()
         self._counted = False
@@ -46,7 +50,7 @@ class Encoding:
         """Whether somebody has made them, or is at it."""
         return self._encode is None
 
-    def make(self) -> None:
+    def make(self, pipeline: Pipeline) -> None:
         """Make the latents, unless somebody has begun to. What goes wrong comes out of `latents`."""
         with self._lock:
             encode, self._encode = self._encode, None
@@ -54,7 +58,7 @@ class Encoding:
             return
         start = time.perf_counter()
         try:
-            latents = encode()
+            latents = encode(pipeline)
         except Exception as error:
             self._made.set_exception(error)
         else:

@@ -5,9 +5,7 @@ encoded nine times a second, and a frame encoded ahead does not drive out the on
 new when it is another measurement, by its stamp and its array, never by its content. Where a sensor's encoder
 has adapters its latents belong to one pattern, and are made again when that changes.
 
-Several sensors are encoded side by side, where the backend can: one encoder shared out among the cores leaves
-them idle in every operator that is too small. What comes out is the same, for each operator is computed as
-it would be alone.
+Images that are new together are encoded side by side, where the backend can (side_by_side.py).
 """
 
 from __future__ import annotations
@@ -15,24 +13,23 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from robust_perception.engine import postprocess, selfcheck
-from robust_perception.engine.choice import Check, choose, runs_abreast
+from robust_perception.engine.choice import Check, choose
 from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
 from robust_perception.engine.inline import INLINE
 from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
-from robust_perception.engine.pipeline import Pipeline
+from robust_perception.engine.pipeline import Latents, Pipeline
 from robust_perception.engine.protocol import Backend
-from robust_perception.engine.threads import thread_count
+from robust_perception.engine.side_by_side import SideBySide, side_by_side
 from robust_perception.preprocess import INPUT_DTYPES, input_shape, prepare
 from robust_perception.vocabulary import (
     MODALITIES,
@@ -96,14 +93,14 @@ class Engine:
     """
 
     def __init__(
-        self, pipeline: Pipeline, info: EngineInfo, folder: Path, helpers: Executor = INLINE
+        self, pipeline: Pipeline, info: EngineInfo, folder: Path, beside: SideBySide | None = None
     ) -> None:
         self.manifest = pipeline.manifest
         self.info = info
         self.folder = folder
         self.score_threshold: float | None = None
         self._pipeline = pipeline
-        self._helpers = helpers
+        self._beside = beside
         self._kept = Encodings()
 
     @classmethod
@@ -122,8 +119,7 @@ class Engine:
         Args:
             model: a model folder, or the name of an installed model.
             backend: one of `choice.CHOICES`; a named one is never replaced by another.
-            threads: threads of one operator, and sensors that are encoded at once; None = the cores this
-                process may use.
+            threads: at work at a time; None = the cores this process may use.
             precision: one of `choice.PRECISION_CHOICES`; a named one is never replaced by another.
             cache: folder of the plans that `robust-perception build-engine` made; None = the user's own.
             abreast: whether several inferences are to run side by side (`ahead.Ahead`), each on one thread,
@@ -137,8 +133,8 @@ class Engine:
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
         check = _checker(folder, manifest)
         built, rejected = choose(folder, manifest, backend, precision, threads, check, cache, abreast)
-        helpers = INLINE if abreast else _helpers(built, manifest, threads)
-        return cls.of(built, manifest, folder, rejected, helpers)
+        beside = None if abreast else side_by_side(built, manifest, folder, threads)
+        return cls.of(built, manifest, folder, rejected, beside)
 
     @classmethod
     def of(
@@ -147,7 +143,7 @@ class Engine:
         manifest: Manifest,
         folder: Path,
         rejected: tuple[str, ...] = (),
-        helpers: Executor = INLINE,
+        beside: SideBySide | None = None,
     ) -> Engine:
         """An engine on a backend that is built already; nothing is checked.
 
@@ -156,7 +152,7 @@ class Engine:
             manifest: of the model.
             folder: of the model.
             rejected: see `EngineInfo`.
-            helpers: encode further sensors beside the caller's thread; the backend must allow it.
+            beside: encodes several images at once; None = one after the other.
         """
         info = EngineInfo(
             backend=backend.name,
@@ -168,7 +164,7 @@ class Engine:
             sha=manifest.sha256,
             adapters=manifest.adapters,
         )
-        return cls(Pipeline(manifest, backend), info, folder, helpers)
+        return cls(Pipeline(manifest, backend), info, folder, beside)
 
     @property
     def backend(self) -> Backend:
@@ -275,12 +271,11 @@ class Engine:
         )
 
     def _make(self, encodings: Sequence[Encoding]) -> None:
-        """Make all that nobody has begun, with the helpers; they may still be at some."""
-        new = [encoding for encoding in encodings if not encoding.begun]
-        for encoding in new[1:]:
-            self._helpers.submit(encoding.make)
-        for encoding in new:
-            encoding.make()
+        """Make all that nobody has begun; somebody else may still be at some."""
+        if self._beside is not None:
+            self._beside.make(encodings)
+        for encoding in encodings:
+            encoding.make(self._pipeline)
 
     def reset(self) -> None:
         """Forget the latents of every sensor."""
@@ -329,7 +324,10 @@ class Engine:
         except ValueError as error:
             raise FrameError(frame.modality, str(error)) from None
         made_for = pattern if self.manifest.follows_pattern(frame.modality) else None
-        encode = partial(self._pipeline.encode, frame.modality, prepared, pattern)
+
+        def encode(pipeline: Pipeline) -> Latents:
+            return pipeline.encode(frame.modality, prepared, pattern)
+
         return self._kept.add(Encoding(frame, made_for, encode, _milliseconds(start)))
 
 
@@ -342,14 +340,6 @@ def warm_up(engine: Engine) -> None:
         frames[modality] = SensorFrame(modality, data, 0)
     engine.infer(FrameSet(Pattern.of(frames), frames, next(iter(frames))))
     engine.reset()
-
-
-def _helpers(backend: Backend, manifest: Manifest, threads: int | None) -> Executor:
-    """Threads beside the caller's own, where the backend may be called by several: one a sensor at most."""
-    count = min(thread_count(threads), len(manifest.modalities)) - 1
-    if count == 0 or not runs_abreast(backend.name):
-        return INLINE
-    return ThreadPoolExecutor(count, "encoder")
 
 
 def _checker(folder: Path, manifest: Manifest) -> Check:

@@ -55,12 +55,13 @@ class Feeds:
     """What is fed to the graphs of one precision.
 
     Args:
-        specs: the graphs by name; `fusion` is one of them.
+        specs: the graphs by name; where `fusion` is one of them, its latents may be left out.
     """
 
     def __init__(self, specs: Mapping[str, GraphSpec]) -> None:
         self._specs = specs
-        latents = (t for t in specs["fusion"].inputs if t.name != "pattern")
+        fusion = specs["fusion"].inputs if "fusion" in specs else ()
+        latents = (t for t in fusion if t.name != "pattern")
         self._absent: dict[str, Array] = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in latents}
 
     def complete(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -189,10 +190,12 @@ def test_auto_tells_what_it_passed_over_and_tries_no_other_by_itself(
 ) -> None:
     kind = choice.BACKENDS["onnxruntime"]
 
-    def refuses(folder: Path, manifest: Manifest, precision: str, threads: int | None) -> Backend:
+    def refuses(
+        folder: Path, manifest: Manifest, precision: str, threads: int | None, **more: Any
+    ) -> Backend:
         if precision == INT8:
             raise BackendError("no integers today")
-        return kind.build(folder, manifest, precision, threads)
+        return kind.build(folder, manifest, precision, threads, **more)
 
     monkeypatch.setitem(choice.BACKENDS, "onnxruntime", replace(kind, build=refuses))
     info = Engine.load(folder, "auto", threads=THREADS).info

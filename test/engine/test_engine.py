@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -331,12 +332,32 @@ def test_a_wrong_input_names_graph_and_tensor(folder: Path) -> None:
         backend.run("encoder_radar", {})
 
 
-def test_sessions_have_the_asked_threads_and_do_not_spin(folder: Path) -> None:
-    backend = OnnxRuntimeBackend(folder, Manifest.load(folder), threads=2)
+@pytest.mark.parametrize(
+    ("threads", "version", "spins"),
+    [(1, "1.32.0", "0"), (2, "1.26.0", "1"), (2, "1.25.1", "0"), (2, "2.0.0rc1", "1")],
+)
+def test_sessions_have_the_asked_threads_and_spin_briefly_or_not_at_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, threads: int, version: str, spins: str
+) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", version)  # before 1.26 they would spin for long
+    backend = OnnxRuntimeBackend(folder, Manifest.load(folder), threads=threads)
     for session in backend._sessions.values():
         options = session.get_session_options()
-        assert options.intra_op_num_threads == 2
-        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+        assert options.intra_op_num_threads == threads
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+        assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 20
+
+
+def test_a_backend_of_some_graphs_knows_no_others(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    backend = OnnxRuntimeBackend(folder, manifest, threads=1, graphs=["encoder_rgb"])
+    given = np.zeros((1, 64, 96, 3), np.uint8)
+    assert set(backend.run("encoder_rgb", {"rgb": given})) == {
+        t.name for t in manifest.graphs["encoder_rgb"].outputs
+    }
+    with pytest.raises(BackendError, match=r"graph: expected one of \['encoder_rgb'\], got 'fusion'"):
+        backend.run("fusion", {})
 
 
 @pytest.mark.parametrize("threads", [0, -1])
