@@ -32,7 +32,7 @@ from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import FILE_NAME, FileSpec, Manifest
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
-from robust_perception.engine.precision import INT8, INT8_SYMMETRIC, PRECISIONS
+from robust_perception.engine.precision import FP16, INT8, INT8_SYMMETRIC, PRECISIONS
 from robust_perception.evaluation.thresholds import FALLBACK, best_thresholds
 from robust_perception.exporting import card, references
 from robust_perception.exporting.adapters import adapters_in
@@ -121,7 +121,7 @@ def _write_model(
     calibration = fit_temperatures(network, dataset, patterns, size, limit)
     temperatures = temperatures_of(calibration)
     say("graphs in fp32")
-    files = write_graphs(network, size, out, temperatures)
+    files = write_graphs(network, size, out, temperatures, mapped=False)
     manifest = Manifest(
         name=config.name,
         version=__version__,
@@ -156,16 +156,12 @@ def _write_model(
     references.write_references(manifest, out, inputs)
     manifest = replace(manifest, references=FileSpec.of(out / references.FILE))
     frames = [dataset[i] for i in spread(len(dataset), CALIBRATION_FRAMES)]
-    with tempfile.TemporaryDirectory() as scratch:
-        fixed: Mapping[str, Path] = {}
-        if manifest.adapters is not None and {INT8, INT8_SYMMETRIC} & set(options.precisions):
-            say("graphs with constant weights, for eight bits")
-            adapted = adapted_graphs(network)
-            fixed = write_graphs(network, size, Path(scratch), temperatures, fixed=True, only=adapted)
-        for precision in options.precisions:
-            say(f"graphs in {precision}")
-            graphs = write_variant(out, manifest, precision, frames, fixed)
-            manifest = replace(manifest, variants={**manifest.variants, precision: graphs})
+    for precision in options.precisions:
+        say(f"graphs in {precision}")
+        with tempfile.TemporaryDirectory() as scratch:
+            sources = _sources(network, size, Path(scratch), temperatures, precision)
+            graphs = write_variant(out, manifest, precision, frames, sources)
+        manifest = replace(manifest, variants={**manifest.variants, precision: graphs})
     for precision in manifest.precisions:
         say(f"quality in {precision}")
         scores = measure(out, manifest, precision, dataset, limit)
@@ -179,6 +175,20 @@ def _write_model(
         f"ONNX Runtime differ by at most {difference:.1e} over {len(patterns)} patterns, {agreement:.3%} of "
         "the pixels agree"
     )
+
+
+def _sources(
+    network: Network, size: tuple[int, int], folder: Path, temperatures: Mapping[int, float], precision: str
+) -> dict[str, Path]:
+    """The fp32 graphs that a precision is made of where they are others than fp32's own.
+
+    Eight bits want constant weights in spite of adapters, GPUs a fusion that makes the label map.
+    """
+    eight, gpu = precision in (INT8, INT8_SYMMETRIC), precision in (FP16, INT8_SYMMETRIC)
+    only = set(adapted_graphs(network) if eight else ()) | ({"fusion"} if gpu else set())
+    if not only:
+        return {}
+    return write_graphs(network, size, folder, temperatures, fixed=eight, only=only, mapped=gpu)
 
 
 class Steps:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from robust_perception.engine.errors import BackendError, EngineError
-from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.label_map import label_map, magnification
+from robust_perception.engine.manifest import MAP, SCORES, Manifest, encoder_name
 from robust_perception.engine.protocol import Backend
 from robust_perception.vocabulary import Array, Modality, Pattern
 
 Latents = Mapping[str, Array]
 """Outputs of one encoder by name."""
 
-REQUIRED_OUTPUTS = ("label_map", "confidence", "box_scores", "boxes")
+REQUIRED_OUTPUTS = ("confidence", "box_scores", "boxes")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Pipeline:
     def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self.manifest = manifest
         self.backend = backend
-        self._check_fit()
+        self._magnification = self._check_fit()
 
     def encode(self, modality: Modality, prepared: Array, pattern: Pattern) -> Latents:
         """Latents of one sensor.
@@ -86,12 +87,18 @@ class Pipeline:
         outputs = self.backend.run("fusion", feeds)
         scene = outputs["scene"][0] if "scene" in outputs else np.zeros(0, dtype=np.float32)
         return RawOutputs(
-            label_map=outputs["label_map"][0],
+            label_map=self._label_map(outputs),
             confidence=outputs["confidence"],
             box_scores=outputs["box_scores"][0],
             boxes=outputs["boxes"][0],
             scene=scene,
         )
+
+    def _label_map(self, outputs: Mapping[str, Array]) -> Array:
+        if MAP in outputs:
+            made: Array = outputs[MAP][0]
+            return made
+        return label_map(outputs[SCORES][0].astype(np.float32, copy=False), self._magnification)
 
     def _row(self, pattern: Pattern) -> Array:
         # The runtime's Gather takes negative rows from the end without a word: the range is checked here.
@@ -102,8 +109,9 @@ class Pipeline:
             raise EngineError(msg)
         return np.array([pattern.bits], dtype=np.int64)
 
-    def _check_fit(self) -> None:
-        fusion = self.manifest.graphs["fusion"]
+    def _check_fit(self) -> int:
+        """Pixels a point of the class scores along an axis; 1 where the graph makes the label map."""
+        fusion = self.manifest.graphs_of(self.backend.precision)["fusion"]
         encoders = (self.manifest.graphs[encoder_name(m)] for m in self.manifest.modalities)
         given = {"pattern"} | {t.name for encoder in encoders for t in encoder.outputs}
         wanted = {t.name for t in fusion.inputs}
@@ -111,14 +119,15 @@ class Pipeline:
             expected = f"'pattern' and the encoders' outputs {sorted(given - {'pattern'})}"
             msg = f"fusion graph: expected as inputs {expected}, got {sorted(wanted)}"
             raise BackendError(msg)
-        required = set(REQUIRED_OUTPUTS) | ({"scene"} if self.manifest.scene_names else set())
         found = {t.name: t.shape for t in fusion.outputs}
+        required = {*REQUIRED_OUTPUTS, SCORES if SCORES in found else MAP}
+        required |= {"scene"} if self.manifest.scene_names else set()
         if not required <= set(found):
             msg = f"fusion graph: expected outputs {sorted(required)}, got {sorted(found)}"
             raise BackendError(msg)
         classes = len(self.manifest.class_names) - 1
         shapes = (
-            ("label_map", found["label_map"], (1, *self.manifest.size)),
+            (MAP, found.get(MAP, (1, *self.manifest.size)), (1, *self.manifest.size)),
             ("box_scores", found["box_scores"], (1, found["boxes"][1], classes)),
             ("boxes", found["boxes"], (1, found["boxes"][1], 4)),
             ("scene", found.get("scene", (1, 0)), (1, len(self.manifest.scene_names))),
@@ -127,3 +136,15 @@ class Pipeline:
             if got != expected_shape:
                 msg = f"fusion graph: expected output {name} of shape {expected_shape}, got {got}"
                 raise BackendError(msg)
+        if SCORES not in found:
+            return 1
+        got_scores = found[SCORES]
+        factor = magnification(self.manifest.size, got_scores[2:]) if len(got_scores) == 4 else None
+        if factor is None or got_scores[:2] != (1, classes + 1):
+            size = list(self.manifest.size)
+            msg = (
+                f"fusion graph: expected output {SCORES} of shape (1, {classes + 1}, h, w), with sides that "
+                f"go an even number of times into {size}, got {got_scores}"
+            )
+            raise BackendError(msg)
+        return factor

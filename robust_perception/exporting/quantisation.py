@@ -52,7 +52,7 @@ from robust_perception.vocabulary import Array
 CLIPPING = ("Clip", "Relu")
 """Folded into the kernel before them where activations are unsigned: their lower end is the zero point."""
 
-MAPS = ("label_map", "confidence", "box_scores", "boxes")
+MAPS = ("class_scores", "label_map", "confidence", "box_scores", "boxes")
 """Outputs of the fusion that come of maps by convolutions of their own."""
 
 FIRST = 3

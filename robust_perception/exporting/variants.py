@@ -37,7 +37,7 @@ def write_variant(
     manifest: Manifest,
     precision: str,
     samples: Sequence[Sample],
-    fixed: Mapping[str, Path] = MappingProxyType({}),
+    sources: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, GraphSpec]:
     """Write one precision's files beside those of fp32.
 
@@ -46,7 +46,7 @@ def write_variant(
         manifest: with its fp32 graphs.
         precision: any but fp32.
         samples: that show what ranges values have; eight bits need them, half precision does not.
-        fixed: by name, fp32 graphs whose adapters leave weights constant; eight bits are made of these.
+        sources: by name, fp32 graphs to make it of that are not the model's own.
 
     Returns:
         Its graphs, for `Manifest.variants`.
@@ -56,12 +56,12 @@ def write_variant(
         if name == encoder_name(Modality.AUDIO):
             graphs[name] = graph
             continue
-        source, target = folder / graph.file, folder / f"{name}.{precision}.onnx"
+        source, target = sources.get(name, folder / graph.file), folder / f"{name}.{precision}.onnx"
         if precision == FP16:
             write_half(source, target)
         else:
             shown = feeds(folder, manifest, name, samples)
-            write_quantised(fixed.get(name, source), target, shown, precision == INT8_SYMMETRIC)
+            write_quantised(source, target, shown, precision == INT8_SYMMETRIC)
         graphs[name] = describe(target)
     return graphs
 

@@ -8,7 +8,8 @@ label map, boxes, probabilities. Per graph:
                   and what follows from them alone: with translators what it tells of other sensors,
                   <m>_p4_as_<n>, ...; at levels that are not completed <m>_p2_gate, <m>_p2_mixed, ...;
                   where it has adapters also pattern int64 (1,) in
-    fusion        latents of all sensors, pattern int64 (1,) -> label_map uint8 (1, H, W),
+    fusion        latents of all sensors, pattern int64 (1,) ->
+                  class_scores (1, K + 1, h, w), logits of stride 4, or label_map uint8 (1, H, W),
                   confidence (1,) = mean of the largest class probability, over pixels of stride 4, of the
                   logits divided by the pattern's temperature,
                   box_scores (1, N, K) = sqrt(sigmoid(class) sigmoid(centre-ness)), boxes (1, N, 4) xyxy,
@@ -38,10 +39,14 @@ from robust_perception.model.representation import compressed_levels
 from robust_perception.vocabulary import Modality
 
 OPSET = 18
+STRIDE = 4
+"""Of the class scores."""
 OPERATORS_LOG = "torch.onnx._internal.exporter._registration"
 """Warns once a graph of every operator of torchvision where that is missing; no graph here has one."""
 
+SCORES = "class_scores"
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
+"""Of a fusion graph that makes the label map; one that leaves it to the engine has `SCORES` in its place."""
 
 
 def latent_names(fusion: FusionNetwork, modality: Modality) -> tuple[str, ...]:
@@ -83,6 +88,7 @@ class FusionGraph(nn.Module):
         fusion: the trained half.
         size: (H, W).
         temperatures: by pattern's bits; 1 for those that are left out.
+        mapped: whether the graph makes the label map.
     """
 
     sharpness: Tensor
@@ -92,15 +98,17 @@ class FusionGraph(nn.Module):
         fusion: FusionNetwork,
         size: tuple[int, int],
         temperatures: Mapping[int, float] = MappingProxyType({}),
+        mapped: bool = True,
     ) -> None:
         super().__init__()
         self.fusion = fusion
         self.size = size
+        self.mapped = mapped
         sharpness = [1.0 / temperatures.get(bits, 1.0) for bits in range(ROWS)]
         self.register_buffer("sharpness", torch.tensor(sharpness), persistent=False)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What the encoders gave, in the order of the modalities, then the pattern -> `OUTPUTS`."""
+        """What the encoders gave, in the order of the modalities, then the pattern -> `output_names`."""
         *tensors, pattern = inputs
         given = iter(tensors)
         latents: Latents = {}
@@ -109,15 +117,21 @@ class FusionGraph(nn.Module):
             latents[modality] = tuple(next(given) for _ in latent_names(self.fusion, modality))
             alone[modality] = self.fusion.alone_keys(modality).unflatten(given)
         out = self.fusion(latents, pattern, self.size, alone)
-        label_map = out.segmentation.argmax(dim=1)
         # The largest softmax is 1 / sum exp(l - l_max): no need to make the others.
         below = out.coarse - out.coarse.amax(dim=1, keepdim=True)
         sharpness = self.sharpness[pattern][:, None, None, None]
         probability = 1.0 / torch.exp(sharpness * below).sum(dim=1)
         found = out.detections
         scores = torch.sqrt(torch.sigmoid(found.class_logits) * torch.sigmoid(found.centre_logits)[..., None])
-        results = [label_map.to(torch.uint8), probability.mean(dim=(1, 2)), scores, found.boxes]
+        classes = out.segmentation.argmax(dim=1).to(torch.uint8) if self.mapped else out.coarse
+        results = [classes, probability.mean(dim=(1, 2)), scores, found.boxes]
         return tuple(results + ([torch.sigmoid(out.scene)] if out.scene is not None else []))
+
+
+def output_names(scene: bool, mapped: bool) -> tuple[str, ...]:
+    """Of a fusion graph, in its order."""
+    outputs = OUTPUTS if mapped else (SCORES, *OUTPUTS[1:])
+    return outputs if scene else outputs[:-1]
 
 
 def example_inputs(network: Network, size: tuple[int, int]) -> dict[Modality, Tensor]:
@@ -158,6 +172,7 @@ def write_graphs(
     temperatures: Mapping[int, float] = MappingProxyType({}),
     fixed: bool = False,
     only: Collection[str] | None = None,
+    mapped: bool = True,
 ) -> dict[str, Path]:
     """Write the graphs of a network; return their files by name.
 
@@ -169,6 +184,8 @@ def write_graphs(
         fixed: keep the weights of convolutions and products constants, adapters or not (`adapter_merging`):
             what eight bits are made of.
         only: names of the graphs that are wanted; None = all.
+        mapped: whether the fusion makes the label map, which GPUs are quick at. Of sides that 4 does not
+            divide it always does.
     """
     network.eval()
     network = merge_in_graph(network, fixed) if adapters_of(network) else copy.deepcopy(network)
@@ -190,9 +207,10 @@ def write_graphs(
         names += outputs
         tensors += graph(*given)
     if only is None or "fusion" in only:
-        outputs = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]
+        mapped = mapped or size[0] % STRIDE > 0 or size[1] % STRIDE > 0
+        outputs = output_names(bool(network.config.scene_names), mapped)
         files["fusion"] = folder / "fusion.onnx"
-        fusion = FusionGraph(network.fusion, size, temperatures)
+        fusion = FusionGraph(network.fusion, size, temperatures, mapped)
         _write(fusion, (*tensors, pattern), files["fusion"], [*names, "pattern"], outputs)
     return files
 

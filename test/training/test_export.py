@@ -78,6 +78,13 @@ def test_bench_compares_with_the_network_that_was_exported(run: Path, tmp_path: 
         TorchBackend(run / loop.BEST, other, compiled=False)
 
 
+def test_graphs_for_gpus_make_the_label_map_and_the_others_leave_it_to_the_engine(run: Path) -> None:
+    manifest = Manifest.load(run / "model")
+    first = {p: manifest.graphs_of(p)["fusion"].outputs[0].name for p in manifest.precisions}
+    gpu = {"fp16": "label_map", "int8-symmetric": "label_map"}
+    assert first == {"fp32": "class_scores", "int8": "class_scores", **gpu}
+
+
 def test_the_manifest_remembers_the_training(run: Path) -> None:
     manifest = Manifest.load(run / "model")
     assert manifest.name == "small"
@@ -156,7 +163,7 @@ def test_a_failed_export_leaves_no_model(
     for spec in graphs.values():
         shutil.copy(run / "model" / spec.file, tmp_path)
     written = {name: tmp_path / spec.file for name, spec in graphs.items()}
-    monkeypatch.setattr(export, "write_graphs", lambda *_: written)
+    monkeypatch.setattr(export, "write_graphs", lambda *_, **__: written)
     monkeypatch.setattr(references, "TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="expected what torch says"):
         export.export(run / loop.BEST, (data,), tmp_path, "a command")
