@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stand_ins import WorkClock, variant
+from stand_ins import FakeEngine, WorkClock, variant
 
 from robust_perception.benchmarking import latency, rates, switching, turns
 from robust_perception.benchmarking.frames import Frames
 from robust_perception.benchmarking.records import Record
-from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
+from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, Perception
 
 FULL = ALL_PATTERNS[0]
 PATTERNS = [FULL, Pattern.parse("rgb+depth"), Pattern.parse("audio")]
@@ -67,9 +67,31 @@ def test_variants_see_the_same_frames_in_turn(clock: WorkClock, frames: Frames) 
     calls: list[tuple[str, int]] = []
     variants = [variant(clock, name, calls=calls) for name in ("first", "second")]
     latency.measure(variants, frames, [FULL], 2, clock)
-    assert [name for name, _ in calls] == ["first", "second", "second", "first"]
-    stamps = [stamp for _, stamp in calls]
-    assert stamps[0] == stamps[1] != stamps[2] == stamps[3]
+    uncounted, counted = calls[::2], calls[1::2]
+    assert [name for name, _ in uncounted] == ["first", "second", "second", "first"]
+    assert [name for name, _ in counted] == [name for name, _ in uncounted], "each after one of its own"
+    for seen in (uncounted, counted):
+        stamps = [stamp for _, stamp in seen]
+        assert stamps[0] == stamps[1] != stamps[2] == stamps[3]
+    assert not {stamp for _, stamp in uncounted} & {stamp for _, stamp in counted}, "all frames are new"
+
+
+def test_what_another_variant_leaves_behind_is_not_charged(
+    clock: WorkClock, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, int]] = []
+    variants = [variant(clock, name, calls=calls) for name in ("first", "second")]
+    original = FakeEngine.infer
+
+    def infer(engine: FakeEngine, frame_set: FrameSet) -> Perception:
+        if calls and calls[-1][0] != engine.name:
+            clock.work(100.0)
+        return original(engine, frame_set)
+
+    monkeypatch.setattr(FakeEngine, "infer", infer)
+    records = latency.measure(variants, frames, [FULL], 4, clock)
+    for name in ("first", "second"):
+        assert value(records, name, "p99", FULL) == pytest.approx(61.0)
 
 
 def test_a_machine_that_slows_down_changes_no_ratio(frames: Frames) -> None:
