@@ -7,8 +7,8 @@ many images as fill the cores are encoded side by side, and those left over one 
     2 cores, 3 images:  | rgb     | thermal |  fusion
                         | depth   | thermal |  fusion
 
-An image's latents are the same bit by bit however many threads make them. A sound's are not, and it takes a
-tenth of the time: it is left to the others.
+An image's latents are the same bit by bit however many threads make them. A sound's are not; it takes a
+twentieth of the time, and is left to its one thread.
 """
 
 from __future__ import annotations

@@ -341,10 +341,13 @@ def test_sessions_have_the_asked_threads_and_spin_briefly_or_not_at_all(
 ) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", version)  # before 1.26 they would spin for long
     backend = OnnxRuntimeBackend(folder, Manifest.load(folder), threads=threads)
-    for session in backend._sessions.values():
+    for graph, session in backend._sessions.items():
         options = session.get_session_options()
-        assert options.intra_op_num_threads == threads
-        assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins
+        alone = graph == "encoder_audio"  # too small to be shared out
+        assert options.intra_op_num_threads == (1 if alone else threads)
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == (
+            "0" if alone else spins
+        )
         assert options.get_session_config_entry("session.force_spinning_stop") == "1"
         assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 20
 
