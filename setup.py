@@ -66,7 +66,7 @@ EXTRAS = {
         "openvino>=2025.0,<2028",
     ],
     "evaluate": [
-        "pycocotools>=2.0.8,<3",  # box mAP as everybody computes it
+        "faster-coco-eval>=1.7,<2",  # box mAP as everybody computes it, several times as quick as pycocotools
         "jinja2>=3.1,<4",  # the page of the robustness card, with everything escaped
     ],
     "fleet": [

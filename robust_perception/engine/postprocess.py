@@ -56,34 +56,42 @@ def detections(
     """
     with np.errstate(invalid="ignore"):
         sides = boxes[:, 2:] - boxes[:, :2]
-        sound = np.isfinite(boxes).all(axis=1, keepdims=True) & (sides > 0).all(axis=1, keepdims=True)
-    rows, classes = np.nonzero((scores >= score_threshold) & sound)
-    candidates = scores[rows, classes]
+        sound = np.asarray(np.isfinite(boxes).all(axis=1) & (sides > 0).all(axis=1))
+    flat = (scores if sound.all() else np.where(sound[:, None], scores, -np.inf)).ravel()
+    chosen = np.flatnonzero(flat >= score_threshold)
     limit = max_detections * CANDIDATES_PER_DETECTION
-    chosen = np.arange(candidates.size)
-    if candidates.size > limit:  # only what can be among the best is worth sorting
+    if chosen.size > limit:  # only what can be among the best is worth sorting
+        candidates = flat[chosen]
         least = np.partition(candidates, candidates.size - limit)[candidates.size - limit]
-        chosen = np.flatnonzero(candidates >= least)
+        chosen = chosen[candidates >= least]
     # Stable on the negated scores: ties stay in the graph's order.
-    order = chosen[np.argsort(-candidates[chosen], kind="stable")][:limit]
-    if order.size == 0:
-        return Detections(
-            np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64)
-        )
-    corners, best, class_ids = boxes[rows[order]], candidates[order], classes[order] + 1
-    rectangles = np.concatenate([corners[:, :2], sides[rows[order]]], axis=1)
-    # Moved apart by class, so that a class-blind suppression cannot mix them: `NMSBoxesBatched` does the
-    # same but came with OpenCV 4.7, and robots run the 4.5 and 4.6 of their distribution.
-    spread = np.float64(np.abs(corners).max()) + 1.0
-    shifted = rectangles.astype(np.float64)
-    shifted[:, :2] += (2.0 * spread * class_ids)[:, None]
-    # Ranks instead of scores: OpenCV drops scores equal to its threshold and sorts ties as it likes.
-    ranks = np.arange(order.size, 0, -1, dtype=np.float64)
-    kept = cv2.dnn.NMSBoxes(shifted.tolist(), ranks.tolist(), 0.0, nms_iou)
-    keep = np.sort(np.asarray(kept, dtype=np.int64).reshape(-1))[:max_detections]
+    order = chosen[np.argsort(-flat[chosen], kind="stable")][:limit]
+    rows, classes = np.divmod(order, scores.shape[1])
+    keep = _survivors(np.concatenate([boxes[rows, :2], sides[rows]], axis=1), classes, nms_iou)
+    keep = keep[:max_detections]
     return Detections(
-        corners[keep].astype(np.float32), best[keep].astype(np.float32), class_ids[keep].astype(np.int64)
+        boxes[rows[keep]].astype(np.float32, copy=False),
+        flat[order[keep]].astype(np.float32, copy=False),
+        classes[keep] + 1,
     )
+
+
+def _survivors(
+    rectangles: npt.NDArray[np.float32], classes: npt.NDArray[np.int64], nms_iou: float
+) -> npt.NDArray[np.int64]:
+    """Indices of the rectangles (x, y, width, height), best first, that no better one of their class is like.
+
+    Class by class, which is quicker than all at once, moved apart: the cost grows with the square. OpenCV's
+    own `NMSBoxesBatched` does the latter and came with 4.7; robots run the 4.5 and 4.6 of their distribution.
+    """
+    survivors = [np.zeros(0, dtype=np.int64)]
+    for one in np.unique(classes):
+        own = np.flatnonzero(classes == one)
+        # Ranks instead of scores: OpenCV drops scores equal to its threshold and sorts ties as it likes.
+        ranks = np.arange(own.size, 0, -1, dtype=np.float64)
+        kept = cv2.dnn.NMSBoxes(rectangles[own].tolist(), ranks.tolist(), 0.0, nms_iou)
+        survivors.append(own[np.asarray(kept, dtype=np.int64).reshape(-1)])
+    return np.sort(np.concatenate(survivors))
 
 
 def resize_label_map(label_map: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

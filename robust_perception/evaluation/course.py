@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 from robust_perception.bags.truth import Truth
 from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.postprocess import resize_label_map
 from robust_perception.evaluation.losses import Loss, losses
 from robust_perception.evaluation.playback import Playback, Played
 from robust_perception.evaluation.protocol import SCORE_THRESHOLD
 from robust_perception.evaluation.report import PatternResult
-from robust_perception.evaluation.segmentation import ConfusionMatrix
 from robust_perception.evaluation.stream import SECOND, TruthNow
-from robust_perception.evaluation.tally import Columns, Tally
+from robust_perception.evaluation.tally import Columns, Tally, pixels_of
 from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
 
 Sink = Callable[[Played, Truth | None, float], None]
@@ -133,14 +131,16 @@ def follow(
     try:
         for played in playback.run():
             truth = truths.at(played.published_ns)
-            quality = math.nan if truth is None else quality_of(truth, played, len(class_names))
+            label = None if truth is None else truth.label
+            pixels = None if label is None else pixels_of(label, played.perception, len(class_names))
+            quality = math.nan if pixels is None else pixels.foreground_miou()
             if exactly is None or played.pattern == exactly:
                 sample = _sample(truth)
                 if by_pattern:
                     own = tallies.setdefault(played.pattern, Tally.of(len(class_names), scene_names))
-                    own.add(sample, played.perception, columns)
+                    own.add(sample, played.perception, columns, pixels)
                 if overall:
-                    whole.add(sample, played.perception, columns)
+                    whole.add(sample, played.perception, columns, pixels)
             time_s = (played.published_ns - playback.start_ns) / SECOND
             points.append(Point(time_s, played.pattern, quality, played.perception.confidence))
             if sink is not None:
@@ -165,16 +165,6 @@ def follow(
         failures=tuple(playback.failures),
         tallies=tallies,
     )
-
-
-def quality_of(truth: Truth, played: Played, classes: int) -> float:
-    """Foreground mIoU of one output against a truth, percent; NaN when it says nothing."""
-    if truth.label is None:
-        return math.nan
-    matrix = ConfusionMatrix(classes)
-    size = (truth.label.shape[0], truth.label.shape[1])
-    matrix.add(truth.label, resize_label_map(played.perception.label_map, size))
-    return matrix.foreground_miou()
 
 
 def _sample(truth: Truth | None) -> Sample:

@@ -13,7 +13,7 @@ import cv2
 from robust_perception import __version__
 from robust_perception.evaluation.errors import EvaluationError
 
-_PACKAGES = ("numpy", "onnxruntime", "pycocotools")
+_PACKAGES = ("numpy", "onnxruntime", "faster-coco-eval")
 _BLOCK = 1 << 20
 
 

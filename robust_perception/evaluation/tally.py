@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from robust_perception.datasets import Sample
 from robust_perception.engine.postprocess import resize_boxes, resize_label_map
@@ -48,16 +49,29 @@ class Tally:
         """An empty one, of so many classes and the scene classes that model and data share."""
         return cls(ConfusionMatrix(classes), DetectionMetric(), SceneMetric(scene_names))
 
-    def add(self, sample: Sample, perception: Perception, columns: Columns) -> None:
-        """Hold a perception against what is known of its instant; the sample's frames are not looked at."""
+    def add(
+        self,
+        sample: Sample,
+        perception: Perception,
+        columns: Columns,
+        pixels: ConfusionMatrix | None = None,
+    ) -> None:
+        """Hold a perception against what is known of its instant; the sample's frames are not looked at.
+
+        Args:
+            sample: what is known.
+            perception: what was seen.
+            columns: which scene classes are meant.
+            pixels: `pixels_of` them, where somebody has counted already.
+        """
         self.confidences.append(perception.confidence)
-        label_map, boxes = perception.label_map, perception.boxes
+        boxes = perception.boxes
         if sample.label is not None:
             # Only sound alone comes at the model's size; everything else has the size of its images already.
-            size = (sample.label.shape[0], sample.label.shape[1])
-            boxes = resize_boxes(boxes, (label_map.shape[0], label_map.shape[1]), size)
-            label_map = resize_label_map(label_map, size)
-            self.segmentation.add(sample.label, label_map)
+            source, target = perception.label_map.shape[:2], sample.label.shape[:2]
+            boxes = resize_boxes(boxes, (source[0], source[1]), (target[0], target[1]))
+            pixels = pixels or pixels_of(sample.label, perception, self.segmentation.classes)
+            self.segmentation.join(pixels.counts)
         if sample.boxes is not None and sample.class_ids is not None:
             self.detection.add(sample.boxes, sample.class_ids, boxes, perception.class_ids, perception.scores)
         if sample.scene is not None and columns.model:
@@ -97,6 +111,13 @@ class Tally:
             scene=self.scene.compute(),
             confidence=float(np.mean(self.confidences)) if self.confidences else float("nan"),
         )
+
+
+def pixels_of(label: npt.NDArray[np.uint8], perception: Perception, classes: int) -> ConfusionMatrix:
+    """Counts of one perception's pixels against a ground truth, uint8 (H, W)."""
+    matrix = ConfusionMatrix(classes)
+    matrix.add(label, resize_label_map(perception.label_map, (label.shape[0], label.shape[1])))
+    return matrix
 
 
 def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -85,11 +85,11 @@ def evaluate_bags(
         say: told of bags that fail, as they do.
 
     Raises:
-        FleetError: no bag could be measured, pycocotools or Ray is not installed, no cluster answers.
+        FleetError: no bag could be measured, faster-coco-eval or Ray is not installed, no cluster answers.
         OSError: a result cannot be written.
     """
-    if importlib.util.find_spec("pycocotools") is None:
-        msg = "boxes are judged by pycocotools, which is missing: pip install 'robust_perception[evaluate]'"
+    if importlib.util.find_spec("faster_coco_eval") is None:
+        msg = "faster-coco-eval judges boxes, and is missing: pip install 'robust_perception[evaluate]'"
         raise FleetError(msg)
     known = _whole(store, say)
     files: dict[str, Path] = {}

@@ -176,7 +176,7 @@ def test_the_command_writes_everything_it_promises(model: Path, data: Path, tmp_
     assert report["split"] == "test"
     assert report["frames"] == 3
     assert len(report["model_sha256"]) == 64
-    assert {"numpy", "onnxruntime", "pycocotools", "opencv"} <= set(report["versions"])
+    assert {"numpy", "onnxruntime", "faster-coco-eval", "opencv"} <= set(report["versions"])
     assert report["seconds"] > 0
     assert report["patterns"]["rgb"]["foreground_miou"] == 100
     assert set(report["patterns"]["rgb"]["per_class_iou"]) == set(NAMES)
