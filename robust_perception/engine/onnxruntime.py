@@ -7,7 +7,7 @@ A model is several sessions that run one after the other or side by side, and mu
   for a virtual machine, a second thread gains nothing. So they spin for a moment within a run, and never
   between two.
 - Each has its own memory, which the others have pushed out of the processor's caches when its turn comes. So
-  all sessions of a process share one: a frame takes a tenth less time, and a model two thirds of the memory.
+  all sessions of a process share one: a frame takes a tenth less time, and a model a fifth less memory.
 
 The package with the GPU in it runs on the CPU without a word where it finds no driver or no CUDA library, and
 still lists the GPU among what it offers. Only what a session says of itself is the truth, so that is asked.
