@@ -62,7 +62,7 @@ def label_map(scores: Scores, factor: int) -> Labels:
         blocks = labels.reshape(height + 1, factor, width + 1, factor)
         blocks[i, :, j, :] = _first_largest(inside).T.reshape(-1, factor, factor)
     half = factor // 2
-    return labels[half:-half, half:-half]
+    return np.ascontiguousarray(labels[half:-half, half:-half])
 
 
 def _interpolated(scores: Scores, factor: int) -> Labels:

@@ -116,7 +116,7 @@ class FusionGraph(nn.Module):
         for modality in self.fusion.config.modalities:
             latents[modality] = tuple(next(given) for _ in latent_names(self.fusion, modality))
             alone[modality] = self.fusion.alone_keys(modality).unflatten(given)
-        out = self.fusion(latents, pattern, self.size, alone)
+        out = self.fusion(latents, pattern, self.size if self.mapped else None, alone)
         # The largest softmax is 1 / sum exp(l - l_max): no need to make the others.
         below = out.coarse - out.coarse.amax(dim=1, keepdim=True)
         sharpness = self.sharpness[pattern][:, None, None, None]

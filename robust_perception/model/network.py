@@ -47,7 +47,7 @@ class Outputs(NamedTuple):
     """What the heads say.
 
     Attributes:
-        segmentation: logits, float32 (B, classes, H, W).
+        segmentation: logits, float32 (B, classes, H, W); the coarse ones where no size is given.
         coarse: those they are made of, float32 (B, classes, H / 4, W / 4).
         detections: raw detections at strides 8, 16, 32.
         scene: logits, float32 (B, S), or None without scene classes.
@@ -209,13 +209,13 @@ class FusionNetwork(nn.Module):
             levels[-1] = embedding.mean if noise is None else embedding.sample(noise.generator, noise.scale)
         return Fused(levels, embedding, sound)
 
-    def decode(self, fused: Fused, size: tuple[int, int]) -> Outputs:
-        """What the heads say of a fused pyramid; size (H, W) of the images."""
+    def decode(self, fused: Fused, size: tuple[int, int] | None) -> Outputs:
+        """What the heads say of a fused pyramid; size (H, W) of the images, None = no map of that size."""
         finest, *levels = fused.levels
         decoded = self.decoder(levels)
         coarse = self.segmentation([finest, *decoded])
         return Outputs(
-            upsample(coarse, size),
+            coarse if size is None else upsample(coarse, size),
             coarse,
             self.detection(decoded),
             self.scene(decoded, fused.sound) if self.scene is not None else None,
@@ -225,7 +225,7 @@ class FusionNetwork(nn.Module):
         self,
         latents: Latents,
         pattern: Tensor,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         alone: Mapping[Modality, Alone] | None = None,
     ) -> Outputs:
         """Fuse, decode, predict, with means everywhere; arguments as `fuse` and `decode`."""
