@@ -6,8 +6,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-SETTLED_S = 1.0
-"""No new listener for so long means that those who are there have found everything."""
+SETTLED_S = 1.5
+"""No new listener for so long means that those who are there have found everything.
+
+Of two who listened already the second was found 0.8 s after the first at worst, of 60 times, with the shipped
+profile; 2.5 s without its announcements.
+"""
 
 
 class Listeners:

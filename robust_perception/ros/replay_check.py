@@ -40,6 +40,8 @@ ATTEMPTS = 3
 graph leaves a frame out when a newer one is there already."""
 ANSWER_S = 20.0
 """Deadline for an answer of a service."""
+AGAIN_S = 5.0
+"""After that it is asked again."""
 LAST_OUTPUT_S = 5.0
 """Deadline for the last outputs of a replay."""
 DEPTH = 100
@@ -195,9 +197,17 @@ class LiveGraph:
         request.parameters = [
             Parameter(f"{modality}.enabled", value=on).to_parameter_msg() for modality in pattern
         ]
-        future = self._set.call_async(request)
-        self._wait_for("an answer of its parameter service", future.done, ANSWER_S, self._fusion)
-        for result in future.result().results:
+        answers: list[Any] = []
+
+        def answered() -> bool:
+            # Asked again: an answer is lost where the node has not found yet who waits for it.
+            if not answers or time.monotonic() > asked + AGAIN_S * len(answers):
+                answers.append(self._set.call_async(request))
+            return any(answer.done() for answer in answers)
+
+        asked = time.monotonic()
+        self._wait_for("an answer of its parameter service", answered, ANSWER_S, self._fusion)
+        for result in next(answer for answer in answers if answer.done()).result().results:
             if not result.successful:
                 raise ReplayCheckError(result.reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from moments import bits, under
 
 from robust_perception.engine import choice
 from robust_perception.engine.engine import Engine
@@ -83,6 +84,22 @@ def test_switching_every_frame_changes_nothing(pipeline: Pipeline, latents: dict
     first = {p: pipeline.fuse(latents, p) for p in ALL_PATTERNS}
     for pattern in reversed(ALL_PATTERNS):
         assert same(pipeline.fuse(latents, pattern), first[pattern]), pattern
+
+
+def test_it_says_the_same_bit_by_bit_on_any_number_of_threads(
+    engine: Engine, backend: str, inputs: dict[Modality, np.ndarray]
+) -> None:
+    if not choice.runs_abreast(backend):
+        pytest.skip(f"{backend}: nothing of it runs side by side")
+    frames = {m: SensorFrame(m, array, 1) for m, array in inputs.items()}
+    others = [Engine.load("default", backend, count, engine.info.precision) for count in (1, 3)]
+    for pattern in ALL_PATTERNS:
+        frame_set = under(frames, pattern)
+        engine.reset()
+        expected = bits(engine.infer(frame_set))
+        for other in others:
+            other.reset()
+            assert bits(other.infer(frame_set)) == expected, pattern
 
 
 def test_frames_of_another_size_are_answered_at_that_size(

@@ -13,6 +13,7 @@ import pytest
 from tiny_model import make_model
 
 from robust_perception import cli, doctor, environment
+from robust_perception.ros.listeners import SETTLED_S
 
 
 def test_help_names_every_command_and_loads_none() -> None:
@@ -79,6 +80,8 @@ def test_shipped_profile_holds_images_and_keeps_udp(repository: Path) -> None:
     (participant,) = root.iterfind(".//d:participant", names)
     assert participant.get("is_default_profile") == "true"
     assert participant.findtext(".//d:useBuiltinTransports", namespaces=names) == "false"
+    announced = participant.findtext(".//d:leaseAnnouncement/d:nanosec", namespaces=names)
+    assert int(announced or 0) * 2 <= SETTLED_S * 1e9, "listeners are found before their number is at rest"
 
 
 def test_doctor_prints_every_subject_and_agrees_with_its_exit_code(

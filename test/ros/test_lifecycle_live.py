@@ -37,11 +37,7 @@ class Caller:
         }
 
     def call(self, name: str, request: Any) -> Any:
-        client = self._clients[name]
-        self._live.wait_until(f"service {name}", client.service_is_ready)
-        future = client.call_async(request)
-        self._live.wait_until(f"an answer of {name}", future.done)
-        return future.result()
+        return self._live.ask(self._clients[name], request, name)
 
     def change(self, transition: int) -> bool:
         return bool(self.call("change", ChangeState.Request(transition=Transition(id=transition))).success)
