@@ -59,6 +59,10 @@ LATCHED = QoSProfile(
 """What stays true: a late subscriber gets it too."""
 
 
+UNNAMED = "_NODE_NAME_UNKNOWN_"
+"""What the middleware calls a node of which it has found a publisher, but not yet its name."""
+
+
 def overridable() -> QoSOverridingOptions:
     """Options that let parameters override history, depth, reliability and durability of one endpoint."""
     kinds = (
@@ -197,6 +201,8 @@ def transport_hint(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _name(info: Any) -> str:
+    if info.node_name == UNNAMED:
+        return "a node whose name is not known yet"
     namespace = info.node_namespace.rstrip("/")
     return f"{namespace}/{info.node_name}"
 
