@@ -15,10 +15,10 @@ import torch
 from robust_perception.benchmarking.errors import BenchmarkError
 from robust_perception.benchmarking.variants import Variant
 from robust_perception.engine.engine import Engine, warm_up
-from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.manifest import MAP, Manifest, encoder_name
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensors import Feeds
-from robust_perception.model.graphs import OUTPUTS, EncoderGraph, FusionGraph, encoder_outputs
+from robust_perception.model.graphs import EncoderGraph, FusionGraph, encoder_outputs
 from robust_perception.training import graph_weights
 from robust_perception.training.errors import TrainingError
 from robust_perception.vocabulary import Array
@@ -58,7 +58,7 @@ class TorchBackend:
                 raise BenchmarkError(msg)
         temperatures = {bits: one.temperature for bits, one in manifest.calibration.items()}
         modules: dict[str, Any] = {encoder_name(m): EncoderGraph(network, m) for m in manifest.modalities}
-        mapped = OUTPUTS[0] in {t.name for t in manifest.graphs["fusion"].outputs}
+        mapped = MAP in {t.name for t in manifest.graphs["fusion"].outputs}
         modules["fusion"] = FusionGraph(network.fusion, manifest.size, temperatures, mapped)
         self._modules = {
             name: torch.compile(module.eval(), dynamic=False) if compiled else module.eval()

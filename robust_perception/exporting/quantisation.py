@@ -40,6 +40,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from robust_perception.engine.manifest import MAP, SCORES
 from robust_perception.exporting.graph_nodes import (
     PRODUCTS,
     adapter_nodes,
@@ -52,7 +53,7 @@ from robust_perception.vocabulary import Array
 CLIPPING = ("Clip", "Relu")
 """Folded into the kernel before them where activations are unsigned: their lower end is the zero point."""
 
-MAPS = ("class_scores", "label_map", "confidence", "box_scores", "boxes")
+MAPS = (SCORES, MAP, "confidence", "box_scores", "boxes")
 """Outputs of the fusion that come of maps by convolutions of their own."""
 
 FIRST = 3

@@ -31,6 +31,7 @@ from robust_perception import environment
 from robust_perception.ros.children import Child
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.messages import stamp_to_ns
+from robust_perception.ros.question import Question
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 START_S = 120.0
@@ -40,8 +41,6 @@ ATTEMPTS = 3
 graph leaves a frame out when a newer one is there already."""
 ANSWER_S = 20.0
 """Deadline for an answer of a service."""
-AGAIN_S = 5.0
-"""After that it is asked again."""
 LAST_OUTPUT_S = 5.0
 """Deadline for the last outputs of a replay."""
 DEPTH = 100
@@ -197,17 +196,9 @@ class LiveGraph:
         request.parameters = [
             Parameter(f"{modality}.enabled", value=on).to_parameter_msg() for modality in pattern
         ]
-        answers: list[Any] = []
-
-        def answered() -> bool:
-            # Asked again: an answer is lost where the node has not found yet who waits for it.
-            if not answers or time.monotonic() > asked + AGAIN_S * len(answers):
-                answers.append(self._set.call_async(request))
-            return any(answer.done() for answer in answers)
-
-        asked = time.monotonic()
-        self._wait_for("an answer of its parameter service", answered, ANSWER_S, self._fusion)
-        for result in next(answer for answer in answers if answer.done()).result().results:
+        question = Question(self._set, request)
+        self._wait_for("an answer of its parameter service", question.answered, ANSWER_S, self._fusion)
+        for result in question.answer.results:
             if not result.successful:
                 raise ReplayCheckError(result.reason)
 

@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, VisionInfo
 
 from robust_perception import environment
+from robust_perception.ros.question import Question
 
 DOMAINS = cycle(range(1, 41))
 """Of the tests; the commands take theirs above. A number comes again only after its graph has long ended."""
@@ -31,8 +32,6 @@ DOMAINS = cycle(range(1, 41))
 SOURCE = str(Path(__file__).resolve().parents[2])
 """Of the package: the processes try the source tree, as the tests do."""
 
-ANSWER_S = 5.0
-"""Until a service is asked again."""
 START_S = 30.0
 """Deadline for a process to be up, on a machine that does other things too."""
 
@@ -225,21 +224,11 @@ class Graph:
                 self._changed.wait(0.1)
 
     def ask(self, client: Any, request: Any, what: str) -> Any:
-        """What a service answers to a question that means the same when it is asked twice.
-
-        An answer is lost where the service has not found yet who waits for it.
-        """
+        """What a service answers; see `Question`."""
         self.wait_until(f"service {what}", client.service_is_ready)
-        end = time.monotonic() + START_S
-        while True:
-            future, again = client.call_async(request), time.monotonic() + ANSWER_S
-
-            def ended(answer: Any = future, until: float = again) -> bool:
-                return bool(answer.done()) or time.monotonic() > until
-
-            self.wait_until(f"an answer of {what}", ended, end - time.monotonic())
-            if future.done():
-                return future.result()
+        question = Question(client, request)
+        self.wait_until(f"an answer of {what}", question.answered)
+        return question.answer
 
     def start_fusion(self, model: Path, *parameters: str, **more: Any) -> Process:
         """Start fusion_node, listen, and wait until it is active and both sides know of each other."""
