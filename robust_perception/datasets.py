@@ -190,6 +190,11 @@ class FolderDataset(Sequence[Sample]):
         """The file of one sensor in one sample; None where it is missing."""
         return self._files[modality.value].get(name)
 
+    def has_ground_truth(self, name: str) -> bool:
+        """Whether one sample has a label map, boxes or scene classes; no file is read."""
+        listed = self._boxes.get(name) is not None or self.scene(name) is not None
+        return listed or name in self._files["label"]
+
     def frame(self, modality: Modality, name: str, stamp_ns: int) -> SensorFrame:
         """Decode one sensor's file; `stamp_ns` is the instant of the images and the end of the sound."""
         path = self._files[modality.value][name]

@@ -35,12 +35,15 @@ class DataConfig:
         size: (H, W) of the exported model, pixels.
         labelled: part of the training samples with labels whose labels are used, in (0, 1]; the others are
             seen without. Which ones depends on the seed alone, a smaller part lies inside a larger one.
+        labelled_in_batch: least part of every batch that has labels, in [0, 1]; where fewer of the samples
+            have any, those that do come several times in an epoch. 0 = all samples come once.
     """
 
     classes: str = "fine"
     modalities: tuple[str, ...] = ()
     size: tuple[int, int] = (240, 320)
     labelled: float = 1.0
+    labelled_in_batch: float = 0.5
 
     def __post_init__(self) -> None:
         expect(self.classes in ("fine", "coarse"), "data.classes", "'fine' or 'coarse'", self.classes)
@@ -54,6 +57,8 @@ class DataConfig:
         sides = all(side >= 64 and side % 16 == 0 for side in self.size)
         expect(sides, "data.size", "[H, W], each a multiple of 16 from 64 on", self.size)
         expect(0.0 < self.labelled <= 1.0, "data.labelled", "a value in (0, 1]", self.labelled)
+        part = self.labelled_in_batch
+        expect(0.0 <= part <= 1.0, "data.labelled_in_batch", "a value in [0, 1]", part)
 
 
 @dataclass(frozen=True)

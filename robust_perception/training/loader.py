@@ -1,7 +1,8 @@
 """Batches of an epoch, each drawn from (seed, epoch, position) alone.
 
-    order of epoch e           permutation drawn from rng(seed, e)
-    crop and pattern of i      drawn from rng(seed, e, i)
+    order of epoch e                       drawn from rng(seed, e); see `order`
+    crop and pattern of sample i           drawn from rng(seed, e, i)
+      when it comes again in the epoch     drawn from rng(seed, e, i, how often it came before)
 
 No state runs from one batch to the next, so that a run that was killed goes on with exactly the batches it
 would have seen, and it makes no difference which process draws which part of a batch (`shards`).
@@ -9,7 +10,7 @@ would have seen, and it makes no difference which process draws which part of a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from robust_perception.training.augmentation import make_crop
 from robust_perception.training.batch import Batch, stack
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.mixture import MixedDataset
+from robust_perception.training.order import earlier_uses, epoch_order
 from robust_perception.training.sampling import random_pattern
 from robust_perception.training.supervision import without_labels
 from robust_perception.vocabulary import Modality, Pattern
@@ -41,7 +43,7 @@ class Loader:
     Args:
         dataset: the split.
         modalities: of the network.
-        config: size, crops, batch.
+        config: size, crops, batch, least part of a batch with labels.
         seed: of the run.
         labelled: names of the samples whose labels count; the others come without label map, boxes and scene
             classes, and their crops lie anywhere. None = all.
@@ -76,6 +78,13 @@ class Loader:
             ],
             dtype=np.int64,
         )
+        self.has_labels = np.array(
+            [
+                self.dataset.has_ground_truth(i) and (labelled is None or self.dataset.names[i] in labelled)
+                for i in self.indices
+            ],
+            dtype=bool,
+        )
         self.config = config
         self.seed = seed
         self.shards, self.own, self.workers = shards, own, workers
@@ -91,24 +100,33 @@ class Loader:
         Raises:
             DatasetError: a frame cannot be read.
         """
-        order = self.indices[np.random.default_rng([self.seed, number]).permutation(len(self.indices))]
-        size = min(self.config.optimiser.batch, len(order)) // self.shards
-        starts = [(step * self.shards + shard) * size for step in range(self.steps) for shard in self.own]
-        groups = [order[start : start + size].tolist() for start in starts]
+        batch = min(self.config.optimiser.batch, len(self.indices))
+        order = epoch_order(
+            self.has_labels,
+            batch,
+            self.config.data.labelled_in_batch,
+            np.random.default_rng([self.seed, number]),
+        )
+        uses = earlier_uses(order).ravel()
+        samples = self.indices[order.ravel()]
+        size = batch // self.shards
+        starts = [step * batch + shard * size for step in range(self.steps) for shard in self.own]
+        parts = [slice(start, start + size) for start in starts]
+        groups = [(samples[part].tolist(), uses[part].tolist()) for part in parts]
         ahead = self._by_processes(number, groups) if self.workers else self._by_thread(number, groups)
         for _ in range(self.steps):
             yield [next(ahead) for _ in self.own]
 
-    def _by_thread(self, number: int, groups: list[list[int]]) -> Iterator[Draw]:
+    def _by_thread(self, number: int, groups: list[tuple[list[int], list[int]]]) -> Iterator[Draw]:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader") as pool:
-            ahead = pool.submit(self.draw, number, groups[0])
+            ahead = pool.submit(self.draw, number, *groups[0])
             for following in [*groups[1:], None]:
                 draw = ahead.result()
                 if following is not None:
-                    ahead = pool.submit(self.draw, number, following)
+                    ahead = pool.submit(self.draw, number, *following)
                 yield draw
 
-    def _by_processes(self, number: int, groups: list[list[int]]) -> Iterator[Draw]:
+    def _by_processes(self, number: int, groups: list[tuple[list[int], list[int]]]) -> Iterator[Draw]:
         draws = DataLoader(
             _Draws(self, number, groups),
             batch_size=None,
@@ -120,11 +138,17 @@ class Loader:
                 raise draw
             yield draw
 
-    def draw(self, number: int, indices: list[int]) -> Draw:
-        """One batch of epoch `number`."""
+    def draw(self, number: int, indices: Sequence[int], uses: Sequence[int] = ()) -> Draw:
+        """One batch of epoch `number`.
+
+        Args:
+            number: of the epoch.
+            indices: of the samples.
+            uses: how often each of them came before in the epoch; none of them did if left out.
+        """
         crops, patterns = [], []
-        for index in indices:
-            generator = np.random.default_rng([self.seed, number, index])
+        for index, use in zip(indices, uses or [0] * len(indices), strict=True):
+            generator = np.random.default_rng([self.seed, number, index, *([use] if use else [])])
             sample = self.dataset[index]
             if self.labelled is not None and self.dataset.names[index] not in self.labelled:
                 sample = without_labels(sample)
@@ -141,7 +165,7 @@ class Loader:
 class _Draws(Dataset["Draw | DatasetError"]):
     """Draws of an epoch by position; an error is an answer, lest the worker wrap it in its traceback."""
 
-    def __init__(self, loader: Loader, number: int, groups: list[list[int]]) -> None:
+    def __init__(self, loader: Loader, number: int, groups: list[tuple[list[int], list[int]]]) -> None:
         self._loader, self._number, self._groups = loader, number, groups
 
     def __len__(self) -> int:
@@ -149,6 +173,6 @@ class _Draws(Dataset["Draw | DatasetError"]):
 
     def __getitem__(self, position: int) -> Draw | DatasetError:
         try:
-            return self._loader.draw(self._number, self._groups[position])
+            return self._loader.draw(self._number, *self._groups[position])
         except DatasetError as error:
             return error

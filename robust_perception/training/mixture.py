@@ -144,6 +144,12 @@ class MixedDataset(Sequence[Sample]):
         """Which classes the folder of sample `index` labels: bool (C,), the background always."""
         return self._known[self._locate(index)[0]]
 
+    def has_ground_truth(self, index: int) -> bool:
+        """Whether sample `index` has a label map, boxes or scene classes; no file is read."""
+        number, own = self._locate(index)
+        part = self.parts[number]
+        return part.has_ground_truth(part.names[own])
+
     def ground_truth(self, name: str) -> frozenset[int] | None:
         """Foreground classes of one sample by label map, else by boxes; no sensor's file is read.
 

@@ -105,7 +105,24 @@ def test_a_sample_whose_labels_do_not_count_is_one_that_never_had_any(tmp_path: 
             assert not bool(one.batch.scene_known[unlabelled].any())
             assert all(len(one.batch.boxes[i]) == 0 for i in unlabelled.nonzero().flatten().tolist())
             labelled += int(one.batch.labelled.sum())
-    assert labelled == 2, "sample 000, once an epoch"
+    assert labelled == 4, "sample 000 in every batch of two"
+
+
+def test_a_sample_that_comes_again_in_an_epoch_is_another_crop(tmp_path: Path) -> None:
+    dataset = FolderDataset(small_data.write(tmp_path, train=8), "train")
+    loader = Loader(dataset, tuple(Modality), small_data.config(), 1, {"000"})
+    crops = []
+    for (draw,) in loader.epoch(0):
+        (known,) = draw.batch.labelled.nonzero().flatten().tolist()
+        crops.append(draw.batch.inputs[Modality.RGB][known].numpy().tobytes())
+    assert len(crops) == len(set(crops)) == 4
+
+
+def test_samples_come_once_where_no_share_of_a_batch_is_asked_for(tmp_path: Path) -> None:
+    dataset = FolderDataset(small_data.write(tmp_path), "train")
+    config = small_data.config(data={"labelled_in_batch": 0.0})
+    loader = Loader(dataset, tuple(Modality), config, 1, {"000"})
+    assert sum(int(draw.batch.labelled.sum()) for (draw,) in loader.epoch(0)) == 1
 
 
 def test_all_labels_give_the_batches_of_no_choice(tmp_path: Path) -> None:
