@@ -114,17 +114,22 @@ def recovered(row: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
     return found
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of a table of the claims whose rows are there; none where no row is."""
+def table(records: Sequence[Mapping[str, Any]], goals: bool = True) -> list[str]:
+    """Lines of a table of the claims whose rows are there; none where no row is.
+
+    Args:
+        records: of one setting.
+        goals: whether claims with a goal in points are about this setting too.
+    """
     told = [
         (claim, f"{claim.row}, {claim.pattern}" + (f", above {claim.above}" if claim.above else ""), values)
         for claim in CLAIMS
-        if (values := difference(claim, records))
+        if (goals or claim.goal is None) and (values := difference(claim, records))
     ]
     told += [
         (Claim(row, "", 50.0), f"{row}, gap from base to dedicated that is closed, %", values)
         for row in ("adapters-ssf", "adapters-lora", "adapters-bitfit")
-        if (values := recovered(row, records))
+        if goals and (values := recovered(row, records))
     ]
     rows = []
     for claim, what, values in told:

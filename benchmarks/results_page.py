@@ -1,13 +1,14 @@
-"""Makes docs/results.md and its picture of docs/results.json: mean and deviation over seeds, nothing typed.
+"""Makes docs/results.md and its picture of docs/results.json: mean and deviation over seeds, no value typed.
 
-    python benchmarks/results_page.py docs/results.json docs/results/vectors.json docs/results.md
+    python benchmarks/results_page.py docs/results.json docs/results docs/results.md
 
 One table a data set, class set, share of labels and budget; a cell is `mean +- deviation`, without the
 deviation where there is one seed; a seed that was run more than once counts once. `dedicated` has a network a
 pattern: its `full` is that of `base`, which is the network dedicated to all sensors, its mean and worst are
 over those networks, and its parameters and minutes are those of all of them. The bench of vectors has a table
 a share of labels, with the difference to `dropout` of the same seed, and whether its mean is beyond its
-deviation.
+deviation. What the study is held to is about coarse classes, all labels and one budget; in other settings
+only what has no goal of its own is told. The page ends with the words of `not_held.md`.
 """
 
 from __future__ import annotations
@@ -165,6 +166,24 @@ def vectors(bench: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def relation_weights(found: Mapping[str, Any]) -> list[str]:
+    """Lines about the weight of MMANet's distillation (`benchmarks/relation_weight.py`)."""
+    by_weight: dict[float, list[float]] = defaultdict(list)
+    for record in found["records"]:
+        by_weight[record["weight"]].append(record["mean_above_dropout"])
+    weights = sorted(by_weight)
+    return [
+        "",
+        "## Digits in six views, weights of MMANet's distillation",
+        "",
+        f"On the validation split, mean over subsets less dropout's, {len(by_weight[weights[0]])} seeds.",
+        "",
+        "| weight | " + " | ".join(f"{weight:g}" for weight in weights) + " |",
+        "|" + "---|" * (1 + len(weights)),
+        "| mean less dropout's | " + " | ".join(cell(by_weight[weight], 2) for weight in weights) + " |",
+    ]
+
+
 def verdict(gain: float, spread: float) -> str:
     """Whether a gain, or a loss, is beyond one standard deviation."""
     if abs(gain) <= spread:
@@ -172,8 +191,20 @@ def verdict(gain: float, spread: float) -> str:
     return "yes" if gain > 0 else "no, it harms"
 
 
-def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
-    """The whole page; `bench` is the content of vectors.json."""
+def page(
+    records: Records,
+    bench: Mapping[str, Any] | None = None,
+    relation: Mapping[str, Any] | None = None,
+    remarks: str = "",
+) -> str:
+    """The whole page.
+
+    Args:
+        records: of the study.
+        bench: content of vectors.json.
+        relation: content of relation_weight.json.
+        remarks: what ends it.
+    """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for record in everything(records):
         groups[tuple(record[name] for name in ("data", "classes", "labels", "budget"))].append(record)
@@ -196,11 +227,26 @@ def page(records: Records, bench: Mapping[str, Any] | None = None) -> str:
         if data == "mm5" and is_main(data, classes, labels, budget):
             lines += ["![A line a subset of the sensors, a dot a way of training](results.svg)", ""]
         lines += table(members, list(known[1]["rows"]) if known is not None else ())
-        if is_main(data, classes, labels, budget):
-            lines += claims.table(members)
+        lines += claims.table(members, goals=is_main(data, classes, labels, budget))
     if bench is not None:
         lines += vectors(bench)
-    return "\n".join(lines) + "\n"
+    if relation is not None:
+        lines += relation_weights(relation)
+    return "\n".join(lines) + "\n" + (f"\n{remarks}" if remarks else "")
+
+
+def shipped_page(records: Records, folder: Path) -> str:
+    """The page of these records and of what lies beside them.
+
+    Args:
+        records: of the study.
+        folder: with vectors.json, relation_weight.json and not_held.md.
+    """
+    bench, relation = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("vectors", "relation_weight")
+    )
+    return page(records, bench, relation, (folder / "not_held.md").read_text(encoding="utf-8"))
 
 
 def is_main(data: str, classes: str, labels: float, budget: float) -> bool:
@@ -223,11 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Make the page of the study's records.")
     parser.add_argument("records", type=Path, help="of the study")
-    parser.add_argument("vectors", type=Path, help="of the bench of vectors")
+    parser.add_argument("folder", type=Path, help="with what the benches of vectors wrote, and not_held.md")
     parser.add_argument("page", type=Path, help="to write; the picture goes beside it as .svg")
     given = parser.parse_args(argv)
-    records, bench = (json.loads(p.read_text(encoding="utf-8")) for p in (given.records, given.vectors))
-    given.page.write_text(page(records, bench), encoding="utf-8")
+    records = json.loads(given.records.read_text(encoding="utf-8"))
+    given.page.write_text(shipped_page(records, given.folder), encoding="utf-8")
     given.page.with_suffix(".svg").write_text(picture(records), encoding="utf-8")
     return 0
 

@@ -40,6 +40,8 @@ from robust_perception.model.relation import relation_loss
 NAMES = ("fou", "fac", "kar", "pix", "zer", "mor")
 CLASSES, WIDTH = 10, 64
 PATTERNS = tuple(range(1, 1 << len(NAMES)))
+RELATION = 4.0
+"""Weight of the distillation of relations that MMANet is published with."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,9 @@ def losses(
     hard: HardCombinations | None,
     teacher: VectorNetwork | None,
     progress: float,
+    relation: float = RELATION,
 ) -> Tensor:
-    """Sum of the row's losses of a batch; label -1 = not labelled."""
+    """Sum of the row's losses of a batch; label -1 = not labelled, `relation` = weight of MMANet's."""
     row, known = network.row, label >= 0
     parts = network.represent(data)
     everything = {v: torch.ones(len(label), dtype=torch.bool) for v in VIEWS}
@@ -223,5 +226,5 @@ def losses(
             seen = teacher.represent(data).tokens
             known_h, _ = teacher.fuse(seen, full, None, 0.0)
             prediction = teacher.classify(known_h)[:, :, 0, 0]
-        total = total + 4.0 * relation_loss(h[:, :, 0, 0], known_h[:, :, 0, 0], prediction)
+        total = total + relation * relation_loss(h[:, :, 0, 0], known_h[:, :, 0, 0], prediction)
     return total

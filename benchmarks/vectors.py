@@ -37,7 +37,16 @@ from robust_perception.model.embedding import HardCombinations
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.vector_network import CLASSES, NAMES, PATTERNS, ROWS, VIEWS, VectorNetwork, losses
+from benchmarks.vector_network import (
+    CLASSES,
+    NAMES,
+    PATTERNS,
+    RELATION,
+    ROWS,
+    VIEWS,
+    VectorNetwork,
+    losses,
+)
 
 TRAIN, VALIDATION = 700, 300
 EPOCHS, BATCH, RATE = 50, 128, 2e-3
@@ -58,11 +67,25 @@ def split(digits: npt.NDArray[np.int64], seed: int) -> list[npt.NDArray[np.int64
 
 
 def run(
-    name: str, seed: int, labels: float, teacher: VectorNetwork | None = None
+    name: str,
+    seed: int,
+    labels: float,
+    teacher: VectorNetwork | None = None,
+    relation: float = RELATION,
+    validated: bool = False,
 ) -> tuple[dict[int, float], VectorNetwork]:
-    """Train a row and test it: accuracy in percent by pattern, and the network."""
+    """Train a row and test it: accuracy in percent by pattern, and the network.
+
+    Args:
+        name: of the row.
+        seed: of split, labels and weights.
+        labels: share of the training samples that have one.
+        teacher: of row `mmanet`.
+        relation: its weight.
+        validated: on the validation split instead of the test split.
+    """
     views, digits = load()
-    train, _, test = split(digits, seed)
+    train, validation, test = split(digits, seed)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     scaled = {}
@@ -90,7 +113,9 @@ def run(
             pattern = torch.randint(1, 1 + max(PATTERNS), (BATCH,), generator=generator)
             data = {v: x[chosen] for v, x in scaled.items()}
             taught = teacher if row.mmanet else None
-            total = losses(network, data, label[chosen], pattern, generator, hard, taught, step / steps)
+            total = losses(
+                network, data, label[chosen], pattern, generator, hard, taught, step / steps, relation
+            )
             adam.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -100,7 +125,7 @@ def run(
         if hard is not None and epoch % 5 == 4:
             hard.close_window()
     network.eval()
-    chosen, found = torch.from_numpy(test), {}
+    chosen, found = torch.from_numpy(validation if validated else test), {}
     data, truth = {v: x[chosen] for v, x in scaled.items()}, torch.from_numpy(digits)[chosen]
     with torch.no_grad():
         for bits in PATTERNS:

@@ -216,14 +216,13 @@ def test_the_page_that_is_shipped_is_made_of_the_records_that_are() -> None:
     records, shown = ROOT / "docs" / "results.json", ROOT / "docs" / "results.md"
     if not records.is_file():
         pytest.skip("docs/results.json is not there: the study has not been collected yet")
-    bench = ROOT / "docs" / "results" / "vectors.json"
-    made = results_page.page(json.loads(records.read_text()), json.loads(bench.read_text()))
+    made = results_page.shipped_page(json.loads(records.read_text()), ROOT / "docs" / "results")
     assert shown.with_suffix(".svg").read_text() == results_page.picture(json.loads(records.read_text()))
     assert made == shown.read_text()
 
 
 def test_the_commands_say_what_they_are_for() -> None:
-    for name in ("study", "vectors", "results_page"):
+    for name in ("study", "vectors", "relation_weight", "results_page"):
         done = subprocess.run(
             [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"],
             capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -247,6 +246,16 @@ def test_a_claim_is_about_the_seeds_that_both_rows_have() -> None:
     assert "| dmrnet, mean, above dropout | one deviation | 10.0 | 1 | one seed cannot tell |" in lines
     assert len(lines) == 3 + 4  # rows that are not there make no claim
     assert claims.table(records[:2]) == []
+    assert [line for line in claims.table(records, goals=False) if "one deviation" not in line][3:] == []
+
+
+def test_weights_of_the_distillation_are_told_with_their_deviation() -> None:
+    found = [(0.5, -1.0), (0.5, -2.0), (0.1, 0.25), (0.1, 0.25)]
+    records = [{"seed": s, "weight": w, "mean_above_dropout": d} for s, (w, d) in enumerate(found)]
+    lines = results_page.page([], relation={"records": records}, remarks="The end.\n").splitlines()
+    assert "| weight | 0.1 | 0.5 |" in lines
+    assert "| mean less dropout's | 0.25 ± 0.00 | -1.50 ± 0.71 |" in lines
+    assert lines[-1] == "The end."
 
 
 def test_where_sound_alone_is_measured_the_worst_with_an_image_is_told_too() -> None:
