@@ -14,7 +14,8 @@ import torch
 
 from benchmarks.noise import noise_inputs
 from robust_perception.datasets import Sample
-from robust_perception.engine.manifest import FileSpec, Manifest
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import describe
 from robust_perception.exporting import references
 from robust_perception.exporting.variants import write_variant

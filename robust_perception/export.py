@@ -30,7 +30,8 @@ from robust_perception import __version__
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
-from robust_perception.engine.manifest import FILE_NAME, FileSpec, Manifest
+from robust_perception.engine.manifest import FILE_NAME, Manifest
+from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
 from robust_perception.engine.precision import FP16, INT8, INT8_SYMMETRIC, PRECISIONS
 from robust_perception.evaluation.thresholds import FALLBACK, best_thresholds

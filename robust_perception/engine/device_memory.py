@@ -17,7 +17,7 @@ import numpy as np
 
 from robust_perception.engine.cuda_runtime import Address, Bytes, CudaRuntime
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import TensorSpec
+from robust_perception.engine.model_files import TensorSpec
 from robust_perception.vocabulary import Array
 
 ALIGNMENT = 256

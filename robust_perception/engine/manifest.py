@@ -1,12 +1,10 @@
-"""What a model folder holds: its graphs, their tensors and hashes, class names and thresholds.
+"""What a model folder holds: its graphs, class names, thresholds, and what is known of their quality.
 
-The manifest is the root of trust of a model folder: a file is opened only after its size was compared with
-the manifest's, and parsed only after its SHA-256 was. Names of files are plain names inside the folder.
+The manifest is the root of trust of a model folder: it has the sizes and hashes of all files (`model_files`).
 """
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robust_perception.engine.errors import BackendError, ManifestError, ModelFileError
+from robust_perception.engine.errors import BackendError, ManifestError
+from robust_perception.engine.model_files import MEND, FileSpec, GraphSpec, TensorSpec
 from robust_perception.engine.precision import FP32, PRECISIONS
 from robust_perception.vocabulary import Modality, Pattern, patterns_of
 
@@ -24,92 +23,8 @@ SCHEMA = 1
 MAXIMUM_MANIFEST_BYTES = 1 << 20
 """A manifest is some kilobytes; anything above this is not one and is not read."""
 
-MAXIMUM_FILE_BYTES = 1 << 31
-"""No file of a model may claim more: ONNX's own limit for one graph."""
-
 SCORES, MAP = "class_scores", "label_map"
 """Of a fusion graph's outputs, one of the two: coarse scores that a label map is made from, or the map."""
-
-MEND = "restore the model folder, or export it again with `robust-perception export`"
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, element type (numpy's name) and static shape of a graph's input or output."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.name or any(side < 1 for side in self.shape):
-            msg = f"tensor {self.name!r}: expected a name and a shape of positive integers, got {self.shape}"
-            raise ManifestError(msg)
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.dtype}{list(self.shape)}"
-
-
-@dataclass(frozen=True)
-class FileSpec:
-    """A file of the model folder, its SHA-256 (hexadecimal) and its size in bytes."""
-
-    file: str
-    sha256: str
-    bytes: int
-
-    def __post_init__(self) -> None:
-        if self.file != Path(self.file).name or self.file in ("", ".", "..") or "\\" in self.file:
-            msg = f"expected a plain file name inside the model folder, got {self.file!r}"
-            raise ManifestError(msg)
-        if len(self.sha256) != 64 or not set(self.sha256) <= set("0123456789abcdef"):
-            msg = f"{self.file}: expected a SHA-256 of 64 hexadecimal digits, got {self.sha256!r}"
-            raise ManifestError(msg)
-        if not 0 < self.bytes <= MAXIMUM_FILE_BYTES:
-            msg = f"{self.file}: expected a size from 1 to {MAXIMUM_FILE_BYTES} bytes, got {self.bytes}"
-            raise ManifestError(msg)
-
-    @classmethod
-    def of(cls, path: Path) -> FileSpec:
-        """Describe a file that exists."""
-        return cls(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
-
-    def read(self, folder: Path) -> builtins.bytes:
-        """The file's content.
-
-        Raises:
-            ModelFileError: missing, of another size (nothing is read then), or of another SHA-256.
-        """
-        path = folder / self.file
-        self.check_size(folder)
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != self.sha256:
-            msg = f"{path}: expected sha256 {self.sha256}, got {digest}; damaged or foreign: {MEND}"
-            raise ModelFileError(msg)
-        return content
-
-    def check_size(self, folder: Path) -> None:
-        """Compare the file's size with the manifest's without opening it; ModelFileError when it differs."""
-        path = folder / self.file
-        if not path.is_file():
-            msg = f"{path}: expected a file of {self.bytes} bytes (sha256 {self.sha256}), got none: {MEND}"
-            raise ModelFileError(msg)
-        size = path.stat().st_size
-        if size != self.bytes:
-            msg = (
-                f"{path}: expected {self.bytes} bytes (sha256 {self.sha256}), got {size} bytes; "
-                f"cut short, a placeholder, or foreign: {MEND}"
-            )
-            raise ModelFileError(msg)
-
-
-@dataclass(frozen=True)
-class GraphSpec(FileSpec):
-    """An ONNX file and the tensors that go in and come out, in the graph's order."""
-
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -369,17 +284,7 @@ def _bank(content: Mapping[str, Any]) -> AdapterSpec:
 
 
 def _graphs(content: Mapping[str, Any]) -> dict[str, GraphSpec]:
-    return {name: _graph(graph) for name, graph in content.items()}
-
-
-def _graph(content: Mapping[str, Any]) -> GraphSpec:
-    tensors = {
-        side: tuple(
-            TensorSpec(t["name"], t["dtype"], tuple(int(side) for side in t["shape"])) for t in content[side]
-        )
-        for side in ("inputs", "outputs")
-    }
-    return GraphSpec(**{**content, **tensors})
+    return {name: GraphSpec.from_json(graph) for name, graph in content.items()}
 
 
 def _read_bounded(path: Path) -> str:

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import FileSpec, GraphSpec, Manifest, TensorSpec, encoder_name
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.model_files import FileSpec, GraphSpec, TensorSpec
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described
 from robust_perception.engine.threads import thread_count

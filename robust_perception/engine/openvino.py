@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import Manifest, TensorSpec
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import TensorSpec
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensors import Feeds, Found, read_graph, require_described
 from robust_perception.engine.threads import thread_count

@@ -14,7 +14,8 @@ from pathlib import Path
 from robust_perception.engine import cuda, plan_store
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import GraphSpec, Manifest
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.plan_key import PlanKey, Target, key_of
 from robust_perception.engine.plan_store import PlanStore
 from robust_perception.engine.tensorrt_builder import BuildOptions, build, targets

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from robust_perception.engine.cuda import Device, jetson_release
-from robust_perception.engine.manifest import SCHEMA, GraphSpec, Manifest
+from robust_perception.engine.manifest import SCHEMA, Manifest
+from robust_perception.engine.model_files import GraphSpec
 
 ANY = "any"
 """GPU of a plan that was built ahead of time for every GPU of one compute capability."""

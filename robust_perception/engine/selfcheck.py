@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robust_perception.engine.errors import ModelFileError, SelfCheckError
-from robust_perception.engine.manifest import MEND
+from robust_perception.engine.model_files import MEND
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.preprocess import input_shape

@@ -22,7 +22,8 @@ from robust_perception.engine.cuda import Device
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.device_memory import DeviceLatent, LatentPool, Layout
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import GraphSpec, Manifest, TensorSpec
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import GraphSpec, TensorSpec
 from robust_perception.engine.plan_key import Target, key_of
 from robust_perception.engine.plan_store import PlanStore
 from robust_perception.engine.precision import INT8, INT8_SYMMETRIC

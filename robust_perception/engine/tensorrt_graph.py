@@ -20,7 +20,7 @@ import numpy as np
 from robust_perception.engine.cuda_runtime import Address, Bytes, CudaRuntime
 from robust_perception.engine.device_memory import Layout
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import GraphSpec
+from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.tensorrt_library import Library
 from robust_perception.vocabulary import Array
 

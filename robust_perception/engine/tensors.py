@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import GraphSpec
+from robust_perception.engine.model_files import GraphSpec
 from robust_perception.vocabulary import Array
 
 Found = tuple[str, str, tuple[Any, ...]]

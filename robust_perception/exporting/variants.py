@@ -15,7 +15,8 @@ import numpy as np
 
 from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.manifest import GraphSpec, Manifest, encoder_name
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.postprocess import resize_label_map

@@ -25,7 +25,8 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from robust_perception.engine.errors import EngineError
-from robust_perception.engine.manifest import FILE_NAME, GraphSpec, Manifest
+from robust_perception.engine.manifest import FILE_NAME, Manifest
+from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.models import find_model
 from robust_perception.model.network import Network
 from robust_perception.training import checkpoint

@@ -24,7 +24,8 @@ from robust_perception.datasets import Sample
 from robust_perception.engine import choice, cuda, onnxruntime, openvino, selfcheck
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, ModelFileError
-from robust_perception.engine.manifest import FileSpec, Manifest, encoder_name
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.protocol import Backend

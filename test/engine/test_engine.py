@@ -24,7 +24,8 @@ from robust_perception.engine.errors import (
     ModelNotFoundError,
     SelfCheckError,
 )
-from robust_perception.engine.manifest import FileSpec, Manifest
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.selfcheck import check_all

@@ -12,7 +12,8 @@ from tiny_model import make_model
 
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import ManifestError, ModelFileError
-from robust_perception.engine.manifest import MAXIMUM_MANIFEST_BYTES, AdapterSpec, FileSpec, Manifest
+from robust_perception.engine.manifest import MAXIMUM_MANIFEST_BYTES, AdapterSpec, Manifest
+from robust_perception.engine.model_files import FileSpec
 from robust_perception.vocabulary import Modality, Pattern
 
 

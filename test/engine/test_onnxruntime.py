@@ -12,7 +12,8 @@ from tiny_model import make_model
 
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, ModelFileError
-from robust_perception.engine.manifest import FileSpec, Manifest
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 
 

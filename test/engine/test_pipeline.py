@@ -11,7 +11,8 @@ import pytest
 from tiny_model import make_model
 
 from robust_perception.engine.errors import BackendError, ManifestError
-from robust_perception.engine.manifest import GraphSpec, Manifest, TensorSpec
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import GraphSpec, TensorSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.preprocess import INPUT_DTYPES, input_shape

@@ -24,7 +24,8 @@ from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.device_memory import DeviceLatent, Layout
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, SelfCheckError
-from robust_perception.engine.manifest import FileSpec, Manifest, TensorSpec
+from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.model_files import FileSpec, TensorSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.plan_key import Target, key_of

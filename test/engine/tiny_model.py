@@ -19,7 +19,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from robust_perception.engine.manifest import FileSpec, GraphSpec, Manifest, encoder_name
+from robust_perception.engine.manifest import Manifest, encoder_name
+from robust_perception.engine.model_files import FileSpec, GraphSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.preprocess import INPUT_DTYPES, input_shape
