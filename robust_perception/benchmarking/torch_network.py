@@ -1,7 +1,8 @@
 """The network in torch as one more backend, to compare exported graphs with: eager, or through torch.compile.
 
 It runs the very modules that were exported, from the weights of a run, so that engine, cache and frames are
-the same as for every other variant. Only this file of the room imports torch.
+the same as for every other variant. All that a frame needs is computed in torch, the label map too, which the
+engine makes of a CPU graph's class scores by a shorter way. Only this file of the room imports torch.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import torch
 from robust_perception.benchmarking.errors import BenchmarkError
 from robust_perception.benchmarking.variants import Variant
 from robust_perception.engine.engine import Engine, warm_up
-from robust_perception.engine.manifest import MAP, Manifest, encoder_name
+from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensors import Feeds
-from robust_perception.model.graphs import EncoderGraph, FusionGraph, encoder_outputs
+from robust_perception.model.graphs import EncoderGraph, FusionGraph, encoder_outputs, output_names
 from robust_perception.training import graph_weights
 from robust_perception.training.errors import TrainingError
 from robust_perception.vocabulary import Array
@@ -58,13 +59,15 @@ class TorchBackend:
                 raise BenchmarkError(msg)
         temperatures = {bits: one.temperature for bits, one in manifest.calibration.items()}
         modules: dict[str, Any] = {encoder_name(m): EncoderGraph(network, m) for m in manifest.modalities}
-        mapped = MAP in {t.name for t in manifest.graphs["fusion"].outputs}
-        modules["fusion"] = FusionGraph(network.fusion, manifest.size, temperatures, mapped)
+        modules["fusion"] = FusionGraph(network.fusion, manifest.size, temperatures)
         self._modules = {
             name: torch.compile(module.eval(), dynamic=False) if compiled else module.eval()
             for name, module in modules.items()
         }
-        self._specs = manifest.graphs
+        self._outputs = {
+            name: tuple(tensor.name for tensor in spec.outputs) for name, spec in manifest.graphs.items()
+        }
+        self._outputs["fusion"] = output_names(bool(manifest.scene_names), mapped=True)
         self._feeds = Feeds(manifest.graphs)
 
     @torch.inference_mode()
@@ -72,7 +75,7 @@ class TorchBackend:
         """Run one graph; see `Backend.run`."""
         given = [torch.from_numpy(value) for value in self._feeds.complete(graph, feeds).values()]
         results = self._modules[graph](*given)
-        return {t.name: r.numpy() for t, r in zip(self._specs[graph].outputs, results, strict=True)}
+        return {name: r.numpy() for name, r in zip(self._outputs[graph], results, strict=True)}
 
 
 def torch_variants(
