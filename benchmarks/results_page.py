@@ -1,4 +1,4 @@
-"""Makes docs/results.md and its picture of docs/results.json: mean and deviation over seeds, no value typed.
+"""Makes docs/results.md and its pictures of docs/results.json: mean and deviation over seeds, no value typed.
 
     python benchmarks/results_page.py docs/results.json docs/results docs/results.md
 
@@ -25,9 +25,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import claims, results_figure
+from benchmarks import claims, labels_figure, results_figure
 from benchmarks.claims import OVERALL, QUALITY, patterns_in
 from benchmarks.study_plan import read_plan
+
+SHARES_SHOWN_AT = ("coarse", 0.05, 1.0)
+"""Classes, share of the labels and budget of the table that the picture of all shares stands above."""
 
 PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 Records = Sequence[Mapping[str, Any]]
@@ -226,6 +229,8 @@ def page(
             lines += recipe(*known)
         if data == "mm5" and is_main(data, classes, labels, budget):
             lines += ["![A line a subset of the sensors, a dot a way of training](results.svg)", ""]
+        if data == "mm5" and (classes, labels, budget) == SHARES_SHOWN_AT:
+            lines += ["![A line a way of training, a dot a share of the labels](results_labels.svg)", ""]
         lines += table(members, list(known[1]["rows"]) if known is not None else ())
         lines += claims.table(members, goals=is_main(data, classes, labels, budget))
     if bench is not None:
@@ -265,16 +270,25 @@ def picture(records: Records) -> str:
     )
 
 
+def picture_of_labels(records: Records) -> str:
+    """The second picture, as SVG: rows that were trained with few labels, at one budget."""
+    mine = [r for r in by_seed(records) if (r["data"], r["classes"], r["budget"]) == ("mm5", "coarse", 1.0)]
+    few = {(r["row"], r["seed"]) for r in mine if r["labels"] < 1.0}
+    return labels_figure.figure([r for r in mine if (r["row"], r["seed"]) in few])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Make the page of the study's records.")
     parser.add_argument("records", type=Path, help="of the study")
     parser.add_argument("folder", type=Path, help="with what the benches of vectors wrote, and not_held.md")
-    parser.add_argument("page", type=Path, help="to write; the picture goes beside it as .svg")
+    parser.add_argument("page", type=Path, help="to write; the pictures go beside it as .svg")
     given = parser.parse_args(argv)
     records = json.loads(given.records.read_text(encoding="utf-8"))
     given.page.write_text(shipped_page(records, given.folder), encoding="utf-8")
     given.page.with_suffix(".svg").write_text(picture(records), encoding="utf-8")
+    beside = given.page.with_name(f"{given.page.stem}_labels.svg")
+    beside.write_text(picture_of_labels(records), encoding="utf-8")
     return 0
 
 

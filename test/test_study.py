@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -219,6 +221,28 @@ def test_the_page_that_is_shipped_is_made_of_the_records_that_are() -> None:
     made = results_page.shipped_page(json.loads(records.read_text()), ROOT / "docs" / "results")
     assert shown.with_suffix(".svg").read_text() == results_page.picture(json.loads(records.read_text()))
     assert made == shown.read_text()
+    labels = shown.with_name("results_labels.svg").read_text()
+    assert labels == results_page.picture_of_labels(json.loads(records.read_text()))
+
+
+def test_the_picture_of_the_labels_is_of_runs_that_had_few_and_the_same_with_all() -> None:
+    records = [
+        {**record(row, "mean", seed, value), "data": "mm5", "labels": share}
+        for row, seed, share, value in (
+            ("dropout", 0, 0.1, 40.0), ("dropout", 1, 0.1, 44.0),
+            ("dropout", 0, 1.0, 50.0), ("dropout", 7, 1.0, 99.0),
+            ("robult", 0, 0.1, 41.0), ("cyin", 0, 0.1, 20.0),
+        )
+    ]  # fmt: skip
+    svg = results_page.picture_of_labels(records)
+    assert re.findall(r"<title>(.*?)</title>", svg) == [
+        "dropout: 42.0 ± 2.8 %",
+        "dropout: 50.0 %",
+        "robult: 41.0 %",
+    ]
+    assert re.findall(r">(\d+%) of the labels<", svg) == ["10%", "100%"]
+    assert svg.count("<polyline") == 1
+    ElementTree.fromstring(svg)
 
 
 def test_the_commands_say_what_they_are_for() -> None:
