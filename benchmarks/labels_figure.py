@@ -56,12 +56,8 @@ def figure(records: Sequence[Mapping[str, Any]]) -> str:
             ends = f"{middle[one]:.1f},{_y(means[one]):.1f} {middle[other]:.1f},{_y(means[other]):.1f}"
             parts.append(f'<polyline class="line {row}" points="{ends}"/>')
         parts += [_dot(row, middle[share], values[row][share]) for share in means]
-    body = "\n".join(parts)
     label = "Mean foreground mIoU over all subsets of the sensors, by share of the labels"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{label}">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
-    )
+    return results_figure.svg(WIDTH, HEIGHT, label, STYLE, parts)
 
 
 def _x(shares: Sequence[float], share: float) -> float:
@@ -97,9 +93,7 @@ def _grid(shares: Sequence[float]) -> list[str]:
 
 
 def _dot(row: str, x: float, values: Sequence[float]) -> str:
-    mean = statistics.fmean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    title = f"<title>{escape(row)}: {mean:.1f}{f' ± {spread:.1f}' if spread else ''} %</title>"
+    mean, spread, title = results_figure.mean_and_spread(row, values)
     dot = f'<circle class="{row}" cx="{x:.1f}" cy="{_y(mean):.1f}" r="6">{title}</circle>'
     if not spread:
         return dot

