@@ -84,7 +84,7 @@ def export(weights: Path, data: Sequence[Path], out: Path, command: str, options
 
     Raises:
         ExportError: ONNX Runtime says something else than torch, the data has other classes than the network,
-            or no validation frame has a sensor. The folder is no model then: it has no manifest.
+            or no validation frame has a sensor. What was in the folder before is there still.
     """
     content, tensors = graph_weights.read(weights)
     network, training = checkpoint.build(weights, content, tensors)
@@ -98,13 +98,19 @@ def export(weights: Path, data: Sequence[Path], out: Path, command: str, options
         )
         raise ExportError(msg)
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        summary = _write_model(network, training, config, dataset, out, command, options)
-        graph_weights.write(content, tensors, out, Manifest.load(out, check_files=False).graphs)
-        return summary
-    except BaseException:
-        (out / FILE_NAME).unlink(missing_ok=True)
-        raise
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as scratch:
+        folder = Path(scratch)
+        summary = _write_model(network, training, config, dataset, folder, command, options)
+        graph_weights.write(content, tensors, folder, Manifest.load(folder, check_files=False).graphs)
+        _put_in_place(folder, out)
+    return f"{out}: {summary}"
+
+
+def _put_in_place(whole: Path, out: Path) -> None:
+    """Move a model's files. The manifest goes first and comes last: half a model is none."""
+    (out / FILE_NAME).unlink(missing_ok=True)
+    for path in sorted(whole.iterdir(), key=lambda path: path.name == FILE_NAME):
+        path.replace(out / path.name)
 
 
 def _write_model(
@@ -172,7 +178,7 @@ def _write_model(
     (out / card.FILE).write_text(card.model_card(manifest, network), encoding="utf-8")
     megabytes = sum(path.stat().st_size for path in out.iterdir()) / 1e6
     return (
-        f"{out}: {len(files)} graphs in {len(manifest.precisions)} precisions, {megabytes:.1f} MB; torch and "
+        f"{len(files)} graphs in {len(manifest.precisions)} precisions, {megabytes:.1f} MB; torch and "
         f"ONNX Runtime differ by at most {difference:.1e} over {len(patterns)} patterns, {agreement:.3%} of "
         "the pixels agree"
     )

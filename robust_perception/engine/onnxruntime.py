@@ -131,7 +131,12 @@ class OnnxRuntimeBackend:
         """Run one graph; see `Backend.run`."""
         complete = self._feeds.complete(graph, feeds)
         names = self._outputs[graph]
-        return dict(zip(names, self._sessions[graph].run(names, complete), strict=True))
+        try:
+            outputs = self._sessions[graph].run(names, complete)
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            msg = f"{self.name}: expected {graph} in {self.precision} to run, got: {error}"
+            raise BackendError(msg) from None
+        return dict(zip(names, outputs, strict=True))
 
 
 def on_cuda(folder: Path, manifest: Manifest, precision: str, threads: int | None) -> OnnxRuntimeBackend:

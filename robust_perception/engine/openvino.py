@@ -86,7 +86,11 @@ class OpenVinoBackend:
         taken = {name: value for name, value in complete.items() if name in self._taken[graph]}
         # The inputs are read where they lie: nobody writes to them while this call lasts. The outputs are
         # copied, because the request's own are overwritten by its next run.
-        results = self._requests[graph].infer(taken, share_inputs=True, share_outputs=False)
+        try:
+            results = self._requests[graph].infer(taken, share_inputs=True, share_outputs=False)
+        except RuntimeError as error:
+            msg = f"{self.name}: expected {graph} in {self.precision} to run, got: {error}"
+            raise BackendError(msg) from None
         return {name: results[name] for name in self._outputs[graph]}
 
 

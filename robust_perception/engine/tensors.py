@@ -21,9 +21,11 @@ from robust_perception.vocabulary import Array
 Found = tuple[str, str, tuple[Any, ...]]
 """A tensor as a runtime describes it: name, numpy's name of the element type, shape."""
 
-_VARINT_1, _VARINT_8 = rb"(?:\x0a|\x8a\x80*\x00)", rb"(?:\x08|\x88\x80*\x00)"
-_EXTERNAL = re.compile(_VARINT_1 + _VARINT_8 + b"location")
-"""The key of an ONNX tensor whose data is in another file: field 1, eight bytes, `location`."""
+_EXTERNAL = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
+"""The key of an ONNX tensor whose data is in another file: eight bytes, `location`.
+
+Not looked for is the field's number before it: protobuf takes it in more forms than can be listed.
+"""
 
 
 def read_graph(folder: Path, spec: GraphSpec) -> bytes:

@@ -249,7 +249,8 @@ def test_other_tensors_than_described_and_damaged_files_are_refused(name: str, t
         build(folder, Manifest.load(folder, check_files=False), FP32, 1)
 
 
-def test_a_graph_that_names_another_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlong", [False, True])
+def test_a_graph_that_names_another_file_is_refused(tmp_path: Path, overlong: bool) -> None:
     (tmp_path / "elsewhere.bin").write_bytes(np.ones(16, np.float32).tobytes())
     weights = TensorProto(name="w", dims=[4, 4], data_type=TensorProto.FLOAT)
     weights.data_location = TensorProto.EXTERNAL
@@ -258,8 +259,13 @@ def test_a_graph_that_names_another_file_is_refused(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights]
     )
+    content = helper.make_model(graph).SerializeToString()
+    if overlong:  # protobuf drops the upper bits of a field's number
+        key = b"\x0a\x08location"
+        assert content.count(key) == 1
+        content = content.replace(key, b"\x8a\x80\x80\x80\x10" + key[1:])
     path = tmp_path / "graph.onnx"
-    path.write_bytes(helper.make_model(graph).SerializeToString())
+    path.write_bytes(content)
     spec = Manifest.load(make_model(tmp_path / "tiny")).graphs["fusion"]
     file = FileSpec.of(path)
     spec = replace(spec, file=file.file, sha256=file.sha256, bytes=file.bytes)

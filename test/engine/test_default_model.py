@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from moments import bits, under
@@ -11,7 +14,7 @@ from robust_perception.engine.engine import Engine
 from robust_perception.engine.manifest import encoder_name
 from robust_perception.engine.models import find_model
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
-from robust_perception.engine.selfcheck import check_all, read_input, read_references
+from robust_perception.engine.selfcheck import check_all, compare, read_input, read_references
 from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, SensorFrame
 
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
@@ -56,6 +59,20 @@ def test_it_serves_every_pattern_as_at_its_export(engine: Engine) -> None:
     assert engine.manifest.modalities == tuple(Modality)
     results = check_all(engine)
     assert {r.pattern for r in results} == set(ALL_PATTERNS)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_that_is_nothing_is_seen_in_every_precision(pipeline: Pipeline, name: str) -> None:
+    class Broken(Pipeline):
+        def fuse(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> RawOutputs:
+            outputs = super().fuse(latents, pattern)
+            return replace(outputs, **{name: np.zeros_like(getattr(outputs, name))})
+
+    broken = Broken(pipeline.manifest, pipeline.backend)
+    references = read_references(find_model("default"), pipeline)
+    assert references is not None
+    (result,) = compare(broken, references, pipeline.manifest.patterns[:1])
+    assert not result.passed
 
 
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -1e30])

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 from tiny_model import make_model
 
 from robust_perception.engine.engine import Engine
@@ -66,6 +68,30 @@ def test_a_wrong_input_names_graph_and_tensor(folder: Path) -> None:
         backend.run("encoder_rgb", {"rgb": np.zeros((1, 64, 96, 3), np.float32)})
     with pytest.raises(BackendError, match="graph: expected one of"):
         backend.run("encoder_radar", {})
+
+
+def test_a_graph_that_fails_as_it_runs_is_a_rejection_with_its_name(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "tiny")
+    model = onnx.load(folder / "fusion.onnx")
+    made = next(node for node in model.graph.node if "confidence" in node.output)
+    made.output[:] = ["before"]
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "table"))
+    model.graph.node.extend(  # the table has one row: every pattern is beyond it
+        [
+            helper.make_node("Gather", ["table", "pattern"], ["row"]),
+            helper.make_node("Add", ["before", "row"], ["confidence"]),
+        ]
+    )
+    onnx.save(model, folder / "fusion.onnx")
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    file = FileSpec.of(folder / "fusion.onnx")
+    content["graphs"]["fusion"].update(sha256=file.sha256, bytes=file.bytes)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BackendError, match=r"onnxruntime: expected fusion in fp32 to run, got: .*indices"):
+        Engine.load(folder, "onnxruntime")
+    with pytest.raises(BackendError, match=r"no backend runs this model: .*onnxruntime fp32: onnx.* to run"):
+        Engine.load(folder, "auto")
 
 
 @pytest.mark.parametrize(

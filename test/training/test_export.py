@@ -26,6 +26,7 @@ from robust_perception.evaluate import main as evaluate
 from robust_perception.exporting import references
 from robust_perception.exporting.card import model_card
 from robust_perception.model.graphs import OUTPUTS
+from robust_perception.model.network import Network
 from robust_perception.training import loop
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.errors import ExportError
@@ -156,19 +157,24 @@ def test_data_with_other_classes_is_refused(run: Path, data: Path, tmp_path: Pat
     assert not (tmp_path / "model").exists()
 
 
-def test_a_failed_export_leaves_no_model(
-    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failed_export_leaves_what_was_there(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    graphs = Manifest.load(run / "model").graphs
-    for spec in graphs.values():
-        shutil.copy(run / "model" / spec.file, tmp_path)
-    written = {name: tmp_path / spec.file for name, spec in graphs.items()}
-    monkeypatch.setattr(export, "write_graphs", lambda *_, **__: written)
+    out = tmp_path / "model"
+    if there:
+        shutil.copytree(run / "model", out)
+    before = {path.name: path.read_bytes() for path in out.glob("*")}
+
+    def write(_network: Network, _size: object, folder: Path, *_: object, **__: object) -> dict[str, Path]:
+        graphs = Manifest.load(run / "model").graphs
+        return {n: Path(shutil.copy(run / "model" / g.file, folder)) for n, g in graphs.items()}
+
+    monkeypatch.setattr(export, "write_graphs", write)
     monkeypatch.setattr(references, "TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="expected what torch says"):
-        export.export(run / loop.BEST, (data,), tmp_path, "a command")
-    with pytest.raises(EngineError, match=r"manifest\.json"):
-        Engine.load(str(tmp_path), "onnxruntime")
+        export.export(run / loop.BEST, (data,), out, "a command")
+    assert {path.name: path.read_bytes() for path in out.glob("*")} == before
 
 
 def test_a_finished_run_that_is_resumed_is_exported_and_errors_are_said_in_words(
