@@ -11,10 +11,12 @@ from moments import bits, under
 
 from robust_perception.engine import choice
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.manifest import encoder_name
+from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.models import find_model
+from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
-from robust_perception.engine.selfcheck import check_all, compare, read_input, read_references
+from robust_perception.engine.precision import FP16, INT8_SYMMETRIC
+from robust_perception.engine.selfcheck import check_all, compare, read_input, read_references, require
 from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, SensorFrame
 
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
@@ -59,6 +61,17 @@ def test_it_serves_every_pattern_as_at_its_export(engine: Engine) -> None:
     assert engine.manifest.modalities == tuple(Modality)
     results = check_all(engine)
     assert {r.pattern for r in results} == set(ALL_PATTERNS)
+
+
+@pytest.mark.parametrize("precision", [FP16, INT8_SYMMETRIC])
+def test_graphs_for_gpus_are_within_the_tolerances_too(precision: str) -> None:
+    folder = find_model("default")
+    manifest = Manifest.load(folder, check_files=False)
+    # Not as quick as there, but rounded to as many bits.
+    pipeline = Pipeline(manifest, OnnxRuntimeBackend(folder, manifest, precision))
+    references = read_references(folder, pipeline)
+    assert references is not None
+    require(compare(pipeline, references, ALL_PATTERNS), manifest.name)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
