@@ -5,7 +5,8 @@
 3. each pattern's outputs in ONNX Runtime are compared with those of the network in torch,
 4. score thresholds are chosen on the validation split,
 5. one input and the outputs of every pattern are stored, for whoever loads the model to check itself against,
-6. the graphs are written in other precisions, and what each costs is measured on the validation split,
+6. the graphs are written in other precisions; one that an engine would refuse is left out; what each of the
+   others costs is measured on the validation split,
 7. what training needs beside the graphs is stored, so that the model can be trained on.
 """
 
@@ -34,6 +35,7 @@ from robust_perception.engine.manifest import FILE_NAME, Manifest
 from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
 from robust_perception.engine.precision import FP16, INT8, INT8_SYMMETRIC, PRECISIONS
+from robust_perception.engine.selfcheck import CheckResult
 from robust_perception.evaluation.thresholds import FALLBACK, best_thresholds
 from robust_perception.exporting import card, references
 from robust_perception.exporting.adapters import adapters_in
@@ -168,7 +170,14 @@ def _write_model(
         with tempfile.TemporaryDirectory() as scratch:
             sources = _sources(network, size, Path(scratch), temperatures, precision)
             graphs = write_variant(out, manifest, precision, frames, sources)
-        manifest = replace(manifest, variants={**manifest.variants, precision: graphs})
+        variant = replace(manifest, variants={**manifest.variants, precision: graphs})
+        worst = _furthest(variant, precision, out)
+        if worst is None:
+            manifest = variant
+        else:
+            say(f"{precision} is left out, an engine would refuse it: {worst}")
+            for spec in set(graphs.values()) - set(manifest.graphs.values()):
+                (out / spec.file).unlink()
     for precision in manifest.precisions:
         say(f"quality in {precision}")
         scores = measure(out, manifest, precision, dataset, limit)
@@ -182,6 +191,12 @@ def _write_model(
         f"ONNX Runtime differ by at most {difference:.1e} over {len(patterns)} patterns, {agreement:.3%} of "
         "the pixels agree"
     )
+
+
+def _furthest(manifest: Manifest, precision: str, folder: Path) -> CheckResult | None:
+    """The pattern furthest from its reference, of those beyond the tolerances; None where all are within."""
+    results = Engine.of(OnnxRuntimeBackend(folder, manifest, precision), manifest, folder).check()
+    return min((r for r in results if not r.passed), key=lambda r: r.pixel_agreement, default=None)
 
 
 def _sources(

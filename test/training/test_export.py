@@ -15,12 +15,13 @@ import yaml
 from robust_perception import export, train
 from robust_perception.benchmarking.errors import BenchmarkError
 from robust_perception.benchmarking.torch_network import TorchBackend
-from robust_perception.engine import choice
+from robust_perception.engine import choice, selfcheck
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
+from robust_perception.engine.precision import FP16, FP32, INT8
 from robust_perception.engine.selfcheck import check_all
 from robust_perception.evaluate import main as evaluate
 from robust_perception.exporting import references
@@ -175,6 +176,17 @@ def test_a_failed_export_leaves_what_was_there(
     with pytest.raises(ExportError, match="expected what torch says"):
         export.export(run / loop.BEST, (data,), out, "a command")
     assert {path.name: path.read_bytes() for path in out.glob("*")} == before
+
+
+def test_a_precision_that_an_engine_would_refuse_is_left_out(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(selfcheck.TOLERANCES, FP16, selfcheck.Tolerance(0.0, 1.0))
+    words = ["--weights", str(run / loop.BEST), "--data", str(data), "--out", str(tmp_path / "model")]
+    assert export.main([*words, "--precision", FP16, "--precision", INT8]) == 0
+    assert "fp16 is left out, an engine would refuse it: " in capsys.readouterr().err
+    assert Manifest.load(tmp_path / "model").precisions == (FP32, INT8)
+    assert not list((tmp_path / "model").glob("*.fp16.onnx"))
 
 
 def test_a_finished_run_that_is_resumed_is_exported_and_errors_are_said_in_words(
