@@ -113,30 +113,27 @@ class PlanStore:
             mend: what to do without one: a sentence that names the command.
 
         Raises:
-            PlanError: there is none, it was built for something else, or it is damaged.
+            PlanError: there is none, it cannot be read, was built for something else, or is damaged.
         """
         path = self.path(here)
-        if not path.is_file():
-            msg = f"no plan of {here.graph} at {path}{_others(path, here)}. {mend}"
-            raise PlanError(msg)
         try:
-            header, content = read(path)
-            key = PlanKey.from_json(_expect(header, "key", dict))
-            driver, built = _expect(header, "driver", str), _expect(header, "built", str)
+            if not path.is_file():
+                msg = f"no plan of {here.graph} at {path}{_others(path, here)}. {mend}"
+                raise PlanError(msg)
+            found = _stored(path)
         except (ValueError, OSError) as error:
             msg = f"{path}: expected a whole plan, got {error}. {mend}"
             raise PlanError(msg) from None
-        different = key.differences(here)
+        different = found.key.differences(here)
         if different:
             msg = f"{path} does not fit: {'; '.join(different)}. {mend}"
             raise PlanError(msg)
-        return StoredPlan(path, key, driver, built, content)
+        return found
 
     def key_at(self, key: PlanKey) -> PlanKey | None:
-        """Key of the whole plan that is where this key's would be; None when there is none."""
+        """Key of the whole plan that is where this key's would be; None where `find` would take none."""
         try:
-            header, _ = read(self.path(key))
-            return PlanKey.from_json(_expect(header, "key", dict))
+            return _stored(self.path(key)).key
         except (ValueError, OSError):
             return None
 
@@ -198,6 +195,12 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
     return header, content
 
 
+def _stored(path: Path) -> StoredPlan:
+    header, content = read(path)
+    key = PlanKey.from_json(_expect(header, "key", dict))
+    return StoredPlan(path, key, _expect(header, "driver", str), _expect(header, "built", str), content)
+
+
 def _header(line: bytes) -> dict[str, Any]:
     try:
         header = json.loads(line)
@@ -221,7 +224,8 @@ def _expect(header: Mapping[str, Any], name: str, kind: type) -> Any:
 def _others(path: Path, here: PlanKey) -> str:
     """For which other GPUs there is one, in words."""
     start = f"{_plain(here.graph)}."
-    names = sorted(p.name for p in path.parent.glob(f"*{SUFFIX}") if p.name.startswith(start))
+    files = (p for p in path.parent.glob(f"*{SUFFIX}") if p.is_file())
+    names = sorted(p.name for p in files if p.name.startswith(start))
     found = [name.removeprefix(start).removesuffix(SUFFIX) for name in names]
     return f" (only for {', '.join(found)}; this is {here.compute_capability})" if found else ""
 

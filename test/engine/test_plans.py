@@ -122,6 +122,20 @@ def test_none_says_where_it_was_looked_for_and_what_there_is(tmp_path: Path) -> 
     store.save(replace(KEY, compute_capability="sm_89"), PLAN, "")
     with pytest.raises(PlanError, match=r"\(only for sm_89; this is sm_87\)"):
         store.find(KEY, MEND)
+    expected.mkdir()  # no plan, whatever its name says
+    with pytest.raises(PlanError, match=r"\(only for sm_89; this is sm_87\)"):
+        store.find(KEY, MEND)
+
+
+def test_a_place_that_cannot_be_looked_at_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with pytest.raises(PlanError, match=f"{MEND}$"):
+        PlanStore(tmp_path).find(replace(KEY, model="a" * 300), MEND)
+    monkeypatch.setattr(Path, "is_file", denied)
+    with pytest.raises(PlanError, match=f"expected a whole plan, got .*Permission denied.*{MEND}$"):
+        PlanStore(tmp_path).find(KEY, MEND)
 
 
 def test_a_mismatch_names_every_difference_and_the_command(tmp_path: Path) -> None:
@@ -183,6 +197,7 @@ def test_a_forged_header_is_refused(tmp_path: Path, changes: dict[str, object], 
     forge(store.save(KEY, PLAN, ""), **changes)
     with pytest.raises(PlanError, match=words):
         store.find(KEY, MEND)
+    assert store.key_at(KEY) != KEY  # or build-engine would leave it there
 
 
 @pytest.mark.parametrize("content", [b"", b"ftrt" * 100, MARK, MARK + b"[1]\n", MARK + b"{" * 100000 + b"\n"])
