@@ -211,11 +211,27 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert store.key_at(KEY) is None
 
 
-def test_a_file_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     store = PlanStore(tmp_path)
     path = store.save(KEY, PLAN, "")
-    path.chmod(0o666)
-    with pytest.raises(PlanError, match=r"a file that anyone may write \(mode 666\)"):
+    path.chmod(mode)
+    with pytest.raises(PlanError, match=rf"a file that others may write \(mode {mode:o}\)"):
+        store.find(KEY, MEND)
+
+
+def test_another_users_file_is_refused_and_roots_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PlanStore(tmp_path)
+    path = store.save(KEY, PLAN, "")
+    if os.geteuid() == 0:
+        monkeypatch.setattr(plan_store.os, "geteuid", lambda: 1000)
+        assert store.find(KEY, MEND).content == PLAN
+        os.chown(path, 1001, -1)
+    else:
+        monkeypatch.setattr(plan_store.os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(PlanError, match=r"a file of another user \(uid \d+\)"):
         store.find(KEY, MEND)
 
 
@@ -267,6 +283,16 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert store.find(KEY, MEND).content == PLAN
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    store = PlanStore(tmp_path)
+    folder = store.save(KEY, PLAN, "").parent
+    (folder / ".fusion.sm_87.plan.k1ll3d").write_bytes(b"half")
+    (folder / ".fusion.sm_89.plan.other").write_bytes(b"half")
+    store.save(KEY, PLAN, "")
+    kept = [".fusion.sm_89.plan.other", ".lock", "fusion.sm_87.plan"]
+    assert sorted(p.name for p in folder.iterdir()) == kept
+
+
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_folder({"XDG_CACHE_HOME": "/c"}) == Path("/c/robust_perception/plans")
     monkeypatch.setenv("HOME", "/home/robot")
@@ -281,10 +307,15 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> Non
         default_folder({})
 
 
-def test_files_are_readable_by_others_and_writable_by_their_owner_alone(tmp_path: Path) -> None:
+def test_what_is_made_is_readable_by_others_and_writable_by_its_owner_alone(tmp_path: Path) -> None:
+    root = tmp_path / "cache" / "plans"
     before = os.umask(0)
     try:
-        path = PlanStore(tmp_path).save(KEY, PLAN, "")
+        path = PlanStore(root).save(KEY, PLAN, "")
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
+    assert (path.parent / ".lock").stat().st_mode & 0o777 == 0o600
+    made = [folder for folder in path.parents if folder.is_relative_to(root.parent)]
+    assert {folder.stat().st_mode & 0o777 for folder in made} == {0o755}
+    assert len(made) == 5
