@@ -25,6 +25,7 @@ from robust_perception.engine.plan_building import Request, build_model
 from robust_perception.engine.plan_store import PlanStore
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.selfcheck import require
+from robust_perception.engine.tensorrt import mend_told
 from robust_perception.engine.tensorrt_builder import BuildOptions
 from robust_perception.engine.tensorrt_library import FAMILIES
 
@@ -45,7 +46,8 @@ def check_model(folder: Path, backend: str, names: Iterable[str], cache: Path | 
         results = engine.check()
         for result in results:
             say(f"{precision}, {result}")
-        require(results, engine.manifest.name)
+        with mend_told(backend, folder, engine.info.precision, cache):
+            require(results, engine.manifest.name)
         done = f"{len(results)} patterns give their references" if results else "the model has no references"
         say(f"{precision} on {engine.info.device}: {done}")
 

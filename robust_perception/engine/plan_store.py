@@ -41,7 +41,7 @@ SUFFIX = ".plan"
 
 
 class PlanError(BackendError):
-    """No plan that can be used; the message says why and which command makes one."""
+    """A plan is missing or of no use; what `tensorrt.load` raises ends with the command that makes one."""
 
 
 @dataclass(frozen=True)
