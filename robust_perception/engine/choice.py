@@ -76,6 +76,7 @@ ON_CPU = {INT8: INT8, FP32: FP32}
 """No fp16: a CPU without units for it computes those graphs in float32, and gains nothing by them."""
 
 ON_TENSORRT = {INT8: INT8_SYMMETRIC, FP16: FP16, FP32: FP32}
+"""What users name -> the graphs it means, quickest first."""
 
 BACKENDS: dict[str, Kind] = {
     **{
