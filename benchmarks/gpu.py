@@ -35,10 +35,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.parts import LEAST_S, Report, table
 from robust_perception import arguments
 from robust_perception.engine import cuda
+from robust_perception.engine.choice import ON_TENSORRT
 from robust_perception.engine.manifest import FILE_NAME
 
 BENCHMARK = "gpu"
-PRECISIONS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-symmetric"}
+PRECISIONS = dict(reversed(ON_TENSORRT.items()))
+"""As users name them -> the graphs; the most exact first."""
+
 PACKAGES = (
     "torch", "triton", "numpy", "onnx", "onnxruntime", "cuda-bindings", "tensorrt", "tensorrt-rtx-cu13-libs",
     "tensorrt-rtx-cu13-bindings",

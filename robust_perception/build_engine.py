@@ -17,19 +17,20 @@ from pathlib import Path
 
 from robust_perception import arguments
 from robust_perception.engine import cuda, tensorrt_library
+from robust_perception.engine.choice import ON_TENSORRT
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, EngineError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.plan_building import Request, build_model
 from robust_perception.engine.plan_store import PlanStore
-from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.selfcheck import require
+from robust_perception.engine.tensorrt import mend_told
 from robust_perception.engine.tensorrt_builder import BuildOptions
 from robust_perception.engine.tensorrt_library import FAMILIES
 
-PRECISIONS = {FP32: FP32, FP16: FP16, INT8: INT8_SYMMETRIC}
-"""What `--precision` names -> the graphs it means."""
+MOST_WORKSPACE = (1 << 63) - 1 >> 20
+"""MiB whose bytes TensorRT's own numbers still hold."""
 
 Say = Callable[[str], None]
 
@@ -45,7 +46,8 @@ def check_model(folder: Path, backend: str, names: Iterable[str], cache: Path | 
         results = engine.check()
         for result in results:
             say(f"{precision}, {result}")
-        require(results, engine.manifest.name)
+        with mend_told(backend, folder, engine.info.precision, cache):
+            require(results, engine.manifest.name)
         done = f"{len(results)} patterns give their references" if results else "the model has no references"
         say(f"{precision} on {engine.info.device}: {done}")
 
@@ -60,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         action="append",
-        choices=PRECISIONS,
+        choices=ON_TENSORRT,
         help="several times for several (default: every one the model has graphs for)",
     )
     parser.add_argument(
@@ -97,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--check runs plans on the GPU that is here; those of --target-sm are for another")
     if given.target_sm is not None and not FAMILIES[given.backend].ahead_of_time:
         parser.error(f"--target-sm: {given.backend} builds for the GPU that is here alone")
+    if given.workspace > MOST_WORKSPACE:
+        parser.error(f"--workspace: expected at most {MOST_WORKSPACE} MiB, got {given.workspace}")
     start = time.monotonic()
 
     def say(words: str) -> None:
@@ -105,8 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         folder = find_model(given.model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
-        wanted = given.precision or [name for name, p in PRECISIONS.items() if p in manifest.precisions]
-        graphs = [PRECISIONS[name] for name in wanted]
+        claimed = [name for name, p in ON_TENSORRT.items() if p in manifest.precisions]
+        wanted = list(dict.fromkeys(given.precision or claimed))
+        graphs = [ON_TENSORRT[name] for name in wanted]
         options = BuildOptions(given.optimization_level, given.workspace << 20, given.target_sm)
         request = Request(folder, manifest, graphs, options, given.rebuild)
         for precision in graphs:

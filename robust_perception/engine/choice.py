@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,7 @@ ON_CPU = {INT8: INT8, FP32: FP32}
 """No fp16: a CPU without units for it computes those graphs in float32, and gains nothing by them."""
 
 ON_TENSORRT = {INT8: INT8_SYMMETRIC, FP16: FP16, FP32: FP32}
+"""What users name -> the graphs it means, quickest first."""
 
 BACKENDS: dict[str, Kind] = {
     **{
@@ -168,18 +170,39 @@ def choose(
             if graphs not in manifest.precisions:
                 rejected.append(f"{name} {named}: model {manifest.name} has no {graphs} graphs")
                 continue
+            each = 1 if abreast and kind.abreast else threads
             try:
-                plans = {"cache": cache} if kind.planned else {}
-                each = 1 if abreast and kind.abreast else threads
-                built = kind.build(folder, manifest, graphs, each, **plans)
-                check(built)
+                return _checked(name, folder, manifest, graphs, each, check, cache), tuple(rejected)
             except (BackendError, SelfCheckError) as error:  # a damaged file is no backend's fault
                 rejected.append(f"{name} {named}: {error}")
-                failed.append(error)
-            else:
-                return built, tuple(rejected)
+                failed.append(type(error)(str(error)))  # its traceback would keep what was built
     if backend != "auto" and len(failed) == 1:
-        raise failed[0]
+        raise failed.pop()
     what = "no backend runs this model" if backend == "auto" else f"backend {backend} does not run this model"
     msg = f"{what}: " + "; ".join(rejected)
     raise BackendError(msg)
+
+
+def _checked(
+    name: str,
+    folder: Path,
+    manifest: Manifest,
+    graphs: str,
+    threads: int | None,
+    check: Check,
+    cache: Path | None,
+) -> Backend:
+    """Build a backend and check it; one that fails is closed, for the next may need its memory."""
+    kind = BACKENDS[name]
+    plans = {"cache": cache} if kind.planned else {}
+    built = kind.build(folder, manifest, graphs, threads, **plans)
+    try:
+        with tensorrt.mend_told(name, folder, graphs, cache) if kind.planned else nullcontext():
+            check(built)
+    except BaseException:
+        close = getattr(built, "close", None)
+        if close is not None:
+            with suppress(BackendError):  # the check's error is the one to tell
+                close()
+        raise
+    return built

@@ -15,7 +15,6 @@ of, and the model's references are run in any case.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -81,11 +80,6 @@ class PlanKey:
     memory: int
     system: str
     l4t: str
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over every field."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
     def ahead_of_time(self) -> bool:

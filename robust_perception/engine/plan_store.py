@@ -10,8 +10,8 @@ One place a graph and kind of GPU: what is built anew takes the place of what wa
 
 A writer writes to a file of another name, has it on the disk (fsync), and gives it its name, under a lock. A
 reader takes nothing for granted: mark, header, key, size and SHA-256 are compared before TensorRT sees a
-byte. The checksum finds damage, not malice, and a plan is machine code: a file that anyone may write is
-refused.
+byte. The checksum finds damage, not malice, and a plan is machine code: a file that others may write is
+refused, and one that is neither this user's nor root's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SUFFIX = ".plan"
 
 
 class PlanError(BackendError):
-    """No plan that can be used; the message says why and which command makes one."""
+    """A plan is missing or of no use; what `tensorrt.load` raises ends with the command that makes one."""
 
 
 @dataclass(frozen=True)
@@ -113,44 +113,44 @@ class PlanStore:
             mend: what to do without one: a sentence that names the command.
 
         Raises:
-            PlanError: there is none, it was built for something else, or it is damaged.
+            PlanError: there is none, it cannot be read, was built for something else, or is damaged.
         """
         path = self.path(here)
-        if not path.is_file():
-            msg = f"no plan of {here.graph} at {path}{_others(path, here)}. {mend}"
-            raise PlanError(msg)
         try:
-            header, content = read(path)
-            key = PlanKey.from_json(_expect(header, "key", dict))
-            driver, built = _expect(header, "driver", str), _expect(header, "built", str)
+            if not path.is_file():
+                msg = f"no plan of {here.graph} at {path}{_others(path, here)}. {mend}"
+                raise PlanError(msg)
+            found = _stored(path)
         except (ValueError, OSError) as error:
             msg = f"{path}: expected a whole plan, got {error}. {mend}"
             raise PlanError(msg) from None
-        different = key.differences(here)
+        different = found.key.differences(here)
         if different:
             msg = f"{path} does not fit: {'; '.join(different)}. {mend}"
             raise PlanError(msg)
-        return StoredPlan(path, key, driver, built, content)
+        return found
 
     def key_at(self, key: PlanKey) -> PlanKey | None:
-        """Key of the whole plan that is where this key's would be; None when there is none."""
+        """Key of the whole plan that is where this key's would be; None where `find` would take none."""
         try:
-            header, _ = read(self.path(key))
-            return PlanKey.from_json(_expect(header, "key", dict))
+            return _stored(self.path(key)).key
         except (ValueError, OSError):
             return None
 
 
 def write(path: Path, header: Mapping[str, Any], content: bytes) -> None:
-    """Put a checked file in place, atomically; its folders are made, for their owner alone to write.
+    """Put a checked file in place, atomically; folders it lacks are made, for their owner alone to write.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; what was there before is untouched.
     """
     full = {**header, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     with _locked(path.parent):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        start = f".{path.name}."
+        for left in [p for p in path.parent.iterdir() if p.name.startswith(start)]:
+            left.unlink()  # of a writer that was killed: a living one would have the lock
+        handle, name = tempfile.mkstemp(prefix=start, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 os.fchmod(file.fileno(), 0o644)
@@ -170,7 +170,7 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
     """Header and content of a checked file.
 
     Raises:
-        ValueError: it is not whole, not such a file, or anyone may write it; the message says what it is.
+        ValueError: it is not whole, not such a file, or another user's to write; the message says what it is.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -178,8 +178,11 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
         if not stat.S_ISREG(status.st_mode):
             msg = "no regular file"
             raise ValueError(msg)
-        if status.st_mode & stat.S_IWOTH:
-            msg = f"a file that anyone may write (mode {stat.S_IMODE(status.st_mode):o})"
+        if status.st_uid not in (0, os.geteuid()):
+            msg = f"a file of another user (uid {status.st_uid})"
+            raise ValueError(msg)
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            msg = f"a file that others may write (mode {stat.S_IMODE(status.st_mode):o})"
             raise ValueError(msg)
         if file.read(len(MARK)) != MARK:
             msg = "a file that does not begin with this format's mark"
@@ -196,6 +199,12 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
         msg = f"content of another SHA-256 than the header's {digest}"
         raise ValueError(msg)
     return header, content
+
+
+def _stored(path: Path) -> StoredPlan:
+    header, content = read(path)
+    key = PlanKey.from_json(_expect(header, "key", dict))
+    return StoredPlan(path, key, _expect(header, "driver", str), _expect(header, "built", str), content)
 
 
 def _header(line: bytes) -> dict[str, Any]:
@@ -221,7 +230,8 @@ def _expect(header: Mapping[str, Any], name: str, kind: type) -> Any:
 def _others(path: Path, here: PlanKey) -> str:
     """For which other GPUs there is one, in words."""
     start = f"{_plain(here.graph)}."
-    names = sorted(p.name for p in path.parent.glob(f"*{SUFFIX}") if p.name.startswith(start))
+    files = (p for p in path.parent.glob(f"*{SUFFIX}") if p.is_file())
+    names = sorted(p.name for p in files if p.name.startswith(start))
     found = [name.removeprefix(start).removesuffix(SUFFIX) for name in names]
     return f" (only for {', '.join(found)}; this is {here.compute_capability})" if found else ""
 
@@ -231,11 +241,20 @@ def _plain(part: str) -> str:
     return re.sub(r"[^\w.+-]", "_", part).lstrip(".") or "_"
 
 
+def _make_folder(folder: Path) -> None:
+    # One by one: the mode `mkdir` is given counts for the last one alone. Others may read, as they may files.
+    for missing in reversed([p for p in (folder, *folder.parents) if not p.exists()]):
+        missing.mkdir(0o755, exist_ok=True)
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

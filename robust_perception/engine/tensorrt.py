@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import shlex
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,11 +21,11 @@ from robust_perception.engine import cuda, tensorrt_library
 from robust_perception.engine.cuda import Device
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.device_memory import DeviceLatent, LatentPool, Layout
-from robust_perception.engine.errors import BackendError
+from robust_perception.engine.errors import BackendError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import GraphSpec, TensorSpec
 from robust_perception.engine.plan_key import Target, key_of
-from robust_perception.engine.plan_store import PlanStore
+from robust_perception.engine.plan_store import PlanError, PlanStore
 from robust_perception.engine.precision import INT8, INT8_SYMMETRIC
 from robust_perception.engine.tensorrt_graph import LoadedGraph
 from robust_perception.engine.tensorrt_library import Library
@@ -50,8 +50,8 @@ class TensorRtBackend:
         uncaptured: graphs that run without a captured CUDA graph, and why.
 
     Raises:
-        BackendError: a plan does not load or has other tensors than the manifest says, or the device's memory
-            does not suffice.
+        PlanError: a plan does not load or has other tensors than the manifest says.
+        BackendError: the device's memory does not suffice, or another call of CUDA fails.
     """
 
     def __init__(
@@ -198,8 +198,9 @@ def load(
         cache: folder of plans; None = the user's own.
 
     Raises:
-        PlanError: a graph has no plan that fits; the message says what differs and which command makes one.
-        BackendError: there is no GPU, the library is missing, or a plan does not load.
+        PlanError: a graph has no plan that fits, or it does not load; the message says what differs and which
+            command makes one.
+        BackendError: there is no GPU, or the library is missing.
     """
     reason = tensorrt_library.probe(name)
     if reason is not None:
@@ -214,19 +215,31 @@ def load(
         plans[graph] = found.content
         if found.driver not in ("", where.driver):
             LOG.warning(
-                "%s was built under driver %s, this is %s: it is used if it gives the model's references; "
-                "build it anew to be rid of this line",
+                "%s was built under driver %s, this is %s: it is used if it gives the model's references. %s",
                 found.path,
                 found.driver,
                 where.driver or "unknown",
+                rebuild_words(name, folder, precision, cache, again=True),
             )
-    return TensorRtBackend(manifest, precision, plans, library, runtime, where)
+    with mend_told(name, folder, precision, cache):
+        return TensorRtBackend(manifest, precision, plans, library, runtime, where)
 
 
-def rebuild_words(name: str, folder: Path, precision: str, cache: Path | None) -> str:
-    """The sentence that says which command makes a plan."""
+@contextmanager
+def mend_told(name: str, folder: Path, precision: str, cache: Path | None) -> Iterator[None]:
+    """Within it, errors of plans that fit and do not do end with the command that builds them anew."""
+    try:
+        yield
+    except (PlanError, SelfCheckError) as error:
+        msg = f"{error}. {rebuild_words(name, folder, precision, cache, again=True)}"
+        raise type(error)(msg) from None
+
+
+def rebuild_words(name: str, folder: Path, precision: str, cache: Path | None, *, again: bool = False) -> str:
+    """The sentence that says which command makes a plan; `again`: in place of one that fits, too."""
     words = ["robust-perception", "build-engine", "--model", str(folder), "--backend", name]
     words += ["--precision", named(precision)] + ([] if cache is None else ["--cache", str(cache)])
+    words += ["--rebuild"] if again else []
     return f"Rebuild with `{shlex.join(words)}`. Not rebuilding inside the node."
 
 

@@ -21,6 +21,7 @@ from robust_perception.engine.cuda_runtime import Address, Bytes, CudaRuntime
 from robust_perception.engine.device_memory import Layout
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.model_files import GraphSpec
+from robust_perception.engine.plan_store import PlanError
 from robust_perception.engine.tensorrt_library import Library
 from robust_perception.vocabulary import Array
 
@@ -48,8 +49,8 @@ class LoadedGraph:
         uncaptured: why there is no captured CUDA graph, or None when there is one.
 
     Raises:
-        BackendError: the plan does not load, has other tensors than the manifest says, or a call fails. All
-            that was taken is given back.
+        PlanError: TensorRT does not load or run the plan, or it has other tensors than the manifest says.
+        BackendError: a call of CUDA fails. All that was taken is given back, in either case.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class LoadedGraph:
         stack.callback(cuda.destroy_stream, self.stream)
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise BackendError(self._failed("deserialize_cuda_engine"))
+            raise PlanError(self._failed("deserialize_cuda_engine"))
         _compare(self.name, spec, engine, self._library.module)
         self._inbox = self._block(self._inputs.size, stack)
         self.outbox = self._block(self.outputs.size, stack)
@@ -126,14 +127,14 @@ class LoadedGraph:
         self._engine = engine
         self._context = engine.create_execution_context()
         if self._context is None:
-            raise BackendError(self._failed("create_execution_context"))
+            raise PlanError(self._failed("create_execution_context"))
         addresses = {n: self._inbox + offset for n, offset in self._inputs.offsets.items()}
         addresses |= {n: self.outbox + offset for n, offset in self.outputs.offsets.items()}
         for key, layout in blocks.items():
             addresses |= {n: self.latents[key] + offset for n, offset in layout.offsets.items()}
         for tensor in (*spec.inputs, *spec.outputs):
             if not self._context.set_tensor_address(tensor.name, addresses[tensor.name]):
-                raise BackendError(self._failed(f"set_tensor_address of {tensor.name}"))
+                raise PlanError(self._failed(f"set_tensor_address of {tensor.name}"))
         # What is done once, at the first run, cannot be captured.
         self._sequence()
         self.wait()
@@ -161,7 +162,7 @@ class LoadedGraph:
         if self._inputs.tensors:
             cuda.upload(self._inbox, _address(self._pinned_in), self._inputs.size, stream)
         if not self._context.execute_async_v3(int(stream)):
-            raise BackendError(self._failed("execute_async_v3"))
+            raise PlanError(self._failed("execute_async_v3"))
         if self._land:
             cuda.download(_address(self._pinned_out), self.outbox, self.outputs.size, stream)
 
@@ -190,7 +191,7 @@ class LoadedGraph:
 
 
 def _compare(name: str, spec: GraphSpec, engine: Any, trt: Any) -> None:
-    """BackendError unless the plan has the manifest's tensors, all of them in the device's memory."""
+    """PlanError unless the plan has the manifest's tensors, all of them in the device's memory."""
     expected = {(t.name, "in", t.dtype, t.shape) for t in spec.inputs}
     expected |= {(t.name, "out", t.dtype, t.shape) for t in spec.outputs}
     found = set()
@@ -201,10 +202,10 @@ def _compare(name: str, spec: GraphSpec, engine: Any, trt: Any) -> None:
         found.add((tensor, side, kind, tuple(engine.get_tensor_shape(tensor))))
         if engine.get_tensor_location(tensor) != trt.TensorLocation.DEVICE:
             msg = f"{name}: expected {tensor} in the device's memory, the plan wants it in the host's"
-            raise BackendError(msg)
+            raise PlanError(msg)
     if expected != found:
         msg = f"{name}: expected the tensors {sorted(expected)} of the manifest, got {sorted(found)}"
-        raise BackendError(msg)
+        raise PlanError(msg)
 
 
 def _address(view: Bytes) -> Address:

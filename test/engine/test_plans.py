@@ -54,8 +54,10 @@ def changed(key: PlanKey, name: str) -> PlanKey:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_field_flips_the_key(name: str) -> None:
-    assert changed(KEY, name).digest != KEY.digest
+def test_every_field_that_counts_makes_a_difference(name: str) -> None:
+    other = changed(KEY, name)
+    assert other != KEY  # what build-engine asks: is this very plan there?
+    assert bool(KEY.differences(other)) is (name not in CHOSEN)  # what is chosen is taken as it is
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in CHOSEN])
@@ -65,11 +67,6 @@ def test_a_field_that_differs_is_named_with_both_sides(name: str) -> None:
     assert words == (
         f"{name.replace('_', ' ')}: built for {getattr(KEY, name)!r}, here {getattr(other, name)!r}"
     )
-
-
-@pytest.mark.parametrize("name", CHOSEN)
-def test_what_the_builder_chose_is_taken_as_it_is(name: str) -> None:
-    assert KEY.differences(changed(KEY, name)) == ()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in CHOSEN])
@@ -122,6 +119,20 @@ def test_none_says_where_it_was_looked_for_and_what_there_is(tmp_path: Path) -> 
     store.save(replace(KEY, compute_capability="sm_89"), PLAN, "")
     with pytest.raises(PlanError, match=r"\(only for sm_89; this is sm_87\)"):
         store.find(KEY, MEND)
+    expected.mkdir()  # no plan, whatever its name says
+    with pytest.raises(PlanError, match=r"\(only for sm_89; this is sm_87\)"):
+        store.find(KEY, MEND)
+
+
+def test_a_place_that_cannot_be_looked_at_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with pytest.raises(PlanError, match=f"{MEND}$"):
+        PlanStore(tmp_path).find(replace(KEY, model="a" * 300), MEND)
+    monkeypatch.setattr(Path, "is_file", denied)
+    with pytest.raises(PlanError, match=f"expected a whole plan, got .*Permission denied.*{MEND}$"):
+        PlanStore(tmp_path).find(KEY, MEND)
 
 
 def test_a_mismatch_names_every_difference_and_the_command(tmp_path: Path) -> None:
@@ -156,7 +167,7 @@ def test_a_plan_cut_short_grown_or_changed_anywhere_is_refused(tmp_path: Path, d
     else:
         # A change in the header alone may still be a header: then it is one of what is only told.
         assert found.content == PLAN
-        assert KEY.digest == found.key.digest or found.key.differences(KEY) == ()
+        assert found.key.differences(KEY) == ()
 
 
 def forge(path: Path, **changes: object) -> None:
@@ -183,6 +194,7 @@ def test_a_forged_header_is_refused(tmp_path: Path, changes: dict[str, object], 
     forge(store.save(KEY, PLAN, ""), **changes)
     with pytest.raises(PlanError, match=words):
         store.find(KEY, MEND)
+    assert store.key_at(KEY) != KEY  # or build-engine would leave it there
 
 
 @pytest.mark.parametrize("content", [b"", b"ftrt" * 100, MARK, MARK + b"[1]\n", MARK + b"{" * 100000 + b"\n"])
@@ -196,11 +208,27 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert store.key_at(KEY) is None
 
 
-def test_a_file_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     store = PlanStore(tmp_path)
     path = store.save(KEY, PLAN, "")
-    path.chmod(0o666)
-    with pytest.raises(PlanError, match=r"a file that anyone may write \(mode 666\)"):
+    path.chmod(mode)
+    with pytest.raises(PlanError, match=rf"a file that others may write \(mode {mode:o}\)"):
+        store.find(KEY, MEND)
+
+
+def test_another_users_file_is_refused_and_roots_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PlanStore(tmp_path)
+    path = store.save(KEY, PLAN, "")
+    if os.geteuid() == 0:
+        monkeypatch.setattr(plan_store.os, "geteuid", lambda: 1000)
+        assert store.find(KEY, MEND).content == PLAN
+        os.chown(path, 1001, -1)
+    else:
+        monkeypatch.setattr(plan_store.os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(PlanError, match=r"a file of another user \(uid \d+\)"):
         store.find(KEY, MEND)
 
 
@@ -252,6 +280,16 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert store.find(KEY, MEND).content == PLAN
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    store = PlanStore(tmp_path)
+    folder = store.save(KEY, PLAN, "").parent
+    (folder / ".fusion.sm_87.plan.k1ll3d").write_bytes(b"half")
+    (folder / ".fusion.sm_89.plan.other").write_bytes(b"half")
+    store.save(KEY, PLAN, "")
+    kept = [".fusion.sm_89.plan.other", ".lock", "fusion.sm_87.plan"]
+    assert sorted(p.name for p in folder.iterdir()) == kept
+
+
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_folder({"XDG_CACHE_HOME": "/c"}) == Path("/c/robust_perception/plans")
     monkeypatch.setenv("HOME", "/home/robot")
@@ -266,10 +304,15 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> Non
         default_folder({})
 
 
-def test_files_are_readable_by_others_and_writable_by_their_owner_alone(tmp_path: Path) -> None:
+def test_what_is_made_is_readable_by_others_and_writable_by_its_owner_alone(tmp_path: Path) -> None:
+    root = tmp_path / "cache" / "plans"
     before = os.umask(0)
     try:
-        path = PlanStore(tmp_path).save(KEY, PLAN, "")
+        path = PlanStore(root).save(KEY, PLAN, "")
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
+    assert (path.parent / ".lock").stat().st_mode & 0o777 == 0o600
+    made = [folder for folder in path.parents if folder.is_relative_to(root.parent)]
+    assert {folder.stat().st_mode & 0o777 for folder in made} == {0o755}
+    assert len(made) == 5

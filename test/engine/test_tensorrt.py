@@ -9,8 +9,11 @@ import ctypes
 import gc
 import json
 import logging
+import re
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import make_model
 
-from robust_perception.engine import choice, cuda, tensorrt, tensorrt_library
+from robust_perception.build_engine import check_model
+from robust_perception.engine import choice, cuda, plan_store, selfcheck, tensorrt, tensorrt_library
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.device_memory import DeviceLatent, Layout
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.errors import BackendError, SelfCheckError
+from robust_perception.engine.errors import BackendError, ModelFileError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import FileSpec, TensorSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
@@ -406,25 +410,105 @@ def test_another_driver_is_warned_of_and_the_references_decide(
     with caplog.at_level(logging.WARNING):
         Engine.load(folder, "tensorrt_rtx", cache=tmp_path)
     assert "was built under driver 550.54, this is 580.1" in caplog.text
+    assert rebuilding(folder, tmp_path) in caplog.text
 
 
-def test_a_plan_that_computes_something_else_is_not_used(machine: FakeCuda, tmp_path: Path) -> None:
-    folder = make_model(tmp_path / "model")
-    manifest = Manifest.load(folder)
+def rebuilding(folder: Path, cache: Path) -> str:
+    command = f"build-engine --model {folder} --backend tensorrt_rtx --precision fp32 --cache {cache}"
+    return f". Rebuild with `robust-perception {command} --rebuild`. Not rebuilding inside the node."
+
+
+@pytest.mark.parametrize("what", ["no plan", "another graph's"])
+def test_a_plan_that_fits_and_does_not_load_is_told_with_what_builds_it_anew(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path, what: str
+) -> None:
+    store_plans(folder, manifest, tmp_path)
+    path = next(tmp_path.rglob("fusion.*.plan"))
+    plan = b"no plan" if what == "no plan" else plans_of(folder, manifest)["encoder_rgb"]
+    plan_store.write(path, plan_store.read(path)[0], plan)
+    with pytest.raises(PlanError, match=rf"fusion: .*{re.escape(rebuilding(folder, tmp_path))}$"):
+        Engine.load(folder, "tensorrt_rtx", precision="fp32", cache=tmp_path)
+    assert machine.left == 0
+
+
+def test_a_device_without_memory_is_not_mended_by_another_plan(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    store_plans(folder, manifest, tmp_path)
+    machine.fails["cudaMalloc"] = cudaError_t.cudaErrorMemoryAllocation
+    with pytest.raises(BackendError, match=r"cudaMalloc: expected success, got [^.]*$"):
+        Engine.load(folder, "tensorrt_rtx", precision="fp32", cache=tmp_path)
+
+
+def with_other_references(folder: Path, bits: int) -> Manifest:
+    """A model whose references of one pattern are not what its graphs give."""
+    make_model(folder)
     path = folder / "manifest.json"
     with np.load(folder / "references.npz") as archive:
         arrays = {name: archive[name] for name in archive.files}
-    arrays["output/15/box_scores"] = arrays["output/15/box_scores"] + np.float32(1)
+    arrays[f"output/{bits}/box_scores"] = arrays[f"output/{bits}/box_scores"] + np.float32(1)
     np.savez(folder / "references.npz", **arrays)
     content = json.loads(path.read_text())
     file = FileSpec.of(folder / "references.npz")
     content["references"] = {"file": file.file, "sha256": file.sha256, "bytes": file.bytes}
     path.write_text(json.dumps(content))
-    store_plans(folder, manifest, tmp_path / "cache")
-    with pytest.raises(SelfCheckError, match=r"expected its reference outputs, got .* in box_scores"):
-        Engine.load(folder, "tensorrt_rtx", cache=tmp_path / "cache")
-    gc.collect()
+    return Manifest.load(folder)
+
+
+def test_a_plan_that_computes_something_else_is_not_used(machine: FakeCuda, tmp_path: Path) -> None:
+    folder, cache = tmp_path / "model", tmp_path / "cache"
+    store_plans(folder, with_other_references(folder, 15), cache)
+    words = rf"expected its reference outputs, got .* in box_scores .*{re.escape(rebuilding(folder, cache))}$"
+    with pytest.raises(SelfCheckError, match=words):
+        Engine.load(folder, "tensorrt_rtx", cache=cache)
     assert machine.left == 0
+
+
+def test_what_cannot_be_checked_is_closed_though_the_error_holds_it(
+    machine: FakeCuda, tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "model")
+    store_plans(folder, Manifest.load(folder), tmp_path / "cache")
+    references = folder / "references.npz"
+    references.write_bytes(bytes(references.stat().st_size))
+    with pytest.raises(ModelFileError) as caught:
+        Engine.load(folder, "tensorrt_rtx", cache=tmp_path / "cache")
+    assert (machine.left, caught.type) == (0, ModelFileError)
+
+
+def test_a_command_that_checks_says_how_to_build_anew(machine: FakeCuda, tmp_path: Path) -> None:
+    folder, cache = tmp_path / "model", tmp_path / "cache"
+    store_plans(folder, with_other_references(folder, 7), cache)  # neither the richest nor the poorest
+    with pytest.raises(SelfCheckError, match=rf"{re.escape(rebuilding(folder, cache))}$"):
+        check_model(folder, "tensorrt_rtx", [FP32], cache, lambda _: None)
+
+
+def test_auto_keeps_nothing_of_a_backend_that_failed_its_check(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_plans(folder, manifest, tmp_path)
+    real, kept = selfcheck.require, weakref.WeakSet[object]()
+
+    def require(results: object, model: str) -> None:
+        if machine.left:
+            raise SelfCheckError("model tiny: expected its reference outputs, got others")
+        real(results, model)  # type: ignore[arg-type]
+
+    def build(*given: Any, **more: Any) -> TensorRtBackend:
+        built = tensorrt.load("tensorrt_rtx", given[0], given[1], given[2], more["cache"])
+        kept.add(built)
+        return built
+
+    monkeypatch.setattr(selfcheck, "require", require)
+    kind = choice.BACKENDS["tensorrt_rtx"]
+    monkeypatch.setitem(choice.BACKENDS, "tensorrt_rtx", replace(kind, build=build))
+    gc.disable()
+    try:
+        engine = Engine.load(folder, "auto", cache=tmp_path)
+        assert (machine.left, len(kept)) == (0, 0)
+    finally:
+        gc.enable()
+    assert engine.info.backend == "onnxruntime"
 
 
 def test_rebuild_words_quote_what_a_shell_would_split(tmp_path: Path) -> None:

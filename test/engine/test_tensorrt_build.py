@@ -187,6 +187,7 @@ def test_what_cannot_be_built_ends_with_status_1_and_one_line(
         ["--backend", "tensorrt_rtx", "--check", "--target-sm", "89"],
         ["--backend", "tensorrt", "--target-sm", "89"],
         ["--backend", "onnxruntime"],
+        ["--backend", "tensorrt", "--workspace", "8796093022208"],  # 2 ** 63 bytes
         [],
     ],
 )
@@ -194,6 +195,17 @@ def test_wrong_usage_is_status_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         build_engine.main(words)
     assert ended.value.code == 2
+
+
+def test_a_precision_that_is_named_twice_is_built_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tensorrt_library, "probe", lambda name: None)
+    monkeypatch.setattr(tensorrt_library, "load", lambda name: None)
+    monkeypatch.setattr(build_engine, "build_model", lambda request, *_: request.precisions)
+    words = ["--backend", "tensorrt", "--model", str(folder), "--cache", str(tmp_path)]
+    assert build_engine.main([*words, "--precision", "fp32", "--precision", "fp32"]) == 0
+    assert "1 plans of tiny (fp32) for tensorrt" in capsys.readouterr().out
 
 
 @needs_rtx
