@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
+
+Number = TypeVar("Number", int, float)
 
 
 def patterns(text: str) -> list[Pattern]:
@@ -19,30 +24,38 @@ def patterns(text: str) -> list[Pattern]:
 
 def positive(text: str) -> int:
     """Read a whole number above zero."""
-    return _whole(text, 1, "a positive number")
+    return _read(text, int, lambda value: value > 0, "a whole number above 0")
 
 
 def count(text: str) -> int:
     """Read a whole number from zero on."""
-    return _whole(text, 0, "a number from 0 on")
+    return _read(text, int, lambda value: value >= 0, "a whole number from 0 on")
 
 
-def rate(text: str) -> float:
-    """Read frames a second, above 0 and up to 1000."""
-    value = float(text)
-    if not 0 < value <= 1000:
-        msg = f"expected a rate above 0 and up to 1000 frames a second, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+def seed(text: str) -> int:
+    """Read a seed, a whole number from zero on."""
+    return _read(text, int, lambda value: value >= 0, "a seed, a whole number from 0 on")
+
+
+def number(text: str) -> float:
+    """Read a number."""
+    return _read(text, float, math.isfinite, "a number")
+
+
+def number_from_zero(text: str) -> float:
+    """Read a number from zero on."""
+    return _read(text, float, lambda value: 0 <= value < math.inf, "a number from 0 on")
 
 
 def positive_number(text: str) -> float:
     """Read a number above zero."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        msg = f"expected a number above 0, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+    return _read(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+
+
+def rate(text: str) -> float:
+    """Read frames a second, above 0 and up to 1000."""
+    expected = "a rate above 0 and up to 1000 frames a second"
+    return _read(text, float, lambda value: 0 < value <= 1000, expected)
 
 
 def picture_size(text: str) -> tuple[int, int]:
@@ -91,18 +104,14 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
         "--thermal-scale", type=positive_number, default=THERMAL_SCALE, help="kelvin per count (%(default)s)"
     )
     group.add_argument(
-        "--thermal-offset", type=float, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
+        "--thermal-offset", type=number, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
     )
 
 
-def seed(text: str) -> int:
-    """Read a seed, a whole number from zero on."""
-    return _whole(text, 0, "a seed from 0 on")
-
-
-def _whole(text: str, least: int, expected: str) -> int:
-    value = int(text)
-    if value < least:
-        msg = f"expected {expected}, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+def _read(text: str, kind: Callable[[str], Number], fits: Callable[[Number], bool], expected: str) -> Number:
+    with contextlib.suppress(ValueError):
+        value = kind(text)
+        if fits(value):
+            return value
+    msg = f"expected {expected}, got {text!r}"
+    raise argparse.ArgumentTypeError(msg)

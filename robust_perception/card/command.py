@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     against.add_argument("--against", type=Path, metavar="CARD.JSON", help="an older card of the same data")
     against.add_argument(
         "--tolerance",
-        type=float,
+        type=arguments.number_from_zero,  # NaN would let everything pass
         default=1.0,
         metavar="POINTS",
         help="exit with 1 when a pattern or a fault lost more than this (default: %(default)s)",

@@ -158,6 +158,10 @@ def test_a_regression_closes_the_gate_and_the_page_shows_it(
     assert "depth: mIoU" in told
     assert "(-7.0)" in told
     assert "figures are worse by more than" in out.read_text(encoding="utf-8")
+    for tolerance in ("nan", "inf", "-1"):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--tolerance", tolerance])
+        assert ended.value.code == 2, "a gate that nothing closes"
 
 
 def test_losses_and_faults_can_be_played_on_a_bag(
