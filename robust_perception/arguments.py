@@ -1,11 +1,13 @@
-"""Values of command lines that several commands read alike; each says what it expected."""
+"""What several commands read and do alike with their command lines; each says what it expected."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
@@ -106,6 +108,24 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--thermal-offset", type=number, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
     )
+
+
+def make_way(*paths: Path | None) -> None:
+    """Make the folders of files that a command will write; found out now is what would be at its end.
+
+    Raises:
+        OSError: there is a folder in a file's place, or nothing may be written there.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            msg = f"{path}: expected a file to write, got a folder; name a file in it"
+            raise IsADirectoryError(msg)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            msg = f"{path}: expected a file to write, got one that may not be written; name another"
+            raise PermissionError(msg)
 
 
 def _read(text: str, kind: Callable[[str], Number], fits: Callable[[Number], bool], expected: str) -> Number:

@@ -78,15 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when measured, 1 when nothing can be, 2 on wrong usage."""
     given = build_parser().parse_args(argv)
     try:
-        if given.json is not None:  # found out now, not after the last round
-            given.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.make_way(given.json)
         report = run(given)
+        print(table.text(report))
+        if given.json is not None:
+            given.json.write_text(report.to_text(), encoding="utf-8")
     except (BenchmarkError, EngineError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(table.text(report))
-    if given.json is not None:
-        given.json.write_text(report.to_text(), encoding="utf-8")
     return 0
 
 

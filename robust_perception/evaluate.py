@@ -96,11 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.bags is not None and given.label_maps is not None:
         parser.error("--label-maps: expected --data or --bag beside it, got --bags")
     try:
-        for path in (given.json, given.html):  # found out now, not after the last frame
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+        arguments.make_way(given.json, given.html)
         engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=True)
         report = of_one(engine, given) if given.bags is None else of_bags(engine, given)
+        print(report.table())
+        if given.json is not None:
+            given.json.write_text(report.to_text(), encoding="utf-8")
+        if given.html is not None and isinstance(report, FleetReport):
+            write_page(given.html, report)
     except (
         BagError,
         DatasetError,
@@ -113,14 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    print(report.table())
-    if given.json is not None:
-        given.json.write_text(report.to_text(), encoding="utf-8")
-    if not isinstance(report, FleetReport):
-        return 0
-    if given.html is not None:
-        write_page(given.html, report)
-    return 1 if report.failed else 0
+    return 1 if isinstance(report, FleetReport) and report.failed else 0
 
 
 def write_page(path: Path, report: FleetReport) -> None:

@@ -77,9 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when the card was made, 1 when it could not be or is worse, 2 on wrong usage."""
     given = build_parser().parse_args(argv)
     try:
-        for path in (given.out, given.json):  # found out now, not after the last frame
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+        arguments.make_way(given.out, given.json)
         before = None if given.against is None else read_card(given.against)
         measured = make(given)
         comparison = None if before is None else compare(measured.content, before, given.tolerance)

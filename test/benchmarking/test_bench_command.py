@@ -23,7 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_it_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_writes_what_it_prints(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "deep" / "report.json"
     words = ["--model", str(folder), "--rounds", "5", "--threads", "1", "--patterns", PATTERNS]
     assert bench.main([*words, "--json", str(out)]) == 0
@@ -46,6 +48,11 @@ def test_it_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     for name in (*BENCHMARKS, *usable, *PATTERNS.split(",")):
         assert name in printed
+    monkeypatch.setattr(bench, "run", lambda given: report)
+    assert bench.main(["--json", "/dev/full"]) == 1
+    told = capsys.readouterr()
+    assert told.out == printed, "what was measured is not lost"
+    assert told.err.startswith("bench: [Errno 28]")
 
 
 def test_what_cannot_run_is_left_out_with_its_reason(
@@ -95,6 +102,14 @@ def test_nothing_to_measure_is_said(
 def test_a_model_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--model", str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "run", lambda given: pytest.fail("measured in vain"))
+    assert bench.main(["--json", str(tmp_path)]) == 1
+    assert f"bench: {tmp_path}: expected a file to write, got a folder" in capsys.readouterr().err
 
 
 def test_a_child_that_fails_says_why(folder: Path) -> None:

@@ -197,6 +197,7 @@ def test_what_does_not_fit_is_one_clear_line(
         ({"--against": str(tmp_path / "none.json")}, "none.json: expected the JSON of a card"),
         ({"--bag": str(tmp_path / "none")}, "expected a bag"),
         ({"--model": "nothing-like-it"}, "model: expected a folder or one of"),
+        ({"--json": str(tmp_path)}, "expected a file to write, got a folder"),
     ):
         words = {"--model": str(model), "--data": str(data), "--out": str(tmp_path / "card.html"), **change}
         assert main([part for pair in words.items() for part in pair]) == 1

@@ -198,6 +198,16 @@ def test_the_command_can_be_narrowed(model: Path, data: Path, tmp_path: Path) ->
     assert report["frames"] == 2
 
 
+def test_a_full_disk_is_one_clear_line_after_the_table(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", str(model), "--data", str(data), "--patterns", "rgb", "--limit", "1"]
+    assert main([*words, "--json", "/dev/full"]) == 1
+    told = capsys.readouterr()
+    assert "rgb" in told.out
+    assert told.err.splitlines()[-1].startswith("evaluate: [Errno 28]")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -206,6 +216,7 @@ def test_the_command_can_be_narrowed(model: Path, data: Path, tmp_path: Path) ->
         ({"--patterns": "thermal"}, "pattern thermal: expected sensors that model"),
         ({"--precision": "fp16"}, "onnxruntime: runs int8, fp32, not fp16"),
         ({"--classes": "coarse"}, "coarse_names"),
+        ({"--json": "."}, "expected a file to write, got a folder"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(
