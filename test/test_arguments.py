@@ -40,7 +40,9 @@ def test_where_nothing_can_be_written_is_found_out_at_the_start(
     arguments.make_way(None, tmp_path / "a" / "deep" / "report.json", tmp_path / "b" / "page.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
-    with pytest.raises(IsADirectoryError, match="a: expected a file to write, got a folder; name a file in it"):
+    with pytest.raises(
+        IsADirectoryError, match="a: expected a file to write, got a folder; name a file in it"
+    ):
         arguments.make_way(tmp_path / "a")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "a")  # root may write everywhere
     with pytest.raises(PermissionError, match=r"x\.json: expected a file to write, got one that may not be"):

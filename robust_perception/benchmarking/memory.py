@@ -21,6 +21,7 @@ from robust_perception.benchmarking.frames import Frames
 from robust_perception.benchmarking.records import Record
 from robust_perception.benchmarking.variants import Variant
 from robust_perception.engine.engine import Engine
+from robust_perception.engine.tensorrt import named
 
 NAME = "memory"
 MIB = 1 << 20
@@ -48,11 +49,15 @@ def in_process(engine: Engine, threads: int) -> tuple[int, int]:
     """Growth and peak, bytes, of a process that does what this engine does.
 
     Raises:
-        BenchmarkError: it failed; the message is its last line.
+        BenchmarkError: it failed, and the message is its last line, or it took more than `LIMIT_S`.
     """
-    info = engine.info
-    command = [sys.executable, "-m", __name__, str(engine.folder), info.backend, info.precision, str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    what = (str(engine.folder), engine.info.backend, named(engine.info.precision), str(threads))
+    command = [sys.executable, "-m", __name__, *what]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        msg = f"expected a process that loads and runs it within {LIMIT_S:g} s, got one that was not done"
+        raise BenchmarkError(msg) from None
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise BenchmarkError(last)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import make_model
@@ -13,6 +15,7 @@ from robust_perception.benchmarking import memory
 from robust_perception.benchmarking.records import BENCHMARKS, Report
 from robust_perception.engine import choice
 from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.precision import INT8_SYMMETRIC
 from robust_perception.vocabulary import Modality
 
 PATTERNS = "rgb+depth+thermal+audio,rgb,audio"
@@ -117,3 +120,27 @@ def test_a_child_that_fails_says_why(folder: Path) -> None:
     found, failed = memory.measure(variants, threads=0)
     assert found == []
     assert "threads: expected a positive number" in failed[0]
+
+
+def test_a_child_that_does_not_end_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants, _ = bench.load_variants(folder, [("onnxruntime", "fp32")], 1)
+    monkeypatch.setattr(memory, "LIMIT_S", 0.01)
+    found, failed = memory.measure(variants, threads=1)
+    assert found == []
+    assert failed[0].startswith(
+        "memory of onnxruntime fp32: expected a process that loads and runs it within 0.01 s"
+    )
+
+
+def test_a_child_is_told_a_precision_as_users_name_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def note(command: list[str], **options: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=0, stdout='{"growth": 1, "peak": 2}')
+
+    monkeypatch.setattr(subprocess, "run", note)
+    info = SimpleNamespace(backend="tensorrt", precision=INT8_SYMMETRIC)
+    engine = SimpleNamespace(folder=folder, info=info)
+    assert memory.in_process(engine, 1) == (1, 2)  # type: ignore[arg-type]
+    assert commands[0][3:] == [str(folder), "tensorrt", "int8", "1"]
