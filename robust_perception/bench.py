@@ -145,8 +145,12 @@ def _patterns(asked: Sequence[Pattern], known: Sequence[Pattern]) -> list[Patter
 
 
 def _torch(weights: Path, first: Variant, threads: int) -> tuple[list[Variant], list[str]]:
-    from robust_perception.benchmarking.torch_network import torch_variants
-
+    try:
+        from robust_perception.benchmarking.torch_network import torch_variants
+    except ModuleNotFoundError as error:
+        msg = f"--torch: expected the packages of training, got no {error.name!r}; install them: "
+        msg += "pip install 'robust_perception[train]'"
+        raise BenchmarkError(msg) from None
     return torch_variants(weights, first.engine.folder, first.engine.manifest, threads)
 
 

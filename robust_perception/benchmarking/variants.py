@@ -96,7 +96,8 @@ def load_variants(
         except EngineError as error:
             left_out.append(f"{backend} {precision}: {error}")
     if not variants:
-        msg = "expected a backend that runs the model, got none: " + "; ".join(left_out)
+        unusable = [reason for name in choice.BACKENDS if (reason := choice.probe(name)) is not None]
+        msg = "expected a backend that runs the model, got none: " + "; ".join(left_out or unusable)
         raise BenchmarkError(msg)
     return variants, left_out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,6 +101,27 @@ def test_nothing_to_measure_is_said(
     folder = make_model(tmp_path / "depth", (Modality.DEPTH,))
     assert bench.main(["--model", str(folder), *words]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_where_no_backend_can_be_used_every_reason_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(choice, "probe", lambda name: f"{name}: not installed; pip install {name}")
+    assert bench.main(["--model", str(folder)]) == 1
+    error = capsys.readouterr().err
+    for name in choice.BACKENDS:
+        assert f"{name}: not installed; pip install {name}" in error
+
+
+def test_torch_that_is_missing_is_told_with_its_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "robust_perception.benchmarking.torch_network", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert bench.main(["--model", str(folder), "--backend", "onnxruntime", "--torch"]) == 1
+    error = capsys.readouterr().err
+    assert "--torch: expected the packages of training, got no 'torch'" in error
+    assert "pip install 'robust_perception[train]'" in error
 
 
 def test_a_model_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
