@@ -6,7 +6,6 @@ import argparse
 import datetime
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.threads import thread_count
+from robust_perception.progress import Steps
 from robust_perception.vocabulary import Pattern
 
 SWITCH_SHARE, SECOND_SHARE = 5, 25
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(given: argparse.Namespace) -> Report:
     """Measure all that was asked for."""
-    say, load, told = Steps(), os.getloadavg()[0], machine.describe()
+    say, load, told = Steps("bench", sys.stderr), os.getloadavg()[0], machine.describe()
     if load > told["cores"]:
         print(f"bench: {load:.1f} processes share {told['cores']} cores: trust ratios alone", file=sys.stderr)
     folder, threads = find_model(given.model), thread_count(given.threads)
@@ -152,17 +152,6 @@ def _torch(weights: Path, first: Variant, threads: int) -> tuple[list[Variant], 
         msg += "pip install 'robust_perception[train]'"
         raise BenchmarkError(msg) from None
     return torch_variants(weights, first.engine.folder, first.engine.manifest, threads)
-
-
-class Steps:
-    """Tells each step with the time passed."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        """Say what comes next."""
-        print(f"bench, {time.monotonic() - self._start:.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.selfcheck import require
 from robust_perception.engine.tensorrt_builder import BuildOptions
 from robust_perception.engine.tensorrt_library import FAMILIES
+from robust_perception.progress import Steps
 
 PRECISIONS = {FP32: FP32, FP16: FP16, INT8: INT8_SYMMETRIC}
 """What `--precision` names -> the graphs it means."""
@@ -97,11 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--check runs plans on the GPU that is here; those of --target-sm are for another")
     if given.target_sm is not None and not FAMILIES[given.backend].ahead_of_time:
         parser.error(f"--target-sm: {given.backend} builds for the GPU that is here alone")
-    start = time.monotonic()
-
-    def say(words: str) -> None:
-        print(f"build-engine, {time.monotonic() - start:.0f} s: {words}", file=sys.stderr, flush=True)
-
+    say = Steps("build-engine", sys.stderr)
     try:
         folder = find_model(given.model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read

@@ -21,7 +21,7 @@ from robust_perception.evaluate import main
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, offline_frame_set, open_dataset
 from robust_perception.evaluation.report import PatternResult, Report
-from robust_perception.progress import ProgressLine
+from robust_perception.progress import ProgressLine, Steps
 from robust_perception.vocabulary import Modality, Pattern, patterns_of
 
 SIZE = (64, 96)
@@ -247,6 +247,15 @@ def test_progress_tells_the_time_left() -> None:
         "1/4 frames, 2 s passed, 6 s left",
         "2/4 frames, 4 s passed, 4 s left",
     ]
+
+
+def test_steps_tell_the_time_passed() -> None:
+    times = iter([1.0, 1.2, 91.0])
+    stream = io.StringIO()
+    say = Steps("export", stream, clock=lambda: next(times))
+    say("graphs in fp32")
+    say("done")
+    assert stream.getvalue() == "export, 0 s: graphs in fp32\nexport, 90 s: done\n"
 
 
 def test_undefined_values_are_null_and_dashes() -> None:
