@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,6 +88,10 @@ def sensor_topic(text: str) -> tuple[Modality, str]:
     return Modality(name), topic
 
 
+BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset")
+"""What `add_bag_options` adds."""
+
+
 def add_bag_options(group: argparse._ActionsContainer) -> None:
     """Add how a bag is read: topics of the sensors, what their counts mean, how much of it."""
     group.add_argument(
@@ -108,6 +112,28 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--thermal-offset", type=number, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
     )
+
+
+def refuse_idle(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    useful: Mapping[tuple[str, ...], tuple[str, ...]],
+) -> None:
+    """End with the parser's error where an option is named that nothing would come of.
+
+    Args:
+        parser: the command's.
+        argv: a command line that it reads.
+        useful: options -> those of which one must be beside them; by `dest`.
+    """
+    # Read once more without defaults: what is there then was named.
+    blank = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args(argv))))
+    named = {name for name, value in vars(parser.parse_args(argv, blank)).items() if value is not None}
+    for options, beside in useful.items():
+        for option in options:
+            if option in named and not named.intersection(beside):
+                one_of = " or ".join(f"--{name}" for name in beside)
+                parser.error(f"--{option.replace('_', '-')}: expected {one_of} beside it, got none")
 
 
 def make_way(*paths: Path | None) -> None:

@@ -43,6 +43,14 @@ from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
 
+USEFUL = {
+    ("split", "classes", "limit"): ("data",),
+    ("label_maps",): ("data", "bag"),
+    ("faults", *arguments.BAG_OPTIONS, "rate"): ("bag", "bags"),
+    fleet.OPTIONS: ("bags",),
+}
+"""Options that mean something for some of what is measured; beside the others they are refused."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
@@ -93,8 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     given = parser.parse_args(argv)
-    if given.bags is not None and given.label_maps is not None:
-        parser.error("--label-maps: expected --data or --bag beside it, got --bags")
+    arguments.refuse_idle(parser, argv, USEFUL)
     try:
         arguments.make_way(given.json, given.html)
         engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=True)

@@ -75,7 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when the card was made, 1 when it could not be or is worse, 2 on wrong usage."""
-    given = build_parser().parse_args(argv)
+    parser = build_parser()
+    given = parser.parse_args(argv)
+    arguments.refuse_idle(parser, argv, {arguments.BAG_OPTIONS: ("bag",), ("tolerance",): ("against",)})
     try:
         arguments.make_way(given.out, given.json)
         before = None if given.against is None else read_card(given.against)

@@ -164,6 +164,14 @@ def test_a_regression_closes_the_gate_and_the_page_shows_it(
         assert ended.value.code == 2, "a gate that nothing closes"
 
 
+@pytest.mark.parametrize("idle", [["--tolerance", "1"], ["--seconds", "2"], ["--topic", "rgb=/x"]])
+def test_an_option_of_no_use_is_refused(idle: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--model", "m", "--data", "d", "--out", "o", *idle])
+    assert ended.value.code == 2
+    assert f"{idle[0]}: expected --" in capsys.readouterr().err
+
+
 def test_losses_and_faults_can_be_played_on_a_bag(
     model: Path,
     data: Path,

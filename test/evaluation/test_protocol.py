@@ -237,6 +237,30 @@ def test_wrong_usage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "got 'rgb+radar'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "d", "--html", "h"], "--html: expected --bags beside it"),
+        (["--data", "d", "--faults", "no such script"], "--faults: expected --bag or --bags beside it"),
+        (["--data", "d", "--workers", "2"], "--workers: expected --bags beside it"),
+        (["--data", "d", "--sec", "2"], "--seconds: expected --bag or --bags beside it"),
+        (["--data", "d", "--topic", "rgb=/x"], "--topic: expected --bag or --bags beside it"),
+        (["--data", "d", "--depth-scale", "0.001"], "--depth-scale: expected --bag or --bags beside it"),
+        (["--bag", "b", "--split", "test"], "--split: expected --data beside it"),
+        (["--bag", "b", "--results", "fleet_results"], "--results: expected --bags beside it"),
+        (["--bags", "b", "--limit", "1"], "--limit: expected --data beside it"),
+        (["--bags", "b", "--classes", "auto"], "--classes: expected --data beside it"),
+    ],
+)
+def test_an_option_of_no_use_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--model", "m", *words])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_progress_tells_the_time_left() -> None:
     times = iter([0.0, 2.0, 4.0])
     stream = io.StringIO()
