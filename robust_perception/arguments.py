@@ -88,6 +88,13 @@ def sensor_topic(text: str) -> tuple[Modality, str]:
     return Modality(name), topic
 
 
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Add where TensorRT's plans are."""
+    parser.add_argument(
+        "--cache", type=Path, help="folder of TensorRT plans (default: the user's cache folder)"
+    )
+
+
 BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset")
 """What `add_bag_options` adds."""
 

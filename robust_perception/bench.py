@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="WEIGHTS",
         help="the network in torch as well, with the model's own weights or those of a best.safetensors",
     )
+    arguments.add_cache_option(parser)
     parser.add_argument("--json", type=Path, help="write head and records here")
     return parser
 
@@ -98,7 +99,7 @@ def run(given: argparse.Namespace) -> Report:
     say("loading")
     manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
     pairs = asked_for(given.backend, given.precision, manifest.precisions)
-    variants, left_out = load_variants(folder, pairs, threads)
+    variants, left_out = load_variants(folder, pairs, threads, given.cache)
     if given.torch is not None:
         weights = folder if given.torch == ITSELF else given.torch
         more, failed = _torch(weights, variants[0], threads)
@@ -117,7 +118,7 @@ def run(given: argparse.Namespace) -> Report:
     say("sensors at rates of their own")
     records += rates.measure(variants, frames, patterns[0], -(-given.rounds // SECOND_SHARE))
     say("memory")
-    found, failed = memory.measure(variants, threads)
+    found, failed = memory.measure(variants, threads, given.cache)
     records, left_out = [*records, *found], [*left_out, *failed]
     say("done")
     head = Head(

@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", action="store_true", help="then load them and compare every pattern with its reference"
     )
-    parser.add_argument("--cache", type=Path, help="folder of plans (default: the user's cache folder)")
+    arguments.add_cache_option(parser)
     parser.add_argument(
         "--workspace",
         type=arguments.count,

@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
     parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    arguments.add_cache_option(parser)
     parser.add_argument(
         "--threads", type=arguments.positive, help="that perceive at a time (default: all cores)"
     )
@@ -104,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.refuse_idle(parser, argv, USEFUL)
     try:
         arguments.make_way(given.json, given.html)
-        engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=True)
+        engine = Engine.load(
+            given.model, given.backend, given.threads, given.precision, given.cache, abreast=True
+        )
         report = of_one(engine, given) if given.bags is None else of_bags(engine, given)
         print(report.table())
         if given.json is not None:
@@ -203,6 +206,7 @@ def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
         model=str(Path(given.model).resolve()) if Path(given.model).is_dir() else given.model,
         backend=given.backend,
         precision=given.precision,
+        cache=None if given.cache is None else given.cache.resolve(),
         threads=given.threads if given.threads or alone else share,
         patterns=tuple(given.patterns),
         script=find_script(given.faults),

@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
     parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    arguments.add_cache_option(parser)
     parser.add_argument(
         "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
     )
@@ -113,7 +114,7 @@ def verdict(comparison: Comparison | None) -> int:
 
 def make(given: argparse.Namespace) -> Measured:
     """Measure what a command line asks for, with the recipe."""
-    engine = Engine.load(given.model, given.backend, given.threads, given.precision)
+    engine = Engine.load(given.model, given.backend, given.threads, given.precision, given.cache)
     dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
     bag = None if given.bag is None else _open_bag(engine, given)
     options = Options(given.limit, given.slides, given.rounds, given.seed)

@@ -15,6 +15,7 @@ from robust_perception import bench
 from robust_perception.benchmarking import memory
 from robust_perception.benchmarking.records import BENCHMARKS, Report
 from robust_perception.engine import choice
+from robust_perception.engine.engine import Engine
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.precision import INT8_SYMMETRIC
 from robust_perception.vocabulary import Modality
@@ -62,7 +63,9 @@ def test_it_writes_what_it_prints(
 def test_what_cannot_run_is_left_out_with_its_reason(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(memory, "measure", lambda variants, threads: ([], ["memory of all: not today"]))
+    monkeypatch.setattr(
+        memory, "measure", lambda variants, threads, cache: ([], ["memory of all: not today"])
+    )
     out = tmp_path / "report.json"
     words = [
         "--model",
@@ -165,4 +168,18 @@ def test_a_child_is_told_a_precision_as_users_name_it(folder: Path, monkeypatch:
     info = SimpleNamespace(backend="tensorrt", precision=INT8_SYMMETRIC)
     engine = SimpleNamespace(folder=folder, info=info)
     assert memory.in_process(engine, 1) == (1, 2)  # type: ignore[arg-type]
-    assert commands[0][3:] == [str(folder), "tensorrt", "int8", "1"]
+    assert memory.in_process(engine, 1, Path("plans")) == (1, 2)  # type: ignore[arg-type]
+    words = [str(folder), "tensorrt", "int8", "1"]
+    assert [command[3:] for command in commands] == [words, [*words, "--cache", "plans"]]
+
+
+def test_plans_of_a_named_folder_are_what_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Path | None] = []
+    really = Engine.load
+    monkeypatch.setattr(
+        Engine, "load", lambda *given, **named: told.append(given[4]) or really(*given, **named)
+    )
+    monkeypatch.setattr(memory, "measure", lambda variants, threads, cache: told.append(cache) or ([], []))
+    words = ["--backend", "onnxruntime", "--precision", "fp32", "--patterns", "rgb,audio", "--rounds", "1"]
+    assert bench.main(["--model", str(folder), *words, "--cache", "plans"]) == 0
+    assert told == [Path("plans")] * 4, "at the start, twice for fresh sessions, and in the child"

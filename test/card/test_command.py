@@ -20,7 +20,7 @@ from robust_perception.card.measure import Measured
 from robust_perception.card.memory import RememberingEngine
 from robust_perception.card.page import NAMES
 from robust_perception.card.under_faults import Case
-from robust_perception.datasets import FolderDataset
+from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.playback import Playback
 from robust_perception.evaluation.report import to_text
@@ -170,6 +170,18 @@ def test_an_option_of_no_use_is_refused(idle: list[str], capsys: pytest.CaptureF
         main(["--model", "m", "--data", "d", "--out", "o", *idle])
     assert ended.value.code == 2
     assert f"{idle[0]}: expected --" in capsys.readouterr().err
+
+
+def test_plans_are_taken_from_a_named_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Path | None] = []
+    really = Engine.load
+    monkeypatch.setattr(
+        Engine, "load", lambda *given, **named: told.append(given[4]) or really(*given, **named)
+    )
+    words = ["--model", str(model), "--data", "none", "--out", "card.html", "--cache", "plans"]
+    with pytest.raises(DatasetError):
+        command.make(command.build_parser().parse_args(words))
+    assert told == [Path("plans")]
 
 
 def test_losses_and_faults_can_be_played_on_a_bag(

@@ -230,6 +230,19 @@ def test_what_does_not_fit_is_one_clear_line(
     assert error.count("\n") == 1
 
 
+def test_plans_are_taken_from_a_named_folder(
+    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Path | None] = []
+    really = Engine.load
+    monkeypatch.setattr(
+        Engine, "load", lambda *given, **named: told.append(given[4]) or really(*given, **named)
+    )
+    words = ["--model", str(model), "--data", str(data), "--patterns", "rgb", "--limit", "1"]
+    assert main([*words, "--cache", "plans"]) == 0
+    assert told == [Path("plans")]
+
+
 def test_wrong_usage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--model", "m", "--data", "d", "--patterns", "rgb+radar"])
