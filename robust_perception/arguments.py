@@ -144,7 +144,7 @@ def refuse_idle(
 
 
 def make_way(*paths: Path | None) -> None:
-    """Make the folders of files that a command will write; found out now is what would be at its end.
+    """Make the folders of files that a command will write, and find out now, not at its end, what forbids it.
 
     Raises:
         OSError: there is a folder in a file's place, or nothing may be written there.
