@@ -36,7 +36,9 @@ from benchmarks.parts import LEAST_S, Report, table
 from robust_perception import arguments
 from robust_perception.engine import cuda
 from robust_perception.engine.choice import ON_TENSORRT
+from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import FILE_NAME
+from robust_perception.engine.models import find_model
 
 BENCHMARK = "gpu"
 PRECISIONS = dict(reversed(ON_TENSORRT.items()))
@@ -58,7 +60,7 @@ LATENCY_S = 30.0
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(description="Verify and measure on a GPU.")
-    parser.add_argument("--model", type=Path, help="model folder (default: one is exported of the network)")
+    parser.add_argument("--model", help="model folder or name (default: one is exported of the network)")
     parser.add_argument(
         "--weights", type=Path, help="of torch's rows: a best.safetensors (default: the model's)"
     )
@@ -81,10 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if reason is not None:
             print(f"gpu: nothing was measured: {reason}", file=sys.stderr)
             return 2
-    if given.weights is None:
-        given.weights = own_weights(given.model)
+    try:
+        arguments.make_way(given.json)
+        given.model = None if given.model is None else find_model(given.model)
+        given.weights = given.weights or own_weights(given.model)
+        head = _head(words, given)
+    except (EngineError, OSError) as error:
+        print(f"gpu: nothing was measured: {error}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as scratch:
-        report = Report(BENCHMARK, _head(words, given), given.json, time.perf_counter() + given.budget_s)
+        report = Report(BENCHMARK, head, given.json, time.perf_counter() + given.budget_s)
         Verification(given, report, Path(scratch)).run()
     print(table(report.records))
     failed = [part for part in report.parts if part["error"] is not None]

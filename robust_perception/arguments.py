@@ -1,12 +1,19 @@
-"""Values of command lines that several commands read alike; each says what it expected."""
+"""What several commands read and do alike with their command lines; each says what it expected."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern
+
+Number = TypeVar("Number", int, float)
 
 
 def patterns(text: str) -> list[Pattern]:
@@ -19,30 +26,38 @@ def patterns(text: str) -> list[Pattern]:
 
 def positive(text: str) -> int:
     """Read a whole number above zero."""
-    return _whole(text, 1, "a positive number")
+    return _read(text, int, lambda value: value > 0, "a whole number above 0")
 
 
 def count(text: str) -> int:
     """Read a whole number from zero on."""
-    return _whole(text, 0, "a number from 0 on")
+    return _read(text, int, lambda value: value >= 0, "a whole number from 0 on")
 
 
-def rate(text: str) -> float:
-    """Read frames a second, above 0 and up to 1000."""
-    value = float(text)
-    if not 0 < value <= 1000:
-        msg = f"expected a rate above 0 and up to 1000 frames a second, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+def seed(text: str) -> int:
+    """Read a seed, a whole number from zero on."""
+    return _read(text, int, lambda value: value >= 0, "a seed, a whole number from 0 on")
+
+
+def number(text: str) -> float:
+    """Read a number."""
+    return _read(text, float, math.isfinite, "a number")
+
+
+def number_from_zero(text: str) -> float:
+    """Read a number from zero on."""
+    return _read(text, float, lambda value: 0 <= value < math.inf, "a number from 0 on")
 
 
 def positive_number(text: str) -> float:
     """Read a number above zero."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        msg = f"expected a number above 0, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+    return _read(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+
+
+def rate(text: str) -> float:
+    """Read frames a second, above 0 and up to 1000."""
+    expected = "a rate above 0 and up to 1000 frames a second"
+    return _read(text, float, lambda value: 0 < value <= 1000, expected)
 
 
 def picture_size(text: str) -> tuple[int, int]:
@@ -73,6 +88,17 @@ def sensor_topic(text: str) -> tuple[Modality, str]:
     return Modality(name), topic
 
 
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Add where TensorRT's plans are."""
+    parser.add_argument(
+        "--cache", type=Path, help="folder of TensorRT plans (default: the user's cache folder)"
+    )
+
+
+BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset")
+"""What `add_bag_options` adds."""
+
+
 def add_bag_options(group: argparse._ActionsContainer) -> None:
     """Add how a bag is read: topics of the sensors, what their counts mean, how much of it."""
     group.add_argument(
@@ -91,18 +117,54 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
         "--thermal-scale", type=positive_number, default=THERMAL_SCALE, help="kelvin per count (%(default)s)"
     )
     group.add_argument(
-        "--thermal-offset", type=float, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
+        "--thermal-offset", type=number, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
     )
 
 
-def seed(text: str) -> int:
-    """Read a seed, a whole number from zero on."""
-    return _whole(text, 0, "a seed from 0 on")
+def refuse_idle(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    useful: Mapping[tuple[str, ...], tuple[str, ...]],
+) -> None:
+    """End with the parser's error where an option is named that nothing would come of.
+
+    Args:
+        parser: the command's.
+        argv: a command line that it reads.
+        useful: options -> those of which one must be beside them; by `dest`.
+    """
+    # Read once more without defaults: what is there then was named.
+    blank = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args(argv))))
+    named = {name for name, value in vars(parser.parse_args(argv, blank)).items() if value is not None}
+    for options, beside in useful.items():
+        for option in options:
+            if option in named and not named.intersection(beside):
+                one_of = " or ".join(f"--{name}" for name in beside)
+                parser.error(f"--{option.replace('_', '-')}: expected {one_of} beside it, got none")
 
 
-def _whole(text: str, least: int, expected: str) -> int:
-    value = int(text)
-    if value < least:
-        msg = f"expected {expected}, got {text}"
-        raise argparse.ArgumentTypeError(msg)
-    return value
+def make_way(*paths: Path | None) -> None:
+    """Make the folders of files that a command will write, and find out now, not at its end, what forbids it.
+
+    Raises:
+        OSError: there is a folder in a file's place, or nothing may be written there.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            msg = f"{path}: expected a file to write, got a folder; name a file in it"
+            raise IsADirectoryError(msg)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            msg = f"{path}: expected a file to write, got one that may not be written; name another"
+            raise PermissionError(msg)
+
+
+def _read(text: str, kind: Callable[[str], Number], fits: Callable[[Number], bool], expected: str) -> Number:
+    with contextlib.suppress(ValueError):
+        value = kind(text)
+        if fits(value):
+            return value
+    msg = f"expected {expected}, got {text!r}"
+    raise argparse.ArgumentTypeError(msg)

@@ -6,7 +6,6 @@ import argparse
 import datetime
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.threads import thread_count
+from robust_perception.progress import Steps
 from robust_perception.vocabulary import Pattern
 
 SWITCH_SHARE, SECOND_SHARE = 5, 25
@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="WEIGHTS",
         help="the network in torch as well, with the model's own weights or those of a best.safetensors",
     )
+    arguments.add_cache_option(parser)
     parser.add_argument("--json", type=Path, help="write head and records here")
     return parser
 
@@ -78,28 +79,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when measured, 1 when nothing can be, 2 on wrong usage."""
     given = build_parser().parse_args(argv)
     try:
-        if given.json is not None:  # found out now, not after the last round
-            given.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.make_way(given.json)
         report = run(given)
+        print(table.text(report))
+        if given.json is not None:
+            given.json.write_text(report.to_text(), encoding="utf-8")
     except (BenchmarkError, EngineError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(table.text(report))
-    if given.json is not None:
-        given.json.write_text(report.to_text(), encoding="utf-8")
     return 0
 
 
 def run(given: argparse.Namespace) -> Report:
     """Measure all that was asked for."""
-    say, load, told = Steps(), os.getloadavg()[0], machine.describe()
+    say, load, told = Steps("bench", sys.stderr), os.getloadavg()[0], machine.describe()
     if load > told["cores"]:
         print(f"bench: {load:.1f} processes share {told['cores']} cores: trust ratios alone", file=sys.stderr)
     folder, threads = find_model(given.model), thread_count(given.threads)
     say("loading")
     manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
     pairs = asked_for(given.backend, given.precision, manifest.precisions)
-    variants, left_out = load_variants(folder, pairs, threads)
+    variants, left_out = load_variants(folder, pairs, threads, given.cache)
     if given.torch is not None:
         weights = folder if given.torch == ITSELF else given.torch
         more, failed = _torch(weights, variants[0], threads)
@@ -118,7 +118,7 @@ def run(given: argparse.Namespace) -> Report:
     say("sensors at rates of their own")
     records += rates.measure(variants, frames, patterns[0], -(-given.rounds // SECOND_SHARE))
     say("memory")
-    found, failed = memory.measure(variants, threads)
+    found, failed = memory.measure(variants, threads, given.cache)
     records, left_out = [*records, *found], [*left_out, *failed]
     say("done")
     head = Head(
@@ -146,20 +146,13 @@ def _patterns(asked: Sequence[Pattern], known: Sequence[Pattern]) -> list[Patter
 
 
 def _torch(weights: Path, first: Variant, threads: int) -> tuple[list[Variant], list[str]]:
-    from robust_perception.benchmarking.torch_network import torch_variants
-
+    try:
+        from robust_perception.benchmarking.torch_network import torch_variants
+    except ModuleNotFoundError as error:
+        msg = f"--torch: expected the packages of training, got no {error.name!r}; install them: "
+        msg += "pip install 'robust_perception[train]'"
+        raise BenchmarkError(msg) from None
     return torch_variants(weights, first.engine.folder, first.engine.manifest, threads)
-
-
-class Steps:
-    """Tells each step with the time passed."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        """Say what comes next."""
-        print(f"bench, {time.monotonic() - self._start:.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

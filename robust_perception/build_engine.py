@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from robust_perception.engine.selfcheck import require
 from robust_perception.engine.tensorrt import mend_told
 from robust_perception.engine.tensorrt_builder import BuildOptions
 from robust_perception.engine.tensorrt_library import FAMILIES
+from robust_perception.progress import Steps
 
 MOST_WORKSPACE = (1 << 63) - 1 >> 20
 """MiB whose bytes TensorRT's own numbers still hold."""
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", action="store_true", help="then load them and compare every pattern with its reference"
     )
-    parser.add_argument("--cache", type=Path, help="folder of plans (default: the user's cache folder)")
+    arguments.add_cache_option(parser)
     parser.add_argument(
         "--workspace",
         type=arguments.count,
@@ -101,11 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--target-sm: {given.backend} builds for the GPU that is here alone")
     if given.workspace > MOST_WORKSPACE:
         parser.error(f"--workspace: expected at most {MOST_WORKSPACE} MiB, got {given.workspace}")
-    start = time.monotonic()
-
-    def say(words: str) -> None:
-        print(f"build-engine, {time.monotonic() - start:.0f} s: {words}", file=sys.stderr, flush=True)
-
+    say = Steps("build-engine", sys.stderr)
     try:
         folder = find_model(given.model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read

@@ -43,6 +43,14 @@ from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
 
+USEFUL = {
+    ("split", "classes", "limit"): ("data",),
+    ("label_maps",): ("data", "bag"),
+    ("faults", *arguments.BAG_OPTIONS, "rate"): ("bag", "bags"),
+    fleet.OPTIONS: ("bags",),
+}
+"""Options that mean something for some of what is measured; beside the others they are refused."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
@@ -71,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
     parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    arguments.add_cache_option(parser)
     parser.add_argument(
         "--threads", type=arguments.positive, help="that perceive at a time (default: all cores)"
     )
@@ -93,14 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     given = parser.parse_args(argv)
-    if given.bags is not None and given.label_maps is not None:
-        parser.error("--label-maps: expected --data or --bag beside it, got --bags")
+    arguments.refuse_idle(parser, argv, USEFUL)
     try:
-        for path in (given.json, given.html):  # found out now, not after the last frame
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-        engine = Engine.load(given.model, given.backend, given.threads, given.precision, abreast=True)
+        arguments.make_way(given.json, given.html)
+        engine = Engine.load(
+            given.model, given.backend, given.threads, given.precision, given.cache, abreast=True
+        )
         report = of_one(engine, given) if given.bags is None else of_bags(engine, given)
+        print(report.table())
+        if given.json is not None:
+            given.json.write_text(report.to_text(), encoding="utf-8")
+        if given.html is not None and isinstance(report, FleetReport):
+            write_page(given.html, report)
     except (
         BagError,
         DatasetError,
@@ -113,14 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    print(report.table())
-    if given.json is not None:
-        given.json.write_text(report.to_text(), encoding="utf-8")
-    if not isinstance(report, FleetReport):
-        return 0
-    if given.html is not None:
-        write_page(given.html, report)
-    return 1 if report.failed else 0
+    return 1 if isinstance(report, FleetReport) and report.failed else 0
 
 
 def write_page(path: Path, report: FleetReport) -> None:
@@ -200,6 +206,7 @@ def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
         model=str(Path(given.model).resolve()) if Path(given.model).is_dir() else given.model,
         backend=given.backend,
         precision=given.precision,
+        cache=None if given.cache is None else given.cache.resolve(),
         threads=given.threads if given.threads or alone else share,
         patterns=tuple(given.patterns),
         script=find_script(given.faults),

@@ -18,11 +18,10 @@ import importlib.metadata
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import yaml
@@ -43,10 +42,10 @@ from robust_perception.exporting.temperature import fit_temperatures, temperatur
 from robust_perception.exporting.variants import measure, write_variant
 from robust_perception.model.graphs import OPSET, adapted_graphs, write_graphs
 from robust_perception.model.network import Network
+from robust_perception.progress import Steps
 from robust_perception.training import checkpoint, graph_weights
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ExportError, TrainingError
-from robust_perception.training.log import duration
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.sections import read_section
 from robust_perception.training.validation import spread
@@ -213,19 +212,6 @@ def _sources(
     return write_graphs(network, size, folder, temperatures, fixed=eight, only=only, mapped=gpu)
 
 
-class Steps:
-    """Tells each step with the time passed."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._start = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        """Say what comes next."""
-        self._stream.write(f"export, {duration(time.monotonic() - self._start)}: {text}\n")
-        self._stream.flush()
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
@@ -257,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.command or shlex.join(["robust-perception", "export", *words])
     try:
         chosen = [p for p in PRECISIONS[1:] if p in (arguments.precision or PRECISIONS)]
-        options = Options(chosen, say=Steps(sys.stderr))
+        options = Options(chosen, say=Steps("export", sys.stderr))
         print(export(arguments.weights, arguments.data, arguments.out, command, options))
     except (DatasetError, EngineError, TrainingError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)

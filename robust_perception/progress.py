@@ -7,6 +7,19 @@ from collections.abc import Callable
 from typing import TextIO
 
 
+class Steps:
+    """Tells what a command does next, a line a step, with the time passed."""
+
+    def __init__(self, command: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._command, self._stream, self._clock = command, stream, clock
+        self._start = clock()
+
+    def __call__(self, text: str) -> None:
+        """Say what comes next."""
+        self._stream.write(f"{self._command}, {self._clock() - self._start:.0f} s: {text}\n")
+        self._stream.flush()
+
+
 class ProgressLine:
     """Work done, time passed and time left, on one line of a terminal or every tenth in a log."""
 

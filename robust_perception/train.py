@@ -14,6 +14,7 @@ from robust_perception import arguments
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.errors import EngineError
 from robust_perception.model.errors import ModelError
+from robust_perception.progress import Steps
 from robust_perception.training.adaptation import adapt
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import TrainingError
@@ -77,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if run.config.adapters.kind != "none":
             best = adapt(best, run.data, run.out / "adapters", run.config, run.seed, machine=machine)
         if machine.ranks.first and not given.no_export:
-            from robust_perception.export import Options, Steps, export
+            from robust_perception.export import Options, export
 
             command = shlex.join(["robust-perception", "train", *(w for w in words if w != "--resume")])
-            options = Options(say=Steps(sys.stderr))
+            options = Options(say=Steps("export", sys.stderr))
             print(export(best, given.data, given.out / "model", command, options))
     except (DatasetError, EngineError, ModelError, TrainingError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)

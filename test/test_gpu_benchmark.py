@@ -21,7 +21,7 @@ from benchmarks import gpu, tensorrt_rows
 from benchmarks.parts import Report, table
 from benchmarks.tensorrt_rows import Place, inputs_of
 from benchmarks.timing import interleave, summary
-from robust_perception.engine import cuda, tensorrt_library
+from robust_perception.engine import cuda, models, tensorrt_library
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
@@ -63,6 +63,25 @@ def test_wrong_usage_is_status_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         gpu.main(words)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--json", "."], "expected a file to write, got a folder"),
+        (["--weights", "no/best.safetensors"], "no/best.safetensors"),
+        (["--model", "nobody-s"], "model: expected a folder or one of"),
+    ],
+)
+def test_what_is_not_there_is_one_clear_line_at_the_start(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.main(["--device", "cpu", "--tiny", *words]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("gpu: nothing was measured: ")
+    assert said in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""
 
 
 def test_a_part_that_fails_or_has_no_time_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -181,8 +200,9 @@ def test_the_whole_run_on_a_gpu_made_of_host_memory(
         return {"build": 1.0, "plans": 2.0}
 
     monkeypatch.setattr(tensorrt_rows, "build", build)
-    out = tmp_path / "gpu.json"
-    words = ["--model", str(folder), "--rows", "tensorrt-fp32,tensorrt_rtx-fp32", "--rounds", "2"]
+    monkeypatch.setattr(models, "model_folders", lambda: (folder.parent,))
+    out = tmp_path / "deep" / "gpu.json"
+    words = ["--model", folder.name, "--rows", "tensorrt-fp32,tensorrt_rtx-fp32", "--rounds", "2"]
     assert gpu.main([*words, "--tiny", "--json", str(out)]) == 1  # a part failed, and is told
     report = json.loads(out.read_text())
     assert report["head"]["device"]["name"] == "Test GPU"

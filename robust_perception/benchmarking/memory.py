@@ -16,11 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from robust_perception import arguments
 from robust_perception.benchmarking.errors import BenchmarkError
 from robust_perception.benchmarking.frames import Frames
 from robust_perception.benchmarking.records import Record
 from robust_perception.benchmarking.variants import Variant
 from robust_perception.engine.engine import Engine
+from robust_perception.engine.tensorrt import named
 
 NAME = "memory"
 MIB = 1 << 20
@@ -28,14 +30,16 @@ STATUS = Path("/proc/self/status")
 LIMIT_S = 900
 
 
-def measure(variants: Sequence[Variant], threads: int) -> tuple[list[Record], list[str]]:
+def measure(
+    variants: Sequence[Variant], threads: int, cache: Path | None = None
+) -> tuple[list[Record], list[str]]:
     """Records of every variant that can be loaded by name, and the reasons of those that failed."""
     records, failed = [], []
     for variant in variants:
         if variant.load is None:
             continue
         try:
-            growth, peak = in_process(variant.engine, threads)
+            growth, peak = in_process(variant.engine, threads, cache)
         except BenchmarkError as error:
             failed.append(f"memory of {variant.name}: {error}")
             continue
@@ -44,15 +48,24 @@ def measure(variants: Sequence[Variant], threads: int) -> tuple[list[Record], li
     return records, failed
 
 
-def in_process(engine: Engine, threads: int) -> tuple[int, int]:
+def in_process(engine: Engine, threads: int, cache: Path | None = None) -> tuple[int, int]:
     """Growth and peak, bytes, of a process that does what this engine does.
 
+    Args:
+        engine: it.
+        threads: of one operator.
+        cache: folder of plans; None = the user's own.
+
     Raises:
-        BenchmarkError: it failed; the message is its last line.
+        BenchmarkError: it failed, and the message is its last line, or it took more than `LIMIT_S`.
     """
-    info = engine.info
-    command = [sys.executable, "-m", __name__, str(engine.folder), info.backend, info.precision, str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    what = (str(engine.folder), engine.info.backend, named(engine.info.precision), str(threads))
+    command = [sys.executable, "-m", __name__, *what, *(() if cache is None else ("--cache", str(cache)))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        msg = f"expected a process that loads and runs it within {LIMIT_S:g} s, got one that was not done"
+        raise BenchmarkError(msg) from None
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise BenchmarkError(last)
@@ -80,9 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("backend")
     parser.add_argument("precision")
     parser.add_argument("threads", type=int)
+    arguments.add_cache_option(parser)
     given = parser.parse_args(argv)
     before = kernel_says("VmRSS")
-    engine = Engine.load(given.model, given.backend, given.threads, given.precision)
+    engine = Engine.load(given.model, given.backend, given.threads, given.precision, given.cache)
     frames = Frames(engine.manifest.modalities, engine.manifest.size)
     for pattern in engine.manifest.patterns:
         engine.infer(frames.frame_set(pattern))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from robust_perception.benchmarking import machine
@@ -81,25 +82,28 @@ def asked_for(
 
 
 def load_variants(
-    folder: Path, pairs: Sequence[tuple[str, str]], threads: int
+    folder: Path, pairs: Sequence[tuple[str, str]], threads: int, cache: Path | None = None
 ) -> tuple[list[Variant], list[str]]:
     """Load each pair; those that do not run here are named with the reason.
+
+    Args:
+        folder: of the model.
+        pairs: backend and precision.
+        threads: of one operator.
+        cache: folder of plans; None = the user's own.
 
     Raises:
         BenchmarkError: none runs.
     """
     variants, left_out = [], []
     for backend, precision in pairs:
-        load = _loader(folder, backend, precision, threads)
+        load = partial(Engine.load, folder, backend, threads, precision, cache)
         try:
             variants.append(Variant(load(), load))
         except EngineError as error:
             left_out.append(f"{backend} {precision}: {error}")
     if not variants:
-        msg = "expected a backend that runs the model, got none: " + "; ".join(left_out)
+        unusable = [reason for name in choice.BACKENDS if (reason := choice.probe(name)) is not None]
+        msg = "expected a backend that runs the model, got none: " + "; ".join(left_out or unusable)
         raise BenchmarkError(msg)
     return variants, left_out
-
-
-def _loader(folder: Path, backend: str, precision: str, threads: int) -> Load:
-    return lambda: Engine.load(folder, backend, threads, precision)

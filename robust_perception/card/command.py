@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
     parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    arguments.add_cache_option(parser)
     parser.add_argument(
         "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
     )
@@ -62,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     against.add_argument("--against", type=Path, metavar="CARD.JSON", help="an older card of the same data")
     against.add_argument(
         "--tolerance",
-        type=float,
+        type=arguments.number_from_zero,  # NaN would let everything pass
         default=1.0,
         metavar="POINTS",
         help="exit with 1 when a pattern or a fault lost more than this (default: %(default)s)",
@@ -75,11 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when the card was made, 1 when it could not be or is worse, 2 on wrong usage."""
-    given = build_parser().parse_args(argv)
+    parser = build_parser()
+    given = parser.parse_args(argv)
+    arguments.refuse_idle(parser, argv, {arguments.BAG_OPTIONS: ("bag",), ("tolerance",): ("against",)})
     try:
-        for path in (given.out, given.json):  # found out now, not after the last frame
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+        arguments.make_way(given.out, given.json)
         before = None if given.against is None else read_card(given.against)
         measured = make(given)
         comparison = None if before is None else compare(measured.content, before, given.tolerance)
@@ -113,7 +114,7 @@ def verdict(comparison: Comparison | None) -> int:
 
 def make(given: argparse.Namespace) -> Measured:
     """Measure what a command line asks for, with the recipe."""
-    engine = Engine.load(given.model, given.backend, given.threads, given.precision)
+    engine = Engine.load(given.model, given.backend, given.threads, given.precision, given.cache)
     dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
     bag = None if given.bag is None else _open_bag(engine, given)
     options = Options(given.limit, given.slides, given.rounds, given.seed)

@@ -28,6 +28,10 @@ RESULTS = Path("fleet_results")
 Progress = Callable[[int, int], None]
 
 
+OPTIONS = ("workers", "address", "results", "html")
+"""What `add_options` adds."""
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what only many bags need."""
     group = parser.add_argument_group("many bags")

@@ -35,6 +35,7 @@ class Job:
         model: folder or name.
         backend: as for `Engine.load`.
         precision: as for `Engine.load`.
+        cache: as for `Engine.load`.
         threads: of a worker, each with an inference of its own where the backend can; None = all its cores.
         patterns: one pass each; empty = one with all sensors.
         script: faults on the way.
@@ -45,6 +46,7 @@ class Job:
     model: str
     backend: str = "auto"
     precision: str = "auto"
+    cache: Path | None = None
     threads: int | None = None
     patterns: tuple[Pattern, ...] = ()
     script: FaultScript = field(default_factory=FaultScript)
@@ -53,7 +55,7 @@ class Job:
 
     def load(self) -> Engine:
         """The engine; EngineError when it cannot be."""
-        return Engine.load(self.model, self.backend, self.threads, self.precision, abreast=True)
+        return Engine.load(self.model, self.backend, self.threads, self.precision, self.cache, abreast=True)
 
     def open(self, path: Path, engine: Engine) -> BagSource:
         """A bag for the sensors and classes of the model; BagError when it is none."""

@@ -49,7 +49,7 @@ def test_only_what_is_there_and_equal_is_identical(live: dict[int, int], offline
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--limit", "0"], "expected a positive number, got 0"),
+        (["--limit", "0"], "expected a whole number above 0, got '0'"),
         (["--rate", "0"], "expected a rate above 0"),
         (["--patterns", "rgb,radar"], "got 'radar'"),
     ],

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import make_model
@@ -12,7 +15,9 @@ from robust_perception import bench
 from robust_perception.benchmarking import memory
 from robust_perception.benchmarking.records import BENCHMARKS, Report
 from robust_perception.engine import choice
+from robust_perception.engine.engine import Engine
 from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.precision import INT8_SYMMETRIC
 from robust_perception.vocabulary import Modality
 
 PATTERNS = "rgb+depth+thermal+audio,rgb,audio"
@@ -23,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_it_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_writes_what_it_prints(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "deep" / "report.json"
     words = ["--model", str(folder), "--rounds", "5", "--threads", "1", "--patterns", PATTERNS]
     assert bench.main([*words, "--json", str(out)]) == 0
@@ -46,12 +53,19 @@ def test_it_writes_what_it_prints(folder: Path, tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     for name in (*BENCHMARKS, *usable, *PATTERNS.split(",")):
         assert name in printed
+    monkeypatch.setattr(bench, "run", lambda given: report)
+    assert bench.main(["--json", "/dev/full"]) == 1
+    told = capsys.readouterr()
+    assert told.out == printed, "what was measured is not lost"
+    assert told.err.startswith("bench: [Errno 28]")
 
 
 def test_what_cannot_run_is_left_out_with_its_reason(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(memory, "measure", lambda variants, threads: ([], ["memory of all: not today"]))
+    monkeypatch.setattr(
+        memory, "measure", lambda variants, threads, cache: ([], ["memory of all: not today"])
+    )
     out = tmp_path / "report.json"
     words = [
         "--model",
@@ -92,9 +106,38 @@ def test_nothing_to_measure_is_said(
     assert said in capsys.readouterr().err
 
 
+def test_where_no_backend_can_be_used_every_reason_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(choice, "probe", lambda name: f"{name}: not installed; pip install {name}")
+    assert bench.main(["--model", str(folder)]) == 1
+    error = capsys.readouterr().err
+    for name in choice.BACKENDS:
+        assert f"{name}: not installed; pip install {name}" in error
+
+
+def test_torch_that_is_missing_is_told_with_its_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "robust_perception.benchmarking.torch_network", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert bench.main(["--model", str(folder), "--backend", "onnxruntime", "--torch"]) == 1
+    error = capsys.readouterr().err
+    assert "--torch: expected the packages of training, got no 'torch'" in error
+    assert "pip install 'robust_perception[train]'" in error
+
+
 def test_a_model_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--model", str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "run", lambda given: pytest.fail("measured in vain"))
+    assert bench.main(["--json", str(tmp_path)]) == 1
+    assert f"bench: {tmp_path}: expected a file to write, got a folder" in capsys.readouterr().err
 
 
 def test_a_child_that_fails_says_why(folder: Path) -> None:
@@ -102,3 +145,41 @@ def test_a_child_that_fails_says_why(folder: Path) -> None:
     found, failed = memory.measure(variants, threads=0)
     assert found == []
     assert "threads: expected a positive number" in failed[0]
+
+
+def test_a_child_that_does_not_end_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants, _ = bench.load_variants(folder, [("onnxruntime", "fp32")], 1)
+    monkeypatch.setattr(memory, "LIMIT_S", 0.01)
+    found, failed = memory.measure(variants, threads=1)
+    assert found == []
+    assert failed[0].startswith(
+        "memory of onnxruntime fp32: expected a process that loads and runs it within 0.01 s"
+    )
+
+
+def test_a_child_is_told_a_precision_as_users_name_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def note(command: list[str], **options: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=0, stdout='{"growth": 1, "peak": 2}')
+
+    monkeypatch.setattr(subprocess, "run", note)
+    info = SimpleNamespace(backend="tensorrt", precision=INT8_SYMMETRIC)
+    engine = SimpleNamespace(folder=folder, info=info)
+    assert memory.in_process(engine, 1) == (1, 2)  # type: ignore[arg-type]
+    assert memory.in_process(engine, 1, Path("plans")) == (1, 2)  # type: ignore[arg-type]
+    words = [str(folder), "tensorrt", "int8", "1"]
+    assert [command[3:] for command in commands] == [words, [*words, "--cache", "plans"]]
+
+
+def test_plans_of_a_named_folder_are_what_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Path | None] = []
+    really = Engine.load
+    monkeypatch.setattr(
+        Engine, "load", lambda *given, **named: told.append(given[4]) or really(*given, **named)
+    )
+    monkeypatch.setattr(memory, "measure", lambda variants, threads, cache: told.append(cache) or ([], []))
+    words = ["--backend", "onnxruntime", "--precision", "fp32", "--patterns", "rgb,audio", "--rounds", "1"]
+    assert bench.main(["--model", str(folder), *words, "--cache", "plans"]) == 0
+    assert told == [Path("plans")] * 4, "at the start, twice for fresh sessions, and in the child"

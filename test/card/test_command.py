@@ -20,7 +20,7 @@ from robust_perception.card.measure import Measured
 from robust_perception.card.memory import RememberingEngine
 from robust_perception.card.page import NAMES
 from robust_perception.card.under_faults import Case
-from robust_perception.datasets import FolderDataset
+from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.playback import Playback
 from robust_perception.evaluation.report import to_text
@@ -158,6 +158,30 @@ def test_a_regression_closes_the_gate_and_the_page_shows_it(
     assert "depth: mIoU" in told
     assert "(-7.0)" in told
     assert "figures are worse by more than" in out.read_text(encoding="utf-8")
+    for tolerance in ("nan", "inf", "-1"):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--tolerance", tolerance])
+        assert ended.value.code == 2, "a gate that nothing closes"
+
+
+@pytest.mark.parametrize("idle", [["--tolerance", "1"], ["--seconds", "2"], ["--topic", "rgb=/x"]])
+def test_an_option_of_no_use_is_refused(idle: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--model", "m", "--data", "d", "--out", "o", *idle])
+    assert ended.value.code == 2
+    assert f"{idle[0]}: expected --" in capsys.readouterr().err
+
+
+def test_plans_are_taken_from_a_named_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Path | None] = []
+    really = Engine.load
+    monkeypatch.setattr(
+        Engine, "load", lambda *given, **named: told.append(given[4]) or really(*given, **named)
+    )
+    words = ["--model", str(model), "--data", "none", "--out", "card.html", "--cache", "plans"]
+    with pytest.raises(DatasetError):
+        command.make(command.build_parser().parse_args(words))
+    assert told == [Path("plans")]
 
 
 def test_losses_and_faults_can_be_played_on_a_bag(
@@ -193,6 +217,7 @@ def test_what_does_not_fit_is_one_clear_line(
         ({"--against": str(tmp_path / "none.json")}, "none.json: expected the JSON of a card"),
         ({"--bag": str(tmp_path / "none")}, "expected a bag"),
         ({"--model": "nothing-like-it"}, "model: expected a folder or one of"),
+        ({"--json": str(tmp_path)}, "expected a file to write, got a folder"),
     ):
         words = {"--model": str(model), "--data": str(data), "--out": str(tmp_path / "card.html"), **change}
         assert main([part for pair in words.items() for part in pair]) == 1

@@ -21,7 +21,7 @@ from robust_perception.evaluate import main
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, offline_frame_set, open_dataset
 from robust_perception.evaluation.report import PatternResult, Report
-from robust_perception.progress import ProgressLine
+from robust_perception.progress import ProgressLine, Steps
 from robust_perception.vocabulary import Modality, Pattern, patterns_of
 
 SIZE = (64, 96)
@@ -198,6 +198,16 @@ def test_the_command_can_be_narrowed(model: Path, data: Path, tmp_path: Path) ->
     assert report["frames"] == 2
 
 
+def test_a_full_disk_is_one_clear_line_after_the_table(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", str(model), "--data", str(data), "--patterns", "rgb", "--limit", "1"]
+    assert main([*words, "--json", "/dev/full"]) == 1
+    told = capsys.readouterr()
+    assert "rgb" in told.out
+    assert told.err.splitlines()[-1].startswith("evaluate: [Errno 28]")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -206,6 +216,7 @@ def test_the_command_can_be_narrowed(model: Path, data: Path, tmp_path: Path) ->
         ({"--patterns": "thermal"}, "pattern thermal: expected sensors that model"),
         ({"--precision": "fp16"}, "onnxruntime: runs int8, fp32, not fp16"),
         ({"--classes": "coarse"}, "coarse_names"),
+        ({"--json": "."}, "expected a file to write, got a folder"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(
@@ -219,11 +230,48 @@ def test_what_does_not_fit_is_one_clear_line(
     assert error.count("\n") == 1
 
 
+def test_plans_are_taken_from_a_named_folder(
+    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Path | None] = []
+    really = Engine.load
+    monkeypatch.setattr(
+        Engine, "load", lambda *given, **named: told.append(given[4]) or really(*given, **named)
+    )
+    words = ["--model", str(model), "--data", str(data), "--patterns", "rgb", "--limit", "1"]
+    assert main([*words, "--cache", "plans"]) == 0
+    assert told == [Path("plans")]
+
+
 def test_wrong_usage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--model", "m", "--data", "d", "--patterns", "rgb+radar"])
     assert stop.value.code == 2
     assert "got 'rgb+radar'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "d", "--html", "h"], "--html: expected --bags beside it"),
+        (["--data", "d", "--faults", "no such script"], "--faults: expected --bag or --bags beside it"),
+        (["--data", "d", "--workers", "2"], "--workers: expected --bags beside it"),
+        (["--data", "d", "--sec", "2"], "--seconds: expected --bag or --bags beside it"),
+        (["--data", "d", "--topic", "rgb=/x"], "--topic: expected --bag or --bags beside it"),
+        (["--data", "d", "--depth-scale", "0.001"], "--depth-scale: expected --bag or --bags beside it"),
+        (["--bag", "b", "--split", "test"], "--split: expected --data beside it"),
+        (["--bag", "b", "--results", "fleet_results"], "--results: expected --bags beside it"),
+        (["--bags", "b", "--limit", "1"], "--limit: expected --data beside it"),
+        (["--bags", "b", "--classes", "auto"], "--classes: expected --data beside it"),
+    ],
+)
+def test_an_option_of_no_use_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--model", "m", *words])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_progress_tells_the_time_left() -> None:
@@ -236,6 +284,15 @@ def test_progress_tells_the_time_left() -> None:
         "1/4 frames, 2 s passed, 6 s left",
         "2/4 frames, 4 s passed, 4 s left",
     ]
+
+
+def test_steps_tell_the_time_passed() -> None:
+    times = iter([1.0, 1.2, 91.0])
+    stream = io.StringIO()
+    say = Steps("export", stream, clock=lambda: next(times))
+    say("graphs in fp32")
+    say("done")
+    assert stream.getvalue() == "export, 0 s: graphs in fp32\nexport, 90 s: done\n"
 
 
 def test_undefined_values_are_null_and_dashes() -> None:

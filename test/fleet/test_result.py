@@ -73,6 +73,13 @@ def test_whatever_changes_a_number_changes_the_key(model: Path, tmp_path: Path) 
     keys = {key_of(job.recipe(engine), "0" * 64) for job in jobs}
     keys.add(key_of(jobs[0].recipe(engine), "1" * 64))
     assert len(keys) == len(jobs) + 1
-    assert key_of(Job(str(model), threads=2).recipe(engine), "1" * 64) in keys
+    assert key_of(Job(str(model), threads=2, cache=tmp_path).recipe(engine), "1" * 64) in keys
     named = FaultScript([loss], name="another name of the same faults")
     assert key_of(Job(str(model), script=named).recipe(engine), "0" * 64) in keys
+
+
+def test_a_worker_takes_plans_from_the_folder_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(Engine, "load", lambda *given, **named: told.append(given[4]))
+    Job("model", cache=Path("plans")).load()
+    assert told == [Path("plans")]
