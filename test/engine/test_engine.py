@@ -300,6 +300,9 @@ def test_models_are_found_by_path_by_manifest_and_by_name(
         ModelNotFoundError, match=r"expected a folder or one of \[.*'mine'.*\], got 'yours'; looked in"
     ):
         models.find_model("yours")
+    for wrong in ("~nobody-of-this-name/x", "x" * 300):
+        with pytest.raises(ModelNotFoundError, match=r"or the name of an installed model, got '[~x]"):
+            models.find_model(wrong)
     with pytest.raises(
         ModelNotFoundError, match=r"expected a model folder with manifest\.json, got a folder without"
     ):
