@@ -7,9 +7,7 @@ lower precision rounds differently, so numbers may differ and single pixels may 
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from robust_perception.engine.errors import ModelFileError, SelfCheckError
 from robust_perception.engine.model_files import MEND
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
+from robust_perception.engine.reference_file import unpack
 from robust_perception.preprocess import input_shape
 from robust_perception.vocabulary import Array, Modality, Pattern
 
@@ -96,10 +95,10 @@ def read_references(folder: Path, pipeline: Pipeline) -> dict[str, Array] | None
     spec = pipeline.manifest.references
     if spec is None:
         return None
+    content = spec.read(folder)
     try:
-        with np.load(io.BytesIO(spec.read(folder)), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return unpack(content)
+    except ValueError as error:
         msg = f"{folder / spec.file}: expected an npz archive of plain arrays, got {error}: {MEND}"
         raise ModelFileError(msg) from None
 

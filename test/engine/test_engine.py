@@ -251,9 +251,22 @@ def test_references_with_python_objects_are_not_unpickled(tmp_path: Path) -> Non
         Engine.load(folder)
 
 
+def test_references_that_are_no_archive_are_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "tiny")
+    np.save(folder / "references.npy", np.zeros(3))
+    (folder / "references.npy").replace(folder / "references.npz")
+    describe_references(folder)
+    with pytest.raises(ModelFileError, match=r"references\.npz: expected an npz .* got .*not a zip"):
+        Engine.load(folder)
+
+
 def rewrite_references(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     """Replace the references and make the manifest agree, as a faulty exporter would."""
     np.savez(folder / "references.npz", **arrays)
+    describe_references(folder)
+
+
+def describe_references(folder: Path) -> None:
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     file = FileSpec.of(folder / "references.npz")
