@@ -11,6 +11,7 @@ Images that are new together are encoded side by side, where the backend can (si
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -40,6 +41,8 @@ from robust_perception.vocabulary import (
     Reason,
     SensorFrame,
 )
+
+LOG = logging.getLogger(__name__)
 
 
 class Coming(NamedTuple):
@@ -114,7 +117,7 @@ class Engine:
         *,
         abreast: bool = False,
     ) -> Engine:
-        """Load a model and check it against a few of its own reference outputs.
+        """Load a model and check it against a few of its own reference outputs; one without is warned of.
 
         Args:
             model: a model folder, or the name of an installed model.
@@ -343,6 +346,9 @@ def warm_up(engine: Engine) -> None:
 
 
 def _checker(folder: Path, manifest: Manifest) -> Check:
+    if manifest.references is None:
+        LOG.warning("model %s was not checked: %s", manifest.name, selfcheck.NO_REFERENCES)
+
     def check(backend: Backend) -> None:
         pipeline = Pipeline(manifest, backend)
         references = selfcheck.read_references(folder, pipeline)

@@ -86,6 +86,9 @@ class CheckResult:
         )
 
 
+NO_REFERENCES = f"expected references to check it against, got none: {MEND}"
+
+
 def read_references(folder: Path, pipeline: Pipeline) -> dict[str, Array] | None:
     """The stored inputs and outputs by key (`input/rgb`, `output/7/label_map`); None when the model has none.
 

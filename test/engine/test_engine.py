@@ -213,6 +213,16 @@ def test_every_pattern_gives_its_reference(engine: Engine) -> None:
     assert all(r.passed for r in results)
 
 
+def test_a_model_without_references_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine.load(make_model(tmp_path / "tiny", references=False))
+    assert engine.check() == ()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("model tiny was not checked: expected references")
+    assert "robust-perception export" in warning
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import make_model
 
+from robust_perception import build_engine
 from robust_perception.engine import choice, cuda, tensorrt, tensorrt_library
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.device_memory import DeviceLatent, Layout
@@ -359,6 +360,13 @@ def test_plans_are_loaded_and_every_pattern_checks(
     assert (engine.info.backend, engine.info.device) == ("tensorrt_rtx", "Test GPU (sm_89)")
     assert {result.pattern for result in check_all(engine)} == set(ALL_PATTERNS)
     assert "tensorrt_rtx int8: model tiny has no int8-symmetric graphs" in engine.info.rejected
+
+
+def test_a_check_without_references_fails(machine: FakeCuda, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", references=False)
+    store_plans(folder, Manifest.load(folder), tmp_path / "cache")
+    with pytest.raises(SelfCheckError, match=r"model tiny: expected references .*robust-perception export"):
+        build_engine.check_model(folder, "tensorrt_rtx", [FP32], tmp_path / "cache", print)
 
 
 def test_without_plans_a_named_backend_is_an_error_and_auto_falls_through(
