@@ -182,17 +182,21 @@ class Engine:
 
         Args:
             frames: in canonical units, of different sensors.
-            pattern: that is expected when they are used; None = all sensors. Of no meaning where encoders
-                have no adapters.
+            pattern: that is expected when they are used; None = all sensors. Which one is of no meaning where
+                encoders have no adapters.
 
         Returns:
-            Whether there was something to do: False for latents in hand, and sensors the model does not have.
+            Whether there was something to do: False for latents in hand, sensors the model does not have, and
+            a pattern of such alone, under which there is no inference.
         """
-        known = self.manifest.patterns[0]
-        expected = known if pattern is None else Pattern(pattern.bits & known.bits)
+        known = self.manifest.modalities
+        used = [m for m in pattern or known if m in known]
+        if not used:
+            return False
+        expected = Pattern.of(used)
         new: list[Encoding] = []
         for frame in frames:
-            if frame.modality in self.manifest.modalities and self._kept.of(frame, expected) is None:
+            if frame.modality in known and self._kept.of(frame, expected) is None:
                 with contextlib.suppress(FrameError):
                     new.append(self._encoding(frame, expected))
         self._make(new)

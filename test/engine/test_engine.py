@@ -199,6 +199,13 @@ def test_modalities_the_model_lacks_are_left_out(tmp_path: Path) -> None:
         engine.infer(frame_set(Pattern.parse("rgb+audio")))
 
 
+def test_nothing_is_made_ahead_for_a_pattern_of_sensors_the_model_lacks(tmp_path: Path) -> None:
+    engine = Engine.load(make_model(tmp_path / "two", (Modality.DEPTH, Modality.THERMAL)), "onnxruntime")
+    frames = [frame(Modality.DEPTH), frame(Modality.RGB)]
+    assert not engine.encode(frames, Pattern.parse("rgb+audio"))
+    assert engine.encode(frames, Pattern.parse("rgb+depth"))
+
+
 def test_a_frame_that_cannot_be_used_names_its_sensor(engine: Engine) -> None:
     bad = SensorFrame(Modality.DEPTH, np.zeros(SIZE, np.float64), 1)
     frames = {Modality.RGB: frame(Modality.RGB), Modality.DEPTH: bad}
