@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +21,6 @@ from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.reference_file import unpack
 from robust_perception.preprocess import input_shape
 from robust_perception.vocabulary import Array, Modality, Pattern
-
-if TYPE_CHECKING:
-    from robust_perception.engine.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -135,20 +131,6 @@ def require(results: Iterable[CheckResult], model: str) -> None:
     if failed:
         msg = f"model {model}: expected its reference outputs, got " + "; ".join(failed)
         raise SelfCheckError(msg)
-
-
-def check_all(engine: Engine) -> tuple[CheckResult, ...]:
-    """Compare every pattern of a loaded model with its reference.
-
-    Returns:
-        One result a pattern; empty when the model has no references.
-
-    Raises:
-        SelfCheckError: one is further off than the tolerances; the message holds the measured differences.
-    """
-    results = engine.check()
-    require(results, engine.manifest.name)
-    return results
 
 
 def read_input(references: Mapping[str, Array], modality: Modality, pipeline: Pipeline) -> Array:

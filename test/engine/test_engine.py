@@ -28,7 +28,6 @@ from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
-from robust_perception.engine.selfcheck import check_all
 from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, Reason, SensorFrame
 
 SIZE = (64, 96)
@@ -215,7 +214,7 @@ def test_a_frame_that_cannot_be_used_names_its_sensor(engine: Engine) -> None:
 
 
 def test_every_pattern_gives_its_reference(engine: Engine) -> None:
-    results = check_all(engine)
+    results = engine.check()
     assert {r.pattern for r in results} == set(ALL_PATTERNS)
     assert all(r.passed for r in results)
 
