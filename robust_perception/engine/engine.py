@@ -68,7 +68,7 @@ class EngineInfo:
         rejected: for every backend that was passed over, its name and the reason.
         model: the model's name.
         version: the model's version.
-        sha: SHA-256 of the model's manifest, which holds those of its files.
+        sha: SHA-256 of the model's manifest, which holds those of graphs and references.
         adapters: the bank in the model's graphs; None where all patterns share all weights.
     """
 

@@ -192,7 +192,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Identity of the model: SHA-256 of the manifest as `save` writes it; it holds every file's own."""
+        """Identity of the model: SHA-256 of the manifest as saved; it has those of graphs and references."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def threshold(self, pattern: Pattern) -> float:
