@@ -18,12 +18,12 @@ from robust_perception import arguments
 from robust_perception.engine import cuda, tensorrt_library
 from robust_perception.engine.choice import ON_TENSORRT
 from robust_perception.engine.engine import Engine
-from robust_perception.engine.errors import BackendError, EngineError
+from robust_perception.engine.errors import BackendError, EngineError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.models import find_model
 from robust_perception.engine.plan_building import Request, build_model
 from robust_perception.engine.plan_store import PlanStore
-from robust_perception.engine.selfcheck import require
+from robust_perception.engine.selfcheck import NO_REFERENCES, require
 from robust_perception.engine.tensorrt import mend_told
 from robust_perception.engine.tensorrt_builder import BuildOptions
 from robust_perception.engine.tensorrt_library import FAMILIES
@@ -39,17 +39,19 @@ def check_model(folder: Path, backend: str, names: Iterable[str], cache: Path | 
     """Load the plans as a node does and compare every pattern with the stored references.
 
     Raises:
-        EngineError: a plan does not load, or a pattern is further off than its precision may be.
+        EngineError: a plan does not load, a pattern is further off than its precision may be, or there is
+            nothing to compare with.
     """
     for precision in names:
         engine = Engine.load(folder, backend, precision=precision, cache=cache)
         results = engine.check()
+        if not results:
+            raise SelfCheckError(f"model {engine.manifest.name}: {NO_REFERENCES}")
         for result in results:
             say(f"{precision}, {result}")
         with mend_told(backend, folder, engine.info.precision, cache):
             require(results, engine.manifest.name)
-        done = f"{len(results)} patterns give their references" if results else "the model has no references"
-        say(f"{precision} on {engine.info.device}: {done}")
+        say(f"{precision} on {engine.info.device}: {len(results)} patterns give their references")
 
 
 def build_parser() -> argparse.ArgumentParser:

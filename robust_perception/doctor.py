@@ -229,7 +229,7 @@ def egl_devices() -> int:
 
 
 def model(name: str) -> Iterator[Finding]:
-    """Whether a model is there and every one of its files is the one its manifest describes."""
+    """Whether a model is there, with the graphs and references that its manifest describes."""
     try:
         folder = find_model(name)
         manifest = Manifest.load(folder)
@@ -238,8 +238,13 @@ def model(name: str) -> Iterator[Finding]:
         yield Finding(f"model {name}", "fault", str(error), mend)
         return
     sensors = "+".join(str(modality) for modality in manifest.modalities)
-    found = f"{manifest.name} {manifest.version} for {sensors} in {folder}, all files as described"
-    yield Finding(f"model {name}", "ok", found)
+    found = f"{manifest.name} {manifest.version} for {sensors} in {folder}"
+    if manifest.references is None:
+        mend = "export it again: robust-perception export --help"
+        found += ", graphs as described; without references, what loads it cannot check what it computes"
+        yield Finding(f"model {name}", "warning", found, mend)
+        return
+    yield Finding(f"model {name}", "ok", f"{found}, graphs and references as described")
 
 
 def examine(model_name: str = "default") -> list[Finding]:

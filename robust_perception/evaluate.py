@@ -24,6 +24,7 @@ from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
+from robust_perception.engine.threads import usable_cores
 from robust_perception.evaluation.bag_source import BagConfig, BagSource
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.on_bag import BagReport, evaluate_bag
@@ -201,7 +202,7 @@ def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
     bags = find_bags(given.bags)
     crew = fleet.crew_of(given.workers, given.address, len(bags), _say)
     alone = crew.workers == 1 and crew.address is None
-    share = 1 if crew.address is not None else max(1, fleet.cores() // crew.workers)
+    share = 1 if crew.address is not None else max(1, usable_cores() // crew.workers)
     job = Job(
         model=str(Path(given.model).resolve()) if Path(given.model).is_dir() else given.model,
         backend=given.backend,

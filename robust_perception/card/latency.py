@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
+from robust_perception.engine.threads import usable_cores
 from robust_perception.evaluation.protocol import offline_frame_set
 from robust_perception.vocabulary import Pattern
 
@@ -37,8 +37,7 @@ def measure(
 
 def machine() -> str:
     """The machine in words."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.system()} {platform.machine()}, {cores} cores"
+    return f"{platform.system()} {platform.machine()}, {usable_cores()} cores"
 
 
 def _row(times: Sequence[float]) -> Mapping[str, float]:

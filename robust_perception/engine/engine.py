@@ -11,6 +11,7 @@ Images that are new together are encoded side by side, where the backend can (si
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -41,6 +42,8 @@ from robust_perception.vocabulary import (
     SensorFrame,
 )
 
+LOG = logging.getLogger(__name__)
+
 
 class Coming(NamedTuple):
     """A perception that is on its way.
@@ -65,7 +68,7 @@ class EngineInfo:
         rejected: for every backend that was passed over, its name and the reason.
         model: the model's name.
         version: the model's version.
-        sha: SHA-256 of the model's manifest, which holds those of its files.
+        sha: SHA-256 of the model's manifest, which holds those of graphs and references.
         adapters: the bank in the model's graphs; None where all patterns share all weights.
     """
 
@@ -114,7 +117,7 @@ class Engine:
         *,
         abreast: bool = False,
     ) -> Engine:
-        """Load a model and check it against a few of its own reference outputs.
+        """Load a model and check it against a few of its own reference outputs; one without is warned of.
 
         Args:
             model: a model folder, or the name of an installed model.
@@ -179,17 +182,21 @@ class Engine:
 
         Args:
             frames: in canonical units, of different sensors.
-            pattern: that is expected when they are used; None = all sensors. Of no meaning where encoders
-                have no adapters.
+            pattern: that is expected when they are used; None = all sensors. Which one is of no meaning where
+                encoders have no adapters.
 
         Returns:
-            Whether there was something to do: False for latents in hand, and sensors the model does not have.
+            Whether there was something to do: False for latents in hand, sensors the model does not have, and
+            a pattern of such alone, under which there is no inference.
         """
-        known = self.manifest.patterns[0]
-        expected = known if pattern is None else Pattern(pattern.bits & known.bits)
+        known = self.manifest.modalities
+        used = [m for m in pattern or known if m in known]
+        if not used:
+            return False
+        expected = Pattern.of(used)
         new: list[Encoding] = []
         for frame in frames:
-            if frame.modality in self.manifest.modalities and self._kept.of(frame, expected) is None:
+            if frame.modality in known and self._kept.of(frame, expected) is None:
                 with contextlib.suppress(FrameError):
                     new.append(self._encoding(frame, expected))
         self._make(new)
@@ -343,6 +350,9 @@ def warm_up(engine: Engine) -> None:
 
 
 def _checker(folder: Path, manifest: Manifest) -> Check:
+    if manifest.references is None:
+        LOG.warning("model %s was not checked: %s", manifest.name, selfcheck.NO_REFERENCES)
+
     def check(backend: Backend) -> None:
         pipeline = Pipeline(manifest, backend)
         references = selfcheck.read_references(folder, pipeline)

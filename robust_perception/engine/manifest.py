@@ -1,21 +1,25 @@
 """What a model folder holds: its graphs, class names, thresholds, and what is known of their quality.
 
-The manifest is the root of trust of a model folder: it has the sizes and hashes of all files (`model_files`).
+The manifest is the root of trust of a model folder: it has the sizes and hashes of the files that are run and
+compared with, graphs and references (`model_files`). What else is in the folder, the model card, the weights
+to train on from and their configuration, no engine reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robust_perception.engine import json_values
 from robust_perception.engine.errors import BackendError, ManifestError
 from robust_perception.engine.model_files import MEND, FileSpec, GraphSpec, TensorSpec
 from robust_perception.engine.precision import FP32, PRECISIONS
-from robust_perception.vocabulary import Modality, Pattern, patterns_of
+from robust_perception.vocabulary import MODALITIES, Modality, Pattern, patterns_of
 
 FILE_NAME = "manifest.json"
 SCHEMA = 1
@@ -42,7 +46,7 @@ class Calibration:
     error: float
 
     def __post_init__(self) -> None:
-        _expect(self.temperature > 0.0, "calibration: temperature", "a positive number", self.temperature)
+        _expect(self.temperature > 0.0, "temperature", "a positive number", self.temperature)
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ class AdapterSpec:
     shared: int
 
     def __post_init__(self) -> None:
-        _expect(bool(self.kind), "adapters: kind", "a name", self.kind)
-        _expect(self.shared > 0, "adapters: shared", "a positive count", self.shared)
-        known = all(0 < bits < 1 << len(Modality) and n > 0 for bits, n in self.parameters.items())
-        _expect(known, "adapters: parameters", "positive counts by pattern", dict(self.parameters))
+        _expect(bool(self.kind), "kind", "a name", self.kind)
+        _expect(self.shared > 0, "shared", "a positive count", self.shared)
+        counted = all(n > 0 for n in self.parameters.values())
+        _expect(counted, "parameters", "positive counts by pattern", dict(self.parameters))
 
     def share(self, pattern: Pattern) -> float:
         """The pattern's own numbers as a part of the shared parameters."""
@@ -125,6 +129,10 @@ class Manifest:
     exporter: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        known = tuple(m for m in MODALITIES if m in self.modalities)
+        good = bool(known) and self.modalities == known
+        order = f"sensors, each once, in the order {', '.join(MODALITIES)}"
+        _expect(good, "modalities", order, ", ".join(self.modalities) or "none")
         expected = {encoder_name(m) for m in self.modalities} | {"fusion"}
         _expect(set(self.graphs) == expected, "graphs", sorted(expected), sorted(self.graphs))
         others = PRECISIONS[1:]
@@ -140,11 +148,17 @@ class Manifest:
         _expect(
             set(self.score_threshold) == bits, "score_threshold", sorted(bits), sorted(self.score_threshold)
         )
+        of_patterns: dict[str, Mapping[int, object]] = {"calibration": self.calibration}
+        of_patterns |= {f"quality: {precision}": values for precision, values in self.quality.items()}
+        if self.adapters is not None:
+            of_patterns["adapters: parameters"] = self.adapters.parameters
+        for what, values in of_patterns.items():
+            _expect(set(values) <= bits, what, f"patterns out of {sorted(bits)}", sorted(values))
         in_range = all(0.0 <= t <= 1.0 for t in self.score_threshold.values())
         _expect(in_range, "score_threshold", "values from 0 to 1", dict(self.score_threshold))
         _expect(min(self.size) > 0, "size", "[H, W] in pixels", self.size)
-        known = 2 <= len(self.class_names) <= 255 and len(set(self.class_names)) == len(self.class_names)
-        _expect(known, "class_names", "2 to 255 names, each once, background first", self.class_names)
+        good = 2 <= len(self.class_names) <= 255 and len(set(self.class_names)) == len(self.class_names)
+        _expect(good, "class_names", "2 to 255 names, each once, background first", self.class_names)
         _expect(0.0 < self.nms_iou <= 1.0, "nms_iou", "a value in (0, 1]", self.nms_iou)
         _expect(self.max_detections > 0, "max_detections", "a positive count", self.max_detections)
 
@@ -178,7 +192,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Identity of the model: SHA-256 of the manifest as `save` writes it; it holds every file's own."""
+        """Identity of the model: SHA-256 of the manifest as saved; it has those of graphs and references."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()
 
     def threshold(self, pattern: Pattern) -> float:
@@ -234,37 +248,17 @@ class Manifest:
         try:
             content = json.loads(text)
             schema = content.pop("schema")
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             msg = f"{path}: expected a JSON object with 'schema', got {error!r}: {MEND}"
             raise ManifestError(msg) from None
         if schema != SCHEMA:
-            msg = f"{path}: expected schema {SCHEMA}, got {schema!r}: export it again with this version"
+            got = reprlib.repr(schema)
+            msg = f"{path}: expected schema {SCHEMA}, got {got}: export it again with this version"
             raise ManifestError(msg)
         try:
-            height, width = content["size"]
-            content["size"] = int(height), int(width)
-            content["modalities"] = tuple(Modality(name) for name in content["modalities"])
-            content["class_names"] = tuple(str(name) for name in content["class_names"])
-            content["scene_names"] = tuple(str(name) for name in content["scene_names"])
-            content["score_threshold"] = {int(b): float(v) for b, v in content["score_threshold"].items()}
-            calibration = content.get("calibration", {})
-            content["calibration"] = {int(b): Calibration(**value) for b, value in calibration.items()}
-            content["quality"] = {
-                precision: {int(b): float(v) for b, v in values.items()}
-                for precision, values in content.get("quality", {}).items()
-            }
-            content["graphs"] = _graphs(content["graphs"])
-            content["variants"] = {p: _graphs(graphs) for p, graphs in content.get("variants", {}).items()}
-            if content.get("adapters") is not None:
-                content["adapters"] = _bank(content["adapters"])
-            references = content.get("references")
-            content["references"] = None if references is None else FileSpec(**references)
-            return cls(**content)
+            return json_values.read(cls, content)
         except ManifestError as error:
-            msg = f"{path}: {error}"
-            raise ManifestError(msg) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            msg = f"{path}: expected the fields of schema {SCHEMA}, got {error!r}: {MEND}"
+            msg = f"{path}: {error}: {MEND}"
             raise ManifestError(msg) from None
 
 
@@ -276,15 +270,6 @@ def encoder_name(modality: Modality) -> str:
 def _by_text(values: Mapping[int, Any]) -> dict[str, Any]:
     """Keys as JSON has them, in order."""
     return {str(bits): value for bits, value in sorted(values.items())}
-
-
-def _bank(content: Mapping[str, Any]) -> AdapterSpec:
-    counts = {int(bits): int(count) for bits, count in content["parameters"].items()}
-    return AdapterSpec(**{**content, "parameters": counts})
-
-
-def _graphs(content: Mapping[str, Any]) -> dict[str, GraphSpec]:
-    return {name: GraphSpec.from_json(graph) for name, graph in content.items()}
 
 
 def _read_bounded(path: Path) -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from robust_perception.engine.errors import ManifestError, ModelFileError
 
 MAXIMUM_FILE_BYTES = 1 << 31
 """No file of a model may claim more: ONNX's own limit for one graph."""
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that Linux's file systems take."""
 
 MEND = "restore the model folder, or export it again with `robust-perception export`"
 
@@ -47,8 +48,12 @@ class FileSpec:
     bytes: int
 
     def __post_init__(self) -> None:
-        if self.file != Path(self.file).name or self.file in ("", ".", "..") or "\\" in self.file:
-            msg = f"expected a plain file name inside the model folder, got {self.file!r}"
+        plain = self.file == Path(self.file).name and self.file not in ("", ".", "..")
+        if not plain or {"\\", "\0"} & set(self.file) or len(self.file.encode()) > LONGEST_NAME:
+            msg = (
+                f"expected a plain file name inside the model folder, of at most {LONGEST_NAME} bytes, got "
+                f"{self.file!r}"
+            )
             raise ManifestError(msg)
         if len(self.sha256) != 64 or not set(self.sha256) <= set("0123456789abcdef"):
             msg = f"{self.file}: expected a SHA-256 of 64 hexadecimal digits, got {self.sha256!r}"
@@ -66,11 +71,15 @@ class FileSpec:
         """The file's content.
 
         Raises:
-            ModelFileError: missing, of another size (nothing is read then), or of another SHA-256.
+            ModelFileError: missing, not to be read, of another size (nothing is read then) or SHA-256.
         """
         path = folder / self.file
         self.check_size(folder)
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            msg = f"{path}: expected a file that can be read, got {error}: {MEND}"
+            raise ModelFileError(msg) from None
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             msg = f"{path}: expected sha256 {self.sha256}, got {digest}; damaged or foreign: {MEND}"
@@ -96,22 +105,5 @@ class FileSpec:
 class GraphSpec(FileSpec):
     """An ONNX file and the tensors that go in and come out, in the graph's order."""
 
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[TensorSpec, ...] = ()
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> GraphSpec:
-        """Of a manifest's entry.
-
-        Raises:
-            ManifestError: a value that is not allowed.
-            KeyError, TypeError, ValueError, AttributeError: not of an entry's form.
-        """
-        tensors = {
-            side: tuple(
-                TensorSpec(t["name"], t["dtype"], tuple(int(side) for side in t["shape"]))
-                for t in content[side]
-            )
-            for side in ("inputs", "outputs")
-        }
-        return cls(**{**content, **tensors})
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]

@@ -33,12 +33,16 @@ def find_model(name_or_path: str | Path) -> Path:
     Raises:
         ModelNotFoundError: neither; the message lists where was looked and what is there.
     """
-    path = Path(name_or_path).expanduser()
-    if path.name == FILE_NAME:
-        path = path.parent
-    if (path / FILE_NAME).is_file():
-        return path
     text = str(name_or_path)
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.name == FILE_NAME:
+            path = path.parent
+        if (path / FILE_NAME).is_file():
+            return path
+    except (OSError, RuntimeError) as error:  # too long, not to be entered, or the home of nobody
+        msg = f"model: expected a folder or the name of an installed model, got {text!r}: {error}"
+        raise ModelNotFoundError(msg) from None
     if path.is_dir():
         msg = f"{path}: expected a model folder with {FILE_NAME}, got a folder without one"
         raise ModelNotFoundError(msg)

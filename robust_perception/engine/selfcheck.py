@@ -7,12 +7,9 @@ lower precision rounds differently, so numbers may differ and single pixels may 
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +17,9 @@ from robust_perception.engine.errors import ModelFileError, SelfCheckError
 from robust_perception.engine.model_files import MEND
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
+from robust_perception.engine.reference_file import unpack
 from robust_perception.preprocess import input_shape
 from robust_perception.vocabulary import Array, Modality, Pattern
-
-if TYPE_CHECKING:
-    from robust_perception.engine.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -85,6 +80,9 @@ class CheckResult:
         )
 
 
+NO_REFERENCES = f"expected references to check it against, got none: {MEND}"
+
+
 def read_references(folder: Path, pipeline: Pipeline) -> dict[str, Array] | None:
     """The stored inputs and outputs by key (`input/rgb`, `output/7/label_map`); None when the model has none.
 
@@ -94,10 +92,10 @@ def read_references(folder: Path, pipeline: Pipeline) -> dict[str, Array] | None
     spec = pipeline.manifest.references
     if spec is None:
         return None
+    content = spec.read(folder)
     try:
-        with np.load(io.BytesIO(spec.read(folder)), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return unpack(content)
+    except ValueError as error:
         msg = f"{folder / spec.file}: expected an npz archive of plain arrays, got {error}: {MEND}"
         raise ModelFileError(msg) from None
 
@@ -132,20 +130,6 @@ def require(results: Iterable[CheckResult], model: str) -> None:
     if failed:
         msg = f"model {model}: expected its reference outputs, got " + "; ".join(failed)
         raise SelfCheckError(msg)
-
-
-def check_all(engine: Engine) -> tuple[CheckResult, ...]:
-    """Compare every pattern of a loaded model with its reference.
-
-    Returns:
-        One result a pattern; empty when the model has no references.
-
-    Raises:
-        SelfCheckError: one is further off than the tolerances; the message holds the measured differences.
-    """
-    results = engine.check()
-    require(results, engine.manifest.name)
-    return results
 
 
 def read_input(references: Mapping[str, Array], modality: Modality, pipeline: Pipeline) -> Array:

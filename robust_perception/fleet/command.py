@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robust_perception import arguments
 from robust_perception.engine.engine import Engine
+from robust_perception.engine.threads import usable_cores
 from robust_perception.evaluation.recipe import versions
 from robust_perception.fleet.errors import FleetError, ResultError
 from robust_perception.fleet.find import Bag
@@ -57,12 +57,7 @@ def crew_of(workers: int | None, address: str | None, bags: int, say: Callable[[
     if workers is None and importlib.util.find_spec("ray") is None:
         say("Ray is not installed: one bag at a time; pip install 'robust_perception[fleet]' for more")
         return Crew(1)
-    return Crew(min(bags, workers or cores()))
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Crew(min(bags, workers or usable_cores()))
 
 
 def evaluate_bags(

@@ -28,7 +28,6 @@ from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Pipeline
-from robust_perception.engine.selfcheck import check_all
 from robust_perception.vocabulary import ALL_PATTERNS, FrameSet, Modality, Pattern, Reason, SensorFrame
 
 SIZE = (64, 96)
@@ -199,6 +198,13 @@ def test_modalities_the_model_lacks_are_left_out(tmp_path: Path) -> None:
         engine.infer(frame_set(Pattern.parse("rgb+audio")))
 
 
+def test_nothing_is_made_ahead_for_a_pattern_of_sensors_the_model_lacks(tmp_path: Path) -> None:
+    engine = Engine.load(make_model(tmp_path / "two", (Modality.DEPTH, Modality.THERMAL)), "onnxruntime")
+    frames = [frame(Modality.DEPTH), frame(Modality.RGB)]
+    assert not engine.encode(frames, Pattern.parse("rgb+audio"))
+    assert engine.encode(frames, Pattern.parse("rgb+depth"))
+
+
 def test_a_frame_that_cannot_be_used_names_its_sensor(engine: Engine) -> None:
     bad = SensorFrame(Modality.DEPTH, np.zeros(SIZE, np.float64), 1)
     frames = {Modality.RGB: frame(Modality.RGB), Modality.DEPTH: bad}
@@ -208,9 +214,19 @@ def test_a_frame_that_cannot_be_used_names_its_sensor(engine: Engine) -> None:
 
 
 def test_every_pattern_gives_its_reference(engine: Engine) -> None:
-    results = check_all(engine)
+    results = engine.check()
     assert {r.pattern for r in results} == set(ALL_PATTERNS)
     assert all(r.passed for r in results)
+
+
+def test_a_model_without_references_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine.load(make_model(tmp_path / "tiny", references=False))
+    assert engine.check() == ()
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("model tiny was not checked: expected references")
+    assert "robust-perception export" in warning
 
 
 @pytest.mark.parametrize(
@@ -251,9 +267,22 @@ def test_references_with_python_objects_are_not_unpickled(tmp_path: Path) -> Non
         Engine.load(folder)
 
 
+def test_references_that_are_no_archive_are_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "tiny")
+    np.save(folder / "references.npy", np.zeros(3))
+    (folder / "references.npy").replace(folder / "references.npz")
+    describe_references(folder)
+    with pytest.raises(ModelFileError, match=r"references\.npz: expected an npz .* got .*not a zip"):
+        Engine.load(folder)
+
+
 def rewrite_references(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     """Replace the references and make the manifest agree, as a faulty exporter would."""
     np.savez(folder / "references.npz", **arrays)
+    describe_references(folder)
+
+
+def describe_references(folder: Path) -> None:
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     file = FileSpec.of(folder / "references.npz")
@@ -300,6 +329,9 @@ def test_models_are_found_by_path_by_manifest_and_by_name(
         ModelNotFoundError, match=r"expected a folder or one of \[.*'mine'.*\], got 'yours'; looked in"
     ):
         models.find_model("yours")
+    for wrong in ("~nobody-of-this-name/x", "x" * 300):
+        with pytest.raises(ModelNotFoundError, match=r"or the name of an installed model, got '[~x]"):
+            models.find_model(wrong)
     with pytest.raises(
         ModelNotFoundError, match=r"expected a model folder with manifest\.json, got a folder without"
     ):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_model import make_model
 
 from robust_perception.engine.engine import Engine
@@ -27,6 +29,13 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     content = json.loads(path.read_text())
     edit(content)
     path.write_text(json.dumps(content))
+
+
+def nested(levels: int) -> object:
+    return [nested(levels - 1)] if levels else 1
+
+
+FITTED = {"temperature": 1.5, "error_before": 0.1, "error": 0.01}
 
 
 def test_what_was_saved_is_loaded(folder: Path) -> None:
@@ -64,6 +73,7 @@ def test_a_bank_of_adapters_is_described_and_may_be_missing(folder: Path) -> Non
         {"shared": 0},
         {"parameters": {"16": 3}},
         {"parameters": {"1": 0}},
+        {"parameters": {"01": 5}},
         {"rank": 3},
     ):
         change(folder, lambda c, wrong=wrong: c.update(adapters={**bank, **wrong}))
@@ -115,6 +125,15 @@ def test_a_missing_file_is_named(folder: Path) -> None:
         Manifest.load(folder)
 
 
+def test_a_file_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(ModelFileError, match=r"\.onnx: expected a file that can be read, got .*Permission"):
+        Manifest.load(folder)
+
+
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"manifest\.json: expected a model's manifest, got no such file"):
         Manifest.load(tmp_path)
@@ -127,7 +146,9 @@ def test_a_huge_manifest_is_not_read(folder: Path) -> None:
         Manifest.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"name": "x"}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "null", '{"name": "x"}', "\x00", pytest.param("[" * 200_000, id="deep")]
+)
 def test_what_is_no_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(ManifestError, match=r"manifest\.json: expected a JSON object with 'schema'"):
@@ -148,14 +169,35 @@ def test_bytes_that_are_no_text_are_refused(folder: Path) -> None:
         (lambda c: c.update(surprise=1), "surprise"),
         (lambda c: c.update(modalities=["rgb", "radar"]), "radar"),
         (lambda c: c.update(size=[0, 10]), "size: expected"),
-        (lambda c: c.update(size=[10]), "expected the fields of schema 1"),
+        (lambda c: c.update(size=[10]), "size: expected 2 values"),
+        (lambda c: c.update(size=[240.9, 320]), "size: expected a whole number, got 240.9"),
+        (lambda c: c.update(size=[float("inf"), 320]), "size: expected a whole number, got inf"),
+        (lambda c: c.update(name=None), "name: expected a text"),
+        (lambda c: c.update(name="\ud800"), "name: expected a text of Unicode characters"),
+        (lambda c: c.update(modalities=["rgb", *c["modalities"]]), "modalities: expected sensors, each once"),
+        (lambda c: c.update(modalities=[]), "modalities: .*, got none"),
+        (lambda c: c.update(class_names="abc"), "class_names: expected a list, got 'abc'"),
         (lambda c: c.update(class_names=["background"]), "class_names: expected 2 to 255 names"),
         (lambda c: c.update(class_names=["a", "a"]), "each once"),
         (lambda c: c.update(nms_iou=0), "nms_iou: expected"),
         (lambda c: c.update(max_detections=0), "max_detections: expected"),
+        (lambda c: c.update(max_detections=1.5), "max_detections: expected a whole number, got 1.5"),
+        (lambda c: c.update(max_detections=True), "max_detections: expected a whole number, got True"),
+        (lambda c: c.update(exporter=7), "exporter: expected names and values, got 7"),
+        (lambda c: c.update(training={"loss": [float("nan")]}), "training: loss: expected a finite number"),
+        (lambda c: c.update(training={"a": nested(100)}), "training: a: expected at most 16 levels"),
+        (lambda c: c.update(quality={"fp32": {"15": float("nan")}}), "quality: fp32: 15: expected a finite"),
+        (lambda c: c.update(quality={"fp32": {"99": 5.0}}), "quality: fp32: expected patterns out of"),
+        (lambda c: c.update(calibration={"99": FITTED}), "calibration: expected patterns out of"),
+        (lambda c: c.update(calibration={"15": {**FITTED, "error": "1"}}), "calibration: 15: error: "),
+        (lambda c: c.update(calibration={"15": {**FITTED, "temperature": 0}}), "calibration: 15: temp"),
+        (lambda c: c.update(calibration={"015": FITTED}), "calibration: expected a pattern's bits"),
         (lambda c: c["graphs"].pop("encoder_rgb"), "graphs: expected"),
         (lambda c: c["graphs"]["fusion"].update(file="../fusion.onnx"), "plain file name"),
         (lambda c: c["graphs"]["fusion"].update(file="/etc/passwd"), "plain file name"),
+        (lambda c: c["graphs"]["fusion"].update(file="a" * 300), "graphs: fusion: .* of at most 255 bytes"),
+        (lambda c: c["graphs"]["fusion"].pop("inputs"), "graphs: fusion: expected also .*inputs"),
+        (lambda c: c["graphs"]["fusion"].update(bytes=10.0), "fusion: bytes: expected a whole number"),
         (lambda c: c["graphs"]["fusion"].update(bytes=1 << 40), "expected a size from 1"),
         (lambda c: c["graphs"]["fusion"].update(sha256="abc"), "64 hexadecimal digits"),
         (lambda c: c["graphs"]["fusion"]["inputs"][0].update(shape=[-1]), "shape of positive integers"),
@@ -170,3 +212,40 @@ def test_values_that_are_not_allowed_are_named(
     with pytest.raises(ManifestError, match=message) as error:
         Manifest.load(folder)
     assert str(folder / "manifest.json") in str(error.value)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = make_model(tmp_path_factory.mktemp("shared") / "tiny")
+    return folder, json.loads((folder / "manifest.json").read_text())
+
+
+@given(data=st.data())
+def test_any_value_in_any_place_is_refused_by_name_or_makes_a_manifest(
+    shared: tuple[Path, dict[str, Any]], data: st.DataObject
+) -> None:
+    folder, content = shared
+    content = place = json.loads(json.dumps(content))
+    while True:
+        key = data.draw(st.sampled_from(range(len(place)) if isinstance(place, list) else sorted(place)))
+        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(PLAIN)
+    (folder / "manifest.json").write_text(json.dumps(content))
+    try:
+        manifest = Manifest.load(folder)
+    except ManifestError as error:
+        assert str(error).startswith(f"{folder / 'manifest.json'}: ")
+    except ModelFileError:
+        pass  # another size, hash or name of a file
+    else:
+        assert len(manifest.sha256) == 64
+        assert all(0 <= manifest.threshold(pattern) <= 1 for pattern in manifest.patterns)

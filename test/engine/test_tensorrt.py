@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import make_model
 
-from robust_perception.build_engine import check_model
+from robust_perception import build_engine
 from robust_perception.engine import choice, cuda, plan_store, selfcheck, tensorrt, tensorrt_library
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.device_memory import DeviceLatent, Layout
@@ -35,7 +35,6 @@ from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.plan_key import Target, key_of
 from robust_perception.engine.plan_store import PlanError, PlanStore
 from robust_perception.engine.precision import FP32
-from robust_perception.engine.selfcheck import check_all
 from robust_perception.engine.tensorrt import TensorRtBackend
 from robust_perception.preprocess import INPUT_DTYPES, input_shape
 from robust_perception.vocabulary import ALL_PATTERNS, Array, FrameSet, Modality, Pattern, SensorFrame
@@ -361,8 +360,15 @@ def test_plans_are_loaded_and_every_pattern_checks(
     store_plans(folder, manifest, tmp_path)
     engine = Engine.load(folder, "tensorrt_rtx", cache=tmp_path)
     assert (engine.info.backend, engine.info.device) == ("tensorrt_rtx", "Test GPU (sm_89)")
-    assert {result.pattern for result in check_all(engine)} == set(ALL_PATTERNS)
+    assert {result.pattern for result in engine.check() if result.passed} == set(ALL_PATTERNS)
     assert "tensorrt_rtx int8: model tiny has no int8-symmetric graphs" in engine.info.rejected
+
+
+def test_a_check_without_references_fails(machine: FakeCuda, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", references=False)
+    store_plans(folder, Manifest.load(folder), tmp_path / "cache")
+    with pytest.raises(SelfCheckError, match=r"model tiny: expected references .*robust-perception export"):
+        build_engine.check_model(folder, "tensorrt_rtx", [FP32], tmp_path / "cache", print)
 
 
 def test_without_plans_a_named_backend_is_an_error_and_auto_falls_through(
@@ -480,7 +486,7 @@ def test_a_command_that_checks_says_how_to_build_anew(machine: FakeCuda, tmp_pat
     folder, cache = tmp_path / "model", tmp_path / "cache"
     store_plans(folder, with_other_references(folder, 7), cache)  # neither the richest nor the poorest
     with pytest.raises(SelfCheckError, match=rf"{re.escape(rebuilding(folder, cache))}$"):
-        check_model(folder, "tensorrt_rtx", [FP32], cache, lambda _: None)
+        build_engine.check_model(folder, "tensorrt_rtx", [FP32], cache, lambda _: None)
 
 
 def test_auto_keeps_nothing_of_a_backend_that_failed_its_check(

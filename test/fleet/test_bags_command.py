@@ -190,7 +190,7 @@ def test_ray_listens_to_this_machine_alone_and_leaves_nothing(shared: Shared) ->
 
 def test_who_works_where_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(command, "cores", lambda: 3)
+    monkeypatch.setattr(command, "usable_cores", lambda: 3)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert crew_of(None, None, 20, said.append) == Crew(3)
     assert crew_of(None, None, 2, said.append) == Crew(2)

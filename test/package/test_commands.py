@@ -160,12 +160,19 @@ def test_doctor_names_the_damaged_file_of_a_model(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model")
     (finding,) = doctor.model(str(folder))
     assert finding.state == "ok", finding.found
+    assert "graphs and references as described" in finding.found
     damaged = folder / "fusion.onnx"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     (finding,) = doctor.model(str(folder))
     assert finding.state == "fault"
     assert "fusion.onnx" in finding.found
     assert finding.mend
+
+
+def test_doctor_warns_of_a_model_that_cannot_be_checked(tmp_path: Path) -> None:
+    (finding,) = doctor.model(str(make_model(tmp_path / "model", references=False)))
+    assert (finding.state, "without references" in finding.found) == ("warning", True)
+    assert "export" in finding.mend
 
 
 def test_doctor_without_ros_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
