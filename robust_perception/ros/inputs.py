@@ -124,14 +124,14 @@ class Inputs:
 
     def _open_image(self, modality: Modality, compressed: bool, decoder: ImageDecoder) -> None:
         topic = f"{modality}/image/compressed" if compressed else f"{modality}/image"
-        take = partial(self._take_image, modality, decoder)
+        take = partial(self._take, modality, decoder)
         self._subscribe(modality, CompressedImage if compressed else Image, topic, qos.SENSOR, take)
         note = partial(self._take_camera_info, modality)
         info = self._node.create_subscription(CameraInfo, f"{modality}/camera_info", note, qos.SENSOR)
         self._beside.append(info)
 
     def _open_audio(self, decoder: AudioDecoder) -> None:
-        take = partial(self._take_audio, decoder)
+        take = partial(self._take, Modality.AUDIO, decoder)
         self._subscribe(Modality.AUDIO, AudioDataStamped, "audio", qos.SOUND, take)
         note = partial(self._take_audio_info, decoder)
         self._beside.append(
@@ -148,25 +148,16 @@ class Inputs:
             self._node, kind, topic, take, profile, lambda _: self._incompatible(modality), note_lost
         )
 
-    def _take_image(
-        self, modality: Modality, decoder: ImageDecoder, message: Image | CompressedImage
-    ) -> None:
+    def _take(self, modality: Modality, decoder: ImageDecoder | AudioDecoder, message: Any) -> None:
         now_ns, steady_ns = self._clocks()
         self._losses[modality].came += 1
         try:
             frame = decoder.decode(message)
         except MessageError as error:
             self._refuse(error, steady_ns)
-        else:
-            self._synchronizer.observe(frame, now_ns, steady_ns)
-
-    def _take_audio(self, decoder: AudioDecoder, message: AudioDataStamped) -> None:
-        now_ns, steady_ns = self._clocks()
-        self._losses[Modality.AUDIO].came += 1
-        try:
-            frame = decoder.decode(message)
-        except MessageError as error:
-            self._refuse(error, steady_ns)
+        except Exception as error:  # whatever bytes do to a decoder, the node and the other sensors go on
+            detail = f"expected a message that decodes, got {type(error).__name__}: {error}"
+            self._refuse(MessageError(modality, Reason.BAD_DATA, detail), steady_ns)
         else:
             self._synchronizer.observe(frame, now_ns, steady_ns)
 
