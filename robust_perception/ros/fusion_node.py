@@ -102,10 +102,16 @@ class FusionNode(LifecycleNode):
         assert self._engine is not None
         assert self._synchronizer is not None
         assert self._outputs is not None
+        self._synchronizer.reset()
+        try:
+            self._inputs = Inputs(self, self._synchronizer, self.table, self._engine.manifest.modalities)
+        except RosError as error:
+            self._idle = f"not activated: {error}"
+            self.get_logger().error(self._idle)
+            self._report()
+            return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
         self._outputs.describe()
-        self._synchronizer.reset()
-        self._inputs = Inputs(self, self._synchronizer, self.table, self._engine.manifest.modalities)
         self._pacer = Pacer(
             self._synchronizer,
             self._engine,
