@@ -109,6 +109,7 @@ class Inputs:
                 f"{lost:.0%} of its messages of the last seconds were lost on the way: {qos.transport_hint()}"
             )
         if status.state not in (SensorState.NEVER_SEEN, SensorState.LATE) or status.rate_hz > 0.0:
+            self._matched_ns.pop(status.modality, None)
             return ""
         wrong = self._unmatched(subscription)
         if wrong:

@@ -202,6 +202,13 @@ def test_engine_status_has_percentiles() -> None:
     assert pairs(diagnostics.engine_status("fusion", INFO, [], 0))["inference_ms_p50"] == "0.000"
 
 
+def test_engine_that_fails_is_an_error_with_the_reason() -> None:
+    told = diagnostics.engine_status("fusion", INFO, [], 3, "the model fails: RuntimeError: out of memory")
+    assert told.level == DiagnosticStatus.ERROR
+    assert told.message == "tiny 1 on onnxruntime fp32; the model fails: RuntimeError: out of memory"
+    assert diagnostics.engine_status("fusion", INFO, [], 3).level == DiagnosticStatus.OK
+
+
 def test_part_lost_of_the_last_seconds() -> None:
     loss = TransportLoss()
     second = 1_000_000_000
