@@ -98,6 +98,7 @@ def agreeing(statuses: Mapping[Modality, SensorStatus], frame_set: FrameSet) -> 
                 state=SensorState.ALIVE,
                 reason=None,
                 detail="",
+                advice="",
                 header_age_ns=frame_set.header_age_ns.get(modality, status.header_age_ns),
                 arrival_age_ns=frame_set.arrival_age_ns.get(modality, status.arrival_age_ns),
             )
@@ -150,7 +151,7 @@ def sensor(node: str, status: SensorStatus, link: Link | None = None) -> Diagnos
     text = str(status.state)
     if status.reason is not None and status.reason.value != status.state.value:
         text = f"{text}: {status.reason}"
-    for more in (status.detail, hint):
+    for more in (status.detail, status.advice, hint):
         if more:
             text = f"{text}; {more}"
     level = DiagnosticStatus.ERROR if hint else _LEVELS.get(status.state, DiagnosticStatus.WARN)

@@ -54,7 +54,7 @@ class FusionNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._pacer: Pacer | None = None
         self._idle = "the node is not configured"
-        self._said: dict[Modality, tuple[SensorState, Reason | None]] = {}
+        self._said: dict[Modality, tuple[SensorState, Reason | None, bool]] = {}
         self.table = ParameterTable(self, FUSION, lambda: self._engine is not None, self._on_parameter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
         # In steady time: who needs /diagnostics most is the one whose /clock has stopped.
@@ -190,14 +190,15 @@ class FusionNode(LifecycleNode):
 
     def _log_states(self, statuses: Mapping[Modality, SensorStatus]) -> None:
         for modality, status in statuses.items():
-            said = (status.state, status.reason)
+            said = (status.state, status.reason, bool(status.advice))
             if status.state is SensorState.RECOVERING or self._said.get(modality) == said:
                 continue
             self._said[modality] = said
             if status.state in (SensorState.ALIVE, SensorState.NEVER_SEEN, SensorState.DISABLED):
                 self.get_logger().info(f"{modality}: {status.state}")
             else:
-                self.get_logger().warning(f"{modality}: {status.reason}; {status.detail}")
+                words = filter(None, (status.reason, status.detail, status.advice))
+                self.get_logger().warning(f"{modality}: {'; '.join(words)}")
 
     def _statuses(self) -> dict[Modality, SensorStatus]:
         if self._synchronizer is None:

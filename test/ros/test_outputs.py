@@ -162,6 +162,13 @@ def test_presence_speaks_of_its_output() -> None:
     assert pairs(thermal)["reason"] == "frozen"
 
 
+def test_sensor_that_its_settings_cannot_suit_is_told_what_to_set() -> None:
+    slow = status(
+        Modality.RGB, SensorState.LATE, Reason.LATE, detail="no message", advice="raise rgb.timeout"
+    )
+    assert diagnostics.sensor("fusion", slow).message == "late; no message; raise rgb.timeout"
+
+
 def test_message_between_the_two_looks_does_not_make_presence_contradict_itself() -> None:
     seen = perception(Modality.RGB)
     states = {m: status(m, SensorState.ALIVE) for m in MODALITIES}
