@@ -25,8 +25,8 @@ States.
     recovering -> alive       `recover_frames` good frames in a row, no two further apart than `pause_ns`; an
                               identical stamp in between does not break the row, any other refusal does
     any -> disabled           by command; enabled again it starts as never seen
-A lost sensor shows as bad or frozen while refused messages keep coming (within its timeout), else as late. One
-whose period is longer than its timeout cannot stay alive, and is told which parameter to raise.
+A lost sensor shows as bad or frozen while refused messages keep coming (within its timeout), else as late.
+One whose period is longer than its timeout cannot stay alive, and is told which parameter to raise.
 
 Flapping. More than `flap_losses` losses within `flap_window_ns` hold a sensor in recovering until it has
 delivered for `flap_hold_ns` without a break. With the defaults (more than 3 in 5 s) a sensor lost every 2 s

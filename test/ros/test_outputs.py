@@ -163,10 +163,8 @@ def test_presence_speaks_of_its_output() -> None:
 
 
 def test_sensor_that_its_settings_cannot_suit_is_told_what_to_set() -> None:
-    slow = status(
-        Modality.RGB, SensorState.LATE, Reason.LATE, detail="no message", advice="raise rgb.timeout"
-    )
-    assert diagnostics.sensor("fusion", slow).message == "late; no message; raise rgb.timeout"
+    slow = status(Modality.RGB, SensorState.LATE, Reason.LATE, detail="silence", advice="raise rgb.timeout")
+    assert diagnostics.sensor("fusion", slow).message == "late; silence; raise rgb.timeout"
 
 
 def test_message_between_the_two_looks_does_not_make_presence_contradict_itself() -> None:
