@@ -19,6 +19,8 @@ from robust_perception.engine import choice
 
 TOPICS = {"rgb": "rgb/image", "depth": "depth/image", "thermal": "thermal/image", "audio": "audio"}
 TRUTH = ("false", "true")
+TRANSPORTS = ("compressed", "compressedDepth")
+OF_A_BAG = {"bag": "", "speed": "1.0", "start": "0.0", "loop": "false"}
 
 
 def arguments():
@@ -30,7 +32,9 @@ def arguments():
         description="where sensor data comes from: topics that are there, the simulated rig, or a bag",
     )
     yield DeclareLaunchArgument(
-        "bag", default_value="", description="bag to play with source:=bag: a folder or an .mcap file"
+        "bag",
+        default_value=OF_A_BAG["bag"],
+        description="bag to play with source:=bag: a folder or an .mcap file",
     )
     yield DeclareLaunchArgument(
         "faults",
@@ -38,13 +42,20 @@ def arguments():
         description="fault script for the simulation or the bag player: a file, or a name in config/faults",
     )
     yield DeclareLaunchArgument(
-        "speed", default_value="1.0", description="times as fast as it was recorded, for source:=bag"
+        "speed",
+        default_value=OF_A_BAG["speed"],
+        description="times as fast as it was recorded, for source:=bag",
     )
     yield DeclareLaunchArgument(
-        "start", default_value="0.0", description="seconds of the bag to leave out, for source:=bag"
+        "start",
+        default_value=OF_A_BAG["start"],
+        description="seconds of the bag to leave out, for source:=bag",
     )
     yield DeclareLaunchArgument(
-        "loop", default_value="false", choices=TRUTH, description="play the bag again and again"
+        "loop",
+        default_value=OF_A_BAG["loop"],
+        choices=TRUTH,
+        description="play the bag again and again, for source:=bag",
     )
     yield DeclareLaunchArgument(
         "record",
@@ -86,19 +97,22 @@ def arguments():
     )
     for sensor, topic in TOPICS.items():
         yield DeclareLaunchArgument(
-            f"{sensor}_topic", default_value=topic, description=f"topic of the {sensor} sensor"
+            f"{sensor}_topic",
+            default_value=topic,
+            description=f"topic of the {sensor} sensor; images of .../compressed are taken compressed",
         )
         yield DeclareLaunchArgument(
             f"{sensor}_enabled",
-            default_value="true",
-            choices=TRUTH,
-            description=f"whether the {sensor} sensor is used at all",
+            default_value="",
+            choices=["", *TRUTH],
+            description=f"whether the {sensor} sensor is used at all; empty: as the parameters say",
         )
 
 
 def nodes(context):
     """The nodes for the values that were said."""
     said = {name: LaunchConfiguration(name).perform(context) for name in context.launch_configurations}
+    _refuse_contradictions(said)
     share = environment.share_folder()
     common = {
         "package": environment.NAME,
@@ -109,12 +123,15 @@ def nodes(context):
     sim_time = {"use_sim_time": said["use_sim_time"] == "true"}
     values = dict(sim_time)
     for sensor in TOPICS:
-        if said[f"{sensor}_enabled"] == "false":
-            values[f"{sensor}.enabled"] = False
+        if said[f"{sensor}_enabled"]:
+            values[f"{sensor}.enabled"] = said[f"{sensor}_enabled"] == "true"
+        if _transport(sensor, said):
+            values[f"{sensor}.transport"] = "compressed"
     for name in ("model", "backend", "precision"):
         if said[name]:
             values[name] = said[name]
-    remappings = [pair for sensor in TOPICS for pair in _remappings(sensor, said[f"{sensor}_topic"])]
+    names = [pair for sensor in TOPICS for pair in _names(sensor, said)]
+    remappings = [(own, name) for own, name in names if own != name]
     started = [
         Node(
             executable="fusion_node",
@@ -136,9 +153,7 @@ def nodes(context):
             )
         )
     elif said["source"] == "bag":
-        if not said["bag"]:
-            raise RuntimeError("source:=bag needs a bag to play: say bag:=FOLDER or bag:=FILE.mcap")
-        values = {"bag": said["bag"], "speed": float(said["speed"]), "start": float(said["start"])}
+        values = {"bag": said["bag"]} | {name: _number(name, said[name]) for name in ("speed", "start")}
         values |= {"loop": said["loop"] == "true"} | faults
         if sim_time["use_sim_time"]:
             values |= {"stamps": "recorded", "clock": True}
@@ -150,13 +165,10 @@ def nodes(context):
                 executable="replay_node",
                 name="replay",
                 parameters=[values],
-                remappings=list(_into_namespace()) if said["namespace"] else [],
+                # Recorded names are absolute: those that are not meant so move into the namespace.
+                remappings=[("/" + name, name) for _, name in names if said["namespace"] and name[:1] != "/"],
                 **common,
             )
-        )
-    elif said["faults"]:
-        raise RuntimeError(
-            "faults:= is applied by the simulation or the bag player: say source:=simulation or bag"
         )
     if said["record"]:
         started.append(
@@ -170,27 +182,51 @@ def nodes(context):
     return started
 
 
-def _remappings(sensor, said):
-    """A sensor's topic takes along what lies beside it by custom: `<topic>/compressed` and `camera_info`."""
-    own = TOPICS[sensor]
-    if said == own:
-        return
-    topic = said.removesuffix("/compressed")
+def _refuse_contradictions(said):
+    """What was said must be of use to somebody."""
+    source = said["source"]
+    if source == "bag" and not said["bag"]:
+        raise RuntimeError("source:=bag needs a bag to play: say bag:=FOLDER or bag:=FILE.mcap")
+    idle = [f"{name}:={said[name]}" for name, default in OF_A_BAG.items() if said[name] != default]
+    if source != "bag" and idle:
+        raise RuntimeError(f"{' '.join(idle)} is for the bag player: say source:=bag too")
+    if source == "live" and said["faults"]:
+        raise RuntimeError(
+            "faults:= is applied by the simulation or the bag player: say source:=simulation or bag"
+        )
+    if source == "simulation" and said["use_sim_time"] == "true":
+        raise RuntimeError(
+            "use_sim_time:=true needs somebody who publishes /clock; the simulation does not: leave it out"
+        )
+    compressed = [said[f"{sensor}_topic"] for sensor in TOPICS if _transport(sensor, said)]
+    if source == "simulation" and compressed:
+        raise RuntimeError(f"the simulation sends raw images, not {', '.join(compressed)}: leave the end out")
+
+
+def _transport(sensor, said):
+    """The end of an image topic that says it is compressed, or an empty word."""
+    end = said[f"{sensor}_topic"].rpartition("/")[2]
+    return end if sensor != "audio" and end in TRANSPORTS else ""
+
+
+def _names(sensor, said):
+    """The names a sensor has by default and those said; what lies beside it by custom comes along."""
+    own, transport = TOPICS[sensor], _transport(sensor, said)
+    topic = said[f"{sensor}_topic"].removesuffix(f"/{transport}") if transport else said[f"{sensor}_topic"]
+    beside = topic[: topic.rfind("/") + 1]
     yield own, topic
-    beside = topic.rpartition("/")[0]
     if sensor == "audio":
-        yield "audio_info", f"{beside}/audio_info" if beside else "audio_info"
+        yield "audio_info", f"{beside}audio_info"
     else:
-        yield f"{own}/compressed", f"{topic}/compressed"
-        yield f"{sensor}/camera_info", f"{beside}/camera_info" if beside else "camera_info"
+        yield f"{own}/compressed", f"{topic}/{transport or 'compressed'}"
+        yield f"{sensor}/camera_info", f"{beside}camera_info"
 
 
-def _into_namespace():
-    """Recorded names are absolute: those of the sensors move into the namespace with everything else."""
-    for sensor, topic in TOPICS.items():
-        beside = "audio_info" if sensor == "audio" else f"{sensor}/camera_info"
-        for name in (topic, f"{topic}/compressed", beside):
-            yield f"/{name}", name
+def _number(name, text):
+    try:
+        return float(text)
+    except ValueError:
+        raise RuntimeError(f"{name}:= expected a number, got {text!r}") from None
 
 
 def _fault_script(name, share):

@@ -71,31 +71,3 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
         environ[profile_variable(environ)] = str(share_folder(environ) / "config" / "fastdds.xml")
     if not environ.get("AMENT_PREFIX_PATH") and ros_world(environ) == "wheels":
         environ["AMENT_PREFIX_PATH"] = sys.prefix
-
-
-def for_another_python(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """A copy of the environment for a child that runs another Python than this one.
-
-    The ROS wheels put their library folders into LD_LIBRARY_PATH and a mark that they did so into the
-    environment; a child from another virtual environment would take this one's libraries and not look for its
-    own.
-    """
-    child = dict(environ)
-    if child.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None) is None:
-        return child
-    kept = [
-        folder
-        for folder in child.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-        if folder and not _below_prefix(folder)
-    ]
-    if kept:
-        child["LD_LIBRARY_PATH"] = os.pathsep.join(kept)
-    else:
-        child.pop("LD_LIBRARY_PATH", None)
-    if child.get("AMENT_PREFIX_PATH") == sys.prefix:
-        del child["AMENT_PREFIX_PATH"]
-    return child
-
-
-def _below_prefix(folder: str) -> bool:
-    return Path(folder).resolve().is_relative_to(Path(sys.prefix).resolve())

@@ -28,13 +28,18 @@ class Cadence:
         """Median interval, ns; None before the second time."""
         return round(median(self._intervals)) if self._intervals else None
 
+    @property
+    def known(self) -> bool:
+        """Whether there are intervals enough for the period to be no accident."""
+        return len(self._intervals) >= KNOWN
+
     def add(self, time_ns: int) -> None:
         """Take in the next time; one that is not later than the last starts the row anew."""
         last, self._last_ns = self._last_ns, time_ns
         if last is None or time_ns <= last:
             return
         interval, period = time_ns - last, self.period_ns
-        if period and len(self._intervals) >= KNOWN:
+        if period and self.known:
             self.missed += max(0, (2 * interval + period) // (2 * period) - 1)
         self._intervals.append(interval)
 

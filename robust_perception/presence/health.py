@@ -6,7 +6,7 @@ Times. t is now in ROS time, s in steady time; a frame has a stamp h and arrived
                 = header age at arrival + arrival age, once ROS time has been thrown back since (a bag loop)
 
 A message is good unless, in this order:
-    h <= 0                                             zero stamp
+    end <= 0                                           zero stamp (the last second of sound may begin below 0)
     h > t + future_tolerance                           stamp from the future      (check_header_age)
     h equals the previous stamp                        frozen: it is the same frame again
     h below the previous stamp of this epoch           stamp went back; but `resume_frames` such frames in a
@@ -26,6 +26,7 @@ States.
                               identical stamp in between does not break the row, any other refusal does
     any -> disabled           by command; enabled again it starts as never seen
 A lost sensor shows as bad or frozen while refused messages keep coming (within its timeout), else as late.
+One whose period is longer than its timeout cannot stay alive, and is told which parameter to raise.
 
 Flapping. More than `flap_losses` losses within `flap_window_ns` hold a sensor in recovering until it has
 delivered for `flap_hold_ns` without a break. With the defaults (more than 3 in 5 s) a sensor lost every 2 s
@@ -171,6 +172,7 @@ class SensorHealth:
             state=state,
             reason=reason,
             detail=detail,
+            advice="" if state in (SensorState.ALIVE, SensorState.DISABLED) else self._advice(),
             header_age_ns=self.held.header_age_ns(at) if self.held else None,
             arrival_age_ns=self.held.arrival_age_ns(at) if self.held else None,
             rate_hz=SECOND / period if period and speaking else 0.0,
@@ -195,7 +197,7 @@ class SensorHealth:
     def _judge_stamp(self, held: Held) -> Refusal | None:
         stamp, now = held.frame.stamp_ns, held.arrived.now_ns
         config = self.config
-        if stamp <= 0:
+        if held.frame.end_ns <= 0:
             return Refusal(Reason.ZERO_STAMP, f"the stamp is {stamp} ns; the driver must stamp its messages")
         if config.check_header_age and stamp - now > config.future_tolerance_ns:
             clock = (
@@ -304,12 +306,23 @@ class SensorHealth:
             states = {Reason.FROZEN: SensorState.FROZEN, Reason.LATE: SensorState.LATE}
             state = states.get(self._refusal.reason, SensorState.BAD)
             return state, self._refusal.reason, self._refusal.detail
+        limit = f"at most {_seconds(self.config.timeout_ns)} is allowed"
         if silence <= self.config.timeout_ns and self.held is not None:
-            return SensorState.LATE, Reason.LATE, self._old_header(self.held.header_age_ns(at))
-        detail = f"no message for {_seconds(silence)}, at most {_seconds(self.config.timeout_ns)} is allowed"
+            # Good when it came, and too old by its stamp before it is by its arrival: it was long on the way.
+            age = _seconds(self.held.header_age_ns(at))
+            detail = f"no message for {_seconds(silence)}, and the last is {age} old by its stamp, {limit}"
+            return SensorState.LATE, Reason.LATE, detail
+        detail = f"no message for {_seconds(silence)}, {limit}"
         if self._refusal is not None:
             detail += f"; the last was refused ({self._refusal.reason}): {self._refusal.detail}"
         return SensorState.LATE, Reason.LATE, detail
+
+    def _advice(self) -> str:
+        period, timeout = self._arrivals.period_ns, self.config.timeout_ns
+        if period is None or not self._arrivals.known or period <= timeout:
+            return ""
+        name = f"{self.config.modality.value}.timeout"
+        return f"its period is {_seconds(period)}, over the timeout of {_seconds(timeout)}; raise {name}"
 
     def _progress(self, at: Instant) -> str:
         if not self._held_back:

@@ -32,6 +32,7 @@ class SensorStatus:
         state: where it stands.
         reason: why it is absent; None exactly when `state` is alive.
         detail: the reason in words with its numbers, and what to do about it; empty when alive.
+        advice: what to set when the settings cannot suit this sensor; else empty.
         header_age_ns: ROS time since the newest good frame was measured (for audio: since its last sample);
             None before the first.
         arrival_age_ns: steady time since the newest good frame arrived; None before the first.
@@ -49,6 +50,7 @@ class SensorStatus:
     state: SensorState
     reason: Reason | None
     detail: str = ""
+    advice: str = ""
     header_age_ns: int | None = None
     arrival_age_ns: int | None = None
     rate_hz: float = 0.0

@@ -7,7 +7,7 @@ frame of each sensor that went in, by the time its measurement ended.
 
 Levels of a sensor: OK alive or switched off, STALE never seen, WARN lost (the others go on without it), ERROR
 when its publisher cannot reach the node. Of the pattern: OK all sensors that are switched on, WARN fewer,
-ERROR no output.
+ERROR no output. Of the engine: OK, or ERROR from a failure until the next output.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def agreeing(statuses: Mapping[Modality, SensorStatus], frame_set: FrameSet) -> 
                 state=SensorState.ALIVE,
                 reason=None,
                 detail="",
+                advice="",
                 header_age_ns=frame_set.header_age_ns.get(modality, status.header_age_ns),
                 arrival_age_ns=frame_set.arrival_age_ns.get(modality, status.arrival_age_ns),
             )
@@ -150,7 +151,7 @@ def sensor(node: str, status: SensorStatus, link: Link | None = None) -> Diagnos
     text = str(status.state)
     if status.reason is not None and status.reason.value != status.state.value:
         text = f"{text}: {status.reason}"
-    for more in (status.detail, hint):
+    for more in (status.detail, status.advice, hint):
         if more:
             text = f"{text}; {more}"
     level = DiagnosticStatus.ERROR if hint else _LEVELS.get(status.state, DiagnosticStatus.WARN)
@@ -174,8 +175,18 @@ def sensor(node: str, status: SensorStatus, link: Link | None = None) -> Diagnos
     return _status(f"{node}: {status.modality}", level, text, values, link.topic if link else "")
 
 
-def engine_status(node: str, info: EngineInfo, totals_ms: Sequence[float], outputs: int) -> DiagnosticStatus:
-    """What runs the model and how long it takes, from the `total` of the last inferences."""
+def engine_status(
+    node: str, info: EngineInfo, totals_ms: Sequence[float], outputs: int, failure: str = ""
+) -> DiagnosticStatus:
+    """What runs the model and how long it takes, from the `total` of the last inferences.
+
+    Args:
+        node: name of the node.
+        info: what runs the model.
+        totals_ms: milliseconds of the last inferences.
+        outputs: how many there were so far.
+        failure: why there is no output, where that is the model's doing; makes the status an ERROR.
+    """
     p50, p95 = np.percentile(totals_ms, (50, 95)) if totals_ms else (0.0, 0.0)
     values = {
         "model": info.model,
@@ -191,6 +202,8 @@ def engine_status(node: str, info: EngineInfo, totals_ms: Sequence[float], outpu
         "inference_ms_p95": float(p95),
     }
     text = f"{info.model} {info.version} on {info.backend} {info.precision}"
+    if failure:
+        return _status(f"{node}: engine", DiagnosticStatus.ERROR, f"{text}; {failure}", values)
     return _status(f"{node}: engine", DiagnosticStatus.OK, text, values)
 
 

@@ -40,7 +40,7 @@ REPORT_PERIOD = 1.0
 """Seconds between two messages on `/diagnostics` while nothing changes."""
 
 FAILURE_AGAIN_S = 10.0
-"""Seconds between two log lines about the same failure of the model."""
+"""Seconds between two log lines about failures of the model; /diagnostics has every new one."""
 
 
 class FusionNode(LifecycleNode):
@@ -54,8 +54,7 @@ class FusionNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._pacer: Pacer | None = None
         self._idle = "the node is not configured"
-        self._failures: dict[str, float] = {}
-        self._said: dict[Modality, tuple[SensorState, Reason | None]] = {}
+        self._said: dict[Modality, tuple[SensorState, Reason | None, bool]] = {}
         self.table = ParameterTable(self, FUSION, lambda: self._engine is not None, self._on_parameter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
         # In steady time: who needs /diagnostics most is the one whose /clock has stopped.
@@ -102,10 +101,16 @@ class FusionNode(LifecycleNode):
         assert self._engine is not None
         assert self._synchronizer is not None
         assert self._outputs is not None
+        self._synchronizer.reset()
+        try:
+            self._inputs = Inputs(self, self._synchronizer, self.table, self._engine.manifest.modalities)
+        except RosError as error:
+            self._idle = f"not activated: {error}"
+            self.get_logger().error(self._idle)
+            self._report()
+            return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
         self._outputs.describe()
-        self._synchronizer.reset()
-        self._inputs = Inputs(self, self._synchronizer, self.table, self._engine.manifest.modalities)
         self._pacer = Pacer(
             self._synchronizer,
             self._engine,
@@ -173,27 +178,27 @@ class FusionNode(LifecycleNode):
 
     def _on_change(self, situation: Situation) -> None:
         self._report()
+        if situation.failing:
+            return  # `_on_failure` says so, and not with every frame
         if situation.pattern is None:
             self.get_logger().error(f"no output: {situation.reason}")
         else:
             self.get_logger().info(f"pattern {situation.pattern}")
 
     def _on_failure(self, text: str) -> None:
-        now = time.monotonic()
-        if now - self._failures.get(text, -FAILURE_AGAIN_S) >= FAILURE_AGAIN_S:
-            self._failures[text] = now
-            self.get_logger().error(f"no output from these frames: {text}")
+        self.get_logger().error(f"no output from these frames: {text}", throttle_duration_sec=FAILURE_AGAIN_S)
 
     def _log_states(self, statuses: Mapping[Modality, SensorStatus]) -> None:
         for modality, status in statuses.items():
-            said = (status.state, status.reason)
+            said = (status.state, status.reason, bool(status.advice))
             if status.state is SensorState.RECOVERING or self._said.get(modality) == said:
                 continue
             self._said[modality] = said
             if status.state in (SensorState.ALIVE, SensorState.NEVER_SEEN, SensorState.DISABLED):
                 self.get_logger().info(f"{modality}: {status.state}")
             else:
-                self.get_logger().warning(f"{modality}: {status.reason}; {status.detail}")
+                words = filter(None, (status.reason, status.detail, status.advice))
+                self.get_logger().warning(f"{modality}: {'; '.join(words)}")
 
     def _statuses(self) -> dict[Modality, SensorStatus]:
         if self._synchronizer is None:
@@ -206,12 +211,13 @@ class FusionNode(LifecycleNode):
         if pacer is None or inputs is None or engine is None:
             message = diagnostics.report(name, stamped, Situation(None, self._idle), {}, {})
         else:
-            statuses = self._statuses()
+            statuses, situation = self._statuses(), pacer.situation
             self._log_states(statuses)
-            running = diagnostics.engine_status(name, engine.info, tuple(pacer.totals_ms), pacer.outputs)
-            message = diagnostics.report(
-                name, stamped, pacer.situation, statuses, inputs.links(statuses), running
+            failure = situation.reason if situation.failing else ""
+            running = diagnostics.engine_status(
+                name, engine.info, tuple(pacer.totals_ms), pacer.outputs, failure
             )
+            message = diagnostics.report(name, stamped, situation, statuses, inputs.links(statuses), running)
         self._diagnostics.publish(message)
 
     def _on_parameter(self, name: str, value: Any) -> None:

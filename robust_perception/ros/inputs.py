@@ -49,6 +49,9 @@ class Inputs:
         synchronizer: where frames and refusals go.
         table: the node's parameters.
         modalities: sensors of the model.
+
+    Raises:
+        ParameterError: an override of the quality of service is not allowed.
     """
 
     def __init__(
@@ -64,15 +67,15 @@ class Inputs:
         self._matched_ns: dict[Modality, int] = {}  # since when a silent sensor is known to have a publisher
         self._subscriptions: dict[Modality, Any] = {}
         self._beside: list[Any] = []
+        self._sound: tuple[AudioDecoder, Any] | None = None  # and the subscription that tells it the format
         self._camera_infos: dict[Modality, str] = {}
         self._losses = {modality: TransportLoss() for modality in modalities}
-        for modality in modalities:
-            if modality is Modality.AUDIO:
-                self._open_audio(AudioDecoder(audio_format(table), partial(self._say, modality)))
-            else:
-                compressed = table[f"{modality}.transport"] == "compressed"
-                decoder = ImageDecoder(modality, lambda: image_units(table), partial(self._say, modality))
-                self._open_image(modality, compressed, decoder)
+        try:
+            for modality in modalities:
+                self._open(modality, table)
+        except Exception:
+            self.close()
+            raise
 
     @property
     def topics(self) -> list[str]:
@@ -91,7 +94,7 @@ class Inputs:
         found = {}
         # A copy: the inference thread asks too, while the executor's may be closing.
         for modality, subscription in tuple(self._subscriptions.items()):
-            hint = self._hint(subscription, statuses[modality])
+            hint = self._hint(subscription, statuses[modality]) or self._format_hint(modality)
             if hint:
                 self._say(modality, hint, kind="unheard")
             lost = self._losses[modality].lost
@@ -105,14 +108,15 @@ class Inputs:
             return (
                 f"{lost:.0%} of its messages of the last seconds were lost on the way: {qos.transport_hint()}"
             )
-        topic, wanted = subscription.topic_name, subscription.qos_profile
         if status.state not in (SensorState.NEVER_SEEN, SensorState.LATE) or status.rate_hz > 0.0:
             self._matched_ns.pop(status.modality, None)
             return ""
-        wrong = qos.publishers_that_do_not_match(self._node, topic, wanted)
+        wrong = self._unmatched(subscription)
         if wrong:
             return "; ".join(wrong)
-        matched = qos.publishers_that_match(self._node, topic, wanted)
+        # Whoever was heard has a way here: its silence is its own.
+        topic, heard = subscription.topic_name, status.state is not SensorState.NEVER_SEEN
+        matched = [] if heard else qos.publishers_that_match(self._node, topic, subscription.qos_profile)
         if not matched:
             self._matched_ns.pop(status.modality, None)
             return ""
@@ -122,23 +126,40 @@ class Inputs:
         rest = f", or it is lost: {why}" if why else ""
         return f"{', '.join(matched)} publishes {topic}, but nothing arrives: either it sends nothing{rest}"
 
+    def _format_hint(self, modality: Modality) -> str:
+        if modality is not Modality.AUDIO or self._sound is None:
+            return ""
+        decoder, subscription = self._sound
+        return "" if decoder.format is not None else "; ".join(self._unmatched(subscription))
+
+    def _unmatched(self, subscription: Any) -> list[str]:
+        return qos.publishers_that_do_not_match(self._node, subscription.topic_name, subscription.qos_profile)
+
+    def _open(self, modality: Modality, table: ParameterTable) -> None:
+        if modality is Modality.AUDIO:
+            self._open_audio(AudioDecoder(audio_format(table), partial(self._say, modality)))
+        else:
+            compressed = table[f"{modality}.transport"] == "compressed"
+            decoder = ImageDecoder(modality, lambda: image_units(table), partial(self._say, modality))
+            self._open_image(modality, compressed, decoder)
+
     def _open_image(self, modality: Modality, compressed: bool, decoder: ImageDecoder) -> None:
         topic = f"{modality}/image/compressed" if compressed else f"{modality}/image"
-        take = partial(self._take_image, modality, decoder)
+        take = partial(self._take, modality, decoder)
         self._subscribe(modality, CompressedImage if compressed else Image, topic, qos.SENSOR, take)
         note = partial(self._take_camera_info, modality)
         info = self._node.create_subscription(CameraInfo, f"{modality}/camera_info", note, qos.SENSOR)
         self._beside.append(info)
 
     def _open_audio(self, decoder: AudioDecoder) -> None:
-        take = partial(self._take_audio, decoder)
+        take = partial(self._take, Modality.AUDIO, decoder)
         self._subscribe(Modality.AUDIO, AudioDataStamped, "audio", qos.SOUND, take)
         note = partial(self._take_audio_info, decoder)
-        self._beside.append(
-            self._node.create_subscription(
-                AudioInfo, "audio_info", note, qos.LATCHED, qos_overriding_options=qos.overridable()
-            )
+        info = qos.subscribe(
+            self._node, AudioInfo, "audio_info", note, qos.LATCHED, lambda _: None, lambda _: None
         )
+        self._beside.append(info)
+        self._sound = decoder, info
 
     def _subscribe(self, modality: Modality, kind: Any, topic: str, profile: Any, take: Any) -> None:
         def note_lost(status: Any) -> None:
@@ -148,25 +169,16 @@ class Inputs:
             self._node, kind, topic, take, profile, lambda _: self._incompatible(modality), note_lost
         )
 
-    def _take_image(
-        self, modality: Modality, decoder: ImageDecoder, message: Image | CompressedImage
-    ) -> None:
+    def _take(self, modality: Modality, decoder: ImageDecoder | AudioDecoder, message: Any) -> None:
         now_ns, steady_ns = self._clocks()
         self._losses[modality].came += 1
         try:
             frame = decoder.decode(message)
         except MessageError as error:
             self._refuse(error, steady_ns)
-        else:
-            self._synchronizer.observe(frame, now_ns, steady_ns)
-
-    def _take_audio(self, decoder: AudioDecoder, message: AudioDataStamped) -> None:
-        now_ns, steady_ns = self._clocks()
-        self._losses[Modality.AUDIO].came += 1
-        try:
-            frame = decoder.decode(message)
-        except MessageError as error:
-            self._refuse(error, steady_ns)
+        except Exception as error:  # whatever bytes do to a decoder, the node and the other sensors go on
+            detail = f"expected a message that decodes, got {type(error).__name__}: {error}"
+            self._refuse(MessageError(modality, Reason.BAD_DATA, detail), steady_ns)
         else:
             self._synchronizer.observe(frame, now_ns, steady_ns)
 
@@ -192,9 +204,7 @@ class Inputs:
         subscription = self._subscriptions.get(modality)
         if subscription is None:
             return
-        for sentence in qos.publishers_that_do_not_match(
-            self._node, subscription.topic_name, subscription.qos_profile
-        ):
+        for sentence in self._unmatched(subscription):
             self._say(modality, sentence, kind=sentence)
 
     def _say(self, modality: Modality, text: str, kind: Reason | str = "") -> None:

@@ -71,7 +71,13 @@ def scene(probabilities: Array, scene_names: Sequence[str], stamped: Header) -> 
 
 
 def label_info(class_names: Sequence[str], threshold: float, stamped: Header) -> LabelInfo:
-    """What the values of the segmentation mean, with 255 for unlabelled; threshold of the detections."""
+    """What the values of the segmentation mean, with 255 for unlabelled.
+
+    Args:
+        class_names: index -> name.
+        threshold: least score that a detection has under any pattern.
+        stamped: header.
+    """
     classes = [VisionClass(class_id=index, class_name=name) for index, name in enumerate(class_names)]
     classes.append(VisionClass(class_id=UNLABELLED, class_name=UNLABELLED_NAME))
     return LabelInfo(header=stamped, class_map=classes, threshold=threshold)

@@ -24,7 +24,8 @@ that no node declares gives a warning with the nearest known one. *while unconfi
 /fusion deactivate`, then `cleanup`, set the parameter, then `configure` and `activate`.
 
 Every sensor subscription of `fusion_node` also takes the standard parameters
-`qos_overrides.<topic>.subscription.history`, `.depth`, `.reliability` and `.durability`.
+`qos_overrides.<topic>.subscription.history`, `.depth`, `.reliability` and `.durability`. A value of these
+that is not allowed keeps the node from being activated, with the choices in the log and on `/diagnostics`.
 """
 
 

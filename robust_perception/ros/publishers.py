@@ -55,7 +55,8 @@ class Publishers:
         stamped = header(self._node.get_clock().now().nanoseconds, "")
         threshold = engine.score_threshold
         if threshold is None:
-            threshold = manifest.threshold(manifest.patterns[0])
+            # The message has room for one, and each pattern has its own.
+            threshold = min(manifest.score_threshold.values())
         self._label_info.publish(outputs.label_info(manifest.class_names, threshold, stamped))
         location = str(engine.folder.resolve())
         self._vision_info.publish(outputs.vision_info(manifest.name, manifest.version, location, stamped))

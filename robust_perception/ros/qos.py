@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -25,6 +28,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from robust_perception.environment import PROFILE_VARIABLES, share_folder
+from robust_perception.ros.errors import ParameterError
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -93,15 +97,21 @@ def subscribe(
         profile: what is asked for unless a parameter says otherwise.
         incompatible: told of a publisher that cannot reach the subscription.
         lost: told of messages that were lost on the way; never called where the middleware cannot say.
+
+    Raises:
+        ParameterError: an override that is not allowed.
     """
-    options = overridable()
+    make = partial(node.create_subscription, kind, topic, take, qos_overriding_options=overridable())
     events = SubscriptionEventCallbacks(incompatible_qos=incompatible, message_lost=lost)
     try:
-        return node.create_subscription(
-            kind, topic, take, profile, event_callbacks=events, qos_overriding_options=options
-        )
-    except UnsupportedEventTypeError:
-        return node.create_subscription(kind, topic, take, profile, qos_overriding_options=options)
+        # rclpy writes the overrides of one topic into the profile it is given.
+        try:
+            return make(copy(profile), event_callbacks=events)
+        except UnsupportedEventTypeError:
+            return make(copy(profile))
+    except (RuntimeError, InvalidParameterTypeException) as error:
+        name = f"qos_overrides.{node.resolve_topic_name(topic)}.subscription.*"
+        raise ParameterError(name, _overrides(), str(error)) from None
 
 
 def subscribe_raw(
@@ -198,6 +208,15 @@ def transport_hint(environ: Mapping[str, str] = os.environ) -> str:
         "they are sent as best effort: start its process with the variable "
         f"{new} ({old} before ROS 2 Kilted) naming {shipped_profile()} ({state})"
     )
+
+
+def _overrides() -> str:
+    policies = {"history": HistoryPolicy, "reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
+    words = []
+    for name, values in policies.items():
+        known = [value.name.lower() for value in values if value.name != "UNKNOWN"]
+        words.append(f"{name} out of {', '.join(known)}")
+    return f"{'; '.join(words)}; depth a whole number"
 
 
 def _name(info: Any) -> str:

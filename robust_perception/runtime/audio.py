@@ -1,9 +1,11 @@
 """Chunks of sound as they come over the wire to a rolling last second at 16 kHz, mono.
 
-A chunk's stamp is the time of its first sample. A chunk of n samples at rate r that is stamped t is followed
-by one stamped t + n / r; when that is off by more than `GAP_TOLERANCE_NS`, samples are missing (or the clock
-was set). A short hole is filled with silence, so that what is around it keeps its time; anything else starts
-the second over.
+A chunk's stamp is the time of its first sample. The stream has a time of its own: a chunk of n samples at
+rate r moves it on by n / r, and it follows the stamps by `DRIFT` of that at most, since no two clocks run
+alike. A stamp that is off by more than `GAP_TOLERANCE_NS` means that samples are missing (or the clock was
+set). So do `CONFIRMED` stamps in a row that are behind by more than half a chunk: a stamp that jitters comes
+back, a lost chunk does not. A hole is filled with silence, which gives what comes after it its time; a jump
+back, or of a second and more, starts the second over.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception.runtime.errors import DataError, EncodingError
-from robust_perception.runtime.resample import Resampler
+from robust_perception.runtime.resample import MOST_ENTRIES, Resampler, table_entries
 from robust_perception.units import audio_from_pcm16
 from robust_perception.vocabulary import AUDIO_RATE
 
 SECOND_NS = 1_000_000_000
 
 GAP_TOLERANCE_NS = 30_000_000
-"""How far a stamp may be from where the previous chunk ended; capture drivers jitter by a few ms."""
+"""How far a stamp may be from the time of the stream; capture drivers jitter by a few ms."""
+
+CONFIRMED = 3
+"""Stamps in a row that make a hole shorter than that one."""
+
+DRIFT = 0.005
+"""Part of its duration by which a chunk may move the time of the stream: ten times what clocks are off."""
 
 WINDOW = AUDIO_RATE
 """Samples kept: one second."""
@@ -62,6 +70,12 @@ class AudioFormat:
         object.__setattr__(self, "sample_format", self.sample_format.upper().replace("_", ""))
         if not 1000 <= self.sample_rate <= 384_000:
             msg = f"expected a sample rate of 1000 to 384000 Hz, got {self.sample_rate}"
+            raise EncodingError(msg)
+        if table_entries(self.sample_rate) > MOST_ENTRIES:
+            msg = (
+                f"expected a sample rate that is a multiple of 25 Hz or has another common measure with "
+                f"{AUDIO_RATE} Hz, got {self.sample_rate}; let the driver sample at 44100 or 48000"
+            )
             raise EncodingError(msg)
         if not 1 <= self.channels <= 64:
             msg = f"expected 1 to 64 channels, got {self.channels}"
@@ -116,7 +130,8 @@ class AudioStream:
         self.gaps = 0
         self._resampler = None if format_.sample_rate == AUDIO_RATE else Resampler(format_.sample_rate)
         self._window = np.zeros(WINDOW, dtype=np.float32)
-        self._expected_ns: int | None = None
+        self._expected_ns: int | None = None  # time of the stream: where the next chunk begins
+        self._behind_ns: list[int] = []  # of the last stamps in a row that may have lost a short chunk
 
     def push(self, data: bytes | memoryview, stamp_ns: int) -> tuple[npt.NDArray[np.float32], int]:
         """Take in a chunk.
@@ -133,25 +148,31 @@ class AudioStream:
             DataError: the bytes are not whole samples; the stream goes on as if nothing had come.
         """
         chunk = self.format.decode(data)
-        self._bridge(stamp_ns)
-        self._append(chunk)
         duration_ns = chunk.size * SECOND_NS // self.format.sample_rate
-        self._expected_ns = stamp_ns + duration_ns
+        self._expected_ns = self._bridge(stamp_ns, duration_ns) + duration_ns
+        self._append(chunk)
         lag = 0.0 if self._resampler is None else self._resampler.lag
-        end_ns = self._expected_ns - round(lag * SECOND_NS / self.format.sample_rate)
+        end_ns = stamp_ns + duration_ns - round(lag * SECOND_NS / self.format.sample_rate)
         return self._window, end_ns - self._window.size * SECOND_NS // AUDIO_RATE
 
-    def _bridge(self, stamp_ns: int) -> None:
+    def _bridge(self, stamp_ns: int, duration_ns: int) -> int:
+        """Fill the hole before a chunk, if there is one; the time of the stream at the chunk's beginning."""
         if self._expected_ns is None:
-            return
+            return stamp_ns
         hole_ns = stamp_ns - self._expected_ns
         if abs(hole_ns) <= GAP_TOLERANCE_NS:
-            return
+            self._behind_ns = [*self._behind_ns, hole_ns] if 2 * hole_ns > duration_ns else []
+            if len(self._behind_ns) < CONFIRMED:
+                most_ns = round(DRIFT * duration_ns)
+                return self._expected_ns + max(-most_ns, min(hole_ns, most_ns))
+            hole_ns = min(self._behind_ns)
         self.gaps += 1
-        if 0 < hole_ns < SECOND_NS:
-            self._append(np.zeros(hole_ns * self.format.sample_rate // SECOND_NS, dtype=np.float32))
-        else:
+        self._behind_ns = []
+        if not 0 < hole_ns < SECOND_NS:
             self._forget()
+            return stamp_ns
+        self._append(np.zeros(hole_ns * self.format.sample_rate // SECOND_NS, dtype=np.float32))
+        return self._expected_ns + hole_ns
 
     def _append(self, samples: npt.NDArray[np.float32]) -> None:
         if self._resampler is not None:
@@ -162,6 +183,5 @@ class AudioStream:
     def _forget(self) -> None:
         # A whole second from the start, so that its first sample's time moves on with every chunk.
         self._window = np.zeros(WINDOW, dtype=np.float32)
-        self._expected_ns = None
         if self._resampler is not None:
             self._resampler.reset()

@@ -198,7 +198,7 @@ class AudioDecoder:
         if stamp_ns <= 0:
             # Presence names it; without a time it must not move the stream.
             return SensorFrame(
-                Modality.AUDIO, np.zeros(1, np.float32), stamp_ns, str(message.header.frame_id)
+                Modality.AUDIO, np.zeros(0, np.float32), stamp_ns, str(message.header.frame_id)
             )
         try:
             samples, first_ns = self._stream.push(memoryview(message.audio.data), stamp_ns)

@@ -153,8 +153,10 @@ def decompress(message: Any) -> Array:
 
 
 def _decode(data: npt.NDArray[np.uint8], format_: str) -> Array:
-    # imdecode raises on an empty buffer and returns None on one it cannot read.
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an empty buffer, or a header of more pixels than OpenCV takes
+        image = None
     if image is None:
         msg = f"expected a JPEG or PNG image ({format_!r}), got {data.size} bytes that do not decode"
         raise DataError(msg)

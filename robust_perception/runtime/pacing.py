@@ -18,7 +18,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -54,6 +55,8 @@ class Situation(NamedTuple):
     """Pattern of the newest output; None when there is none now."""
     reason: str = ""
     """Why there is no output."""
+    failing: bool = False
+    """Whether that is no sensor's doing but the model's, or that of whoever takes the outputs."""
 
 
 class Infers(Protocol):
@@ -81,7 +84,8 @@ class Pacer:
         engine: what perceives; called from one thread only.
         now_ns: ROS time.
         publish: takes every output.
-        changed: told when the pattern changes, when output ceases and when it comes back.
+        changed: told when the pattern changes, when output ceases, the model failing included, and when it
+            comes back.
         failed: told in words when the engine, or publishing, failed; the next frames are tried again.
         rate_hz: most outputs a second.
     """
@@ -128,7 +132,8 @@ class Pacer:
         """Encode new frames if the next turn has come; whether there were any."""
         if steady_ns < self._next_ns:
             return False
-        return self._engine.encode(self._synchronizer.newest(self._now_ns(), steady_ns))
+        with self._telling("the model"):
+            return self._engine.encode(self._synchronizer.newest(self._now_ns(), steady_ns))
 
     def step(self, steady_ns: int) -> bool:
         """Look once; whether an output was made. What the thread does, for tests with times of their own."""
@@ -140,7 +145,9 @@ class Pacer:
             return False
         self._alive = alive
         if not self._synchronizer.ready(now_ns, steady_ns):
-            self._tell(None, self._synchronizer.blocked_reason)
+            blocked = self._synchronizer.blocked_reason
+            if blocked is not None:  # else nothing is due; that changes nothing
+                self._tell(Situation(None, blocked))
             return False
         frame_set = self._synchronizer.reduced(now_ns, steady_ns)
         if frame_set is None:
@@ -150,13 +157,15 @@ class Pacer:
             if turn:
                 period_ns = round(1e9 / (self.rate_hz * (1 + HASTE)))
                 self._next_ns = max(self._next_ns, steady_ns - period_ns // 2) + period_ns
-        perception = self._infer(frame_set, steady_ns)
+        with self._telling("the model"):
+            perception = self._infer(frame_set, steady_ns)
         if perception is None:
             return False
         self.totals_ms.append(perception.timings_ms.get("total", 0.0))
-        self._publish(Output(perception, statuses))
+        with self._telling("publishing"):
+            self._publish(Output(perception, statuses))
         self.outputs += 1
-        self._tell(perception.frame_set.pattern, None)
+        self._tell(Situation(perception.frame_set.pattern))
         return True
 
     def _run(self) -> None:
@@ -178,13 +187,19 @@ class Pacer:
                 self._failed(str(error))
                 rest = without(frame_set, error.modality)
                 if rest is None:
+                    self._tell(Situation(None, f"the model takes no frame: {error}", failing=True))
                     return None
                 frame_set = rest
 
-    def _tell(self, pattern: Pattern | None, reason: str | None) -> None:
-        if pattern is None and reason is None:  # nothing is due; that changes nothing
-            return
-        situation = Situation(pattern, reason or "")
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._tell(Situation(None, f"{what} fails: {type(error).__name__}: {error}", failing=True))
+            raise
+
+    def _tell(self, situation: Situation) -> None:
         if situation != self.situation:
             self.situation = situation
             self._changed(situation)

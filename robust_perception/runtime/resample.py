@@ -28,12 +28,28 @@ ROLL_OFF = 0.95
 BETA = 8.0
 """Shape of the Kaiser window."""
 
+MOST_ENTRIES = 1 << 19
+"""Of a table that is made within a second. Every multiple of 25 Hz up to 384 kHz needs fewer."""
+
+
+def table_entries(rate: int) -> int:
+    """Entries of the table that an input rate in Hz needs."""
+    return AUDIO_RATE // math.gcd(rate, AUDIO_RATE) * 2 * _half_width(rate)
+
+
+def _cutoff(rate: int) -> float:
+    return min(1.0, AUDIO_RATE / rate) * ROLL_OFF
+
+
+def _half_width(rate: int) -> int:
+    return math.ceil(ZEROS / _cutoff(rate))
+
 
 class Resampler:
     """Makes 16 kHz of one stream; one instance per stream, fed in order.
 
     Args:
-        rate: samples a second of the input.
+        rate: samples a second of the input, with no more than `MOST_ENTRIES` of `table_entries`.
 
     Attributes:
         half_width: input samples an output sample needs on each side.
@@ -42,8 +58,7 @@ class Resampler:
     def __init__(self, rate: int) -> None:
         divisor = math.gcd(rate, AUDIO_RATE)
         self._up, self._down = AUDIO_RATE // divisor, rate // divisor
-        cutoff = min(1.0, AUDIO_RATE / rate) * ROLL_OFF
-        self.half_width = math.ceil(ZEROS / cutoff)
+        cutoff, self.half_width = _cutoff(rate), _half_width(rate)
         taps = np.arange(-self.half_width + 1, self.half_width + 1)
         fractions = np.arange(self._up)[:, np.newaxis] / self._up
         distance = fractions - taps  # of output position to input sample

@@ -30,8 +30,6 @@ CLASS_NAMES: tuple[str, ...] = (
 SCENE_NAMES: tuple[str, ...] = ("ticking", "voice", "boiling")
 """Scene class index -> name."""
 
-BACKGROUND = 0
-
 
 def class_id(name: str) -> int:
     """Index of a class; ValueError with the known names when there is no such class."""

@@ -78,6 +78,11 @@ def test_fault_script_by_name_goes_to_the_source(launch_file: Path, repository: 
         ({"source": "bag"}, "needs a bag"),
         ({"faults": "demo"}, "say source:="),
         ({"source": "simulation", "faults": "no_such_script"}, "no file and no script"),
+        ({"bag": "run"}, "bag:=run is for the bag player: say source:=bag"),
+        ({"source": "simulation", "speed": "2", "loop": "true"}, "speed:=2 loop:=true is for the bag player"),
+        ({"source": "bag", "bag": "run", "speed": "fast"}, "speed:= expected a number, got 'fast'"),
+        ({"source": "simulation", "use_sim_time": "true"}, "publishes /clock"),
+        ({"source": "simulation", "rgb_topic": "/camera/compressed"}, "raw images, not /camera/compressed"),
     ],
 )
 def test_contradiction_is_refused_with_words(launch_file: Path, said: dict[str, str], words: str) -> None:
@@ -104,6 +109,46 @@ def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path)
     played = {"bag": "run", "speed": 0.5, "start": 10.0, "loop": True}
     assert replay.parameters == [played | {"rgb.topic": "/camera/color/image_raw"}]
     assert not replay.remappings
+
+
+def test_a_relative_topic_of_a_bag_moves_into_the_namespace(launch_file: Path) -> None:
+    said = {"source": "bag", "bag": "run", "namespace": "robot"}
+    said |= {"rgb_topic": "camera/image_raw", "depth_topic": "/depth_camera/image_raw"}
+    fusion, replay = stand_in.nodes(launch_file, said)
+    heard, played = dict(fusion.remappings), dict(replay.remappings)
+    assert (heard["rgb/image"], played["/camera/image_raw"]) == ("camera/image_raw", "camera/image_raw")
+    assert played["/camera/camera_info"] == "camera/camera_info"
+    assert heard["depth/image"] == "/depth_camera/image_raw"
+    assert "/depth_camera/image_raw" not in played, "an absolute name is meant so"
+
+
+@pytest.mark.parametrize(
+    ("sensor", "topic", "beside"),
+    [
+        ("audio", "/audio", ("audio_info", "/audio_info")),
+        ("rgb", "/image", ("rgb/camera_info", "/camera_info")),
+    ],
+)
+def test_topic_at_the_root_keeps_its_companions_there(
+    sensor: str, topic: str, beside: tuple[str, str], launch_file: Path
+) -> None:
+    (fusion,) = stand_in.nodes(launch_file, {"namespace": "r1", f"{sensor}_topic": topic})
+    assert {("audio" if sensor == "audio" else "rgb/image", topic), beside} <= set(fusion.remappings)
+
+
+@pytest.mark.parametrize("transport", ["compressed", "compressedDepth"])
+def test_compressed_topic_is_taken_so(transport: str, launch_file: Path) -> None:
+    (fusion,) = stand_in.nodes(launch_file, {"depth_topic": f"/camera/depth/{transport}"})
+    assert fusion.parameters[1]["depth.transport"] == "compressed"
+    assert dict(fusion.remappings)["depth/image/compressed"] == f"/camera/depth/{transport}"
+    assert dict(fusion.remappings)["depth/camera_info"] == "/camera/camera_info"
+    assert "rgb.transport" not in fusion.parameters[1]
+
+
+def test_switch_that_is_said_wins_over_a_parameter_file(launch_file: Path) -> None:
+    (fusion,) = stand_in.nodes(launch_file, {"rgb_enabled": "true", "depth_enabled": "false"})
+    switches = {name: value for name, value in fusion.parameters[1].items() if name.endswith(".enabled")}
+    assert switches == {"rgb.enabled": True, "depth.enabled": False}
 
 
 def test_a_recording_runs_beside_any_source(launch_file: Path) -> None:

@@ -109,32 +109,14 @@ def test_preparing_sets_only_what_is_unset() -> None:
     assert kept == said
 
 
-def test_another_python_does_not_inherit_this_ones_libraries() -> None:
-    own = str(Path(sys.prefix) / "lib")
-    mine = {
-        "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
-        "LD_LIBRARY_PATH": os.pathsep.join([own, "/opt/other/lib"]),
-        "AMENT_PREFIX_PATH": sys.prefix,
-        "HOME": "/home/someone",
-    }
-    assert environment.for_another_python(mine) == {
-        "LD_LIBRARY_PATH": "/opt/other/lib",
-        "HOME": "/home/someone",
-    }
-    assert environment.for_another_python({"LD_LIBRARY_PATH": own}) == {"LD_LIBRARY_PATH": own}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pip_installs_it_into_an_environment_that_has_nothing(
     source: Path, repository: Path, tmp_path: Path
 ) -> None:
     """As a user does it: dependencies from the index, no ROS, no torch. The rest says what is missing."""
-    environ = {
-        k: v
-        for k, v in environment.for_another_python().items()
-        if k not in ("PYTHONPATH", "AMENT_PREFIX_PATH")
-    }
+    ours = ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH")  # set by the ROS wheels of this environment
+    environ = {name: value for name, value in clean_environment().items() if name not in ours}
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True, env=environ)
     pip = [

@@ -49,6 +49,12 @@ def test_it_says_how_to_begin() -> None:
     assert commands("python")
 
 
+def test_what_colcon_built_is_sourced_before_it_is_launched() -> None:
+    block = next(b for b in README.read_text(encoding="utf-8").split("```") if "colcon build" in b)
+    firsts = [line.partition(" ")[0] for line in block.splitlines()]
+    assert firsts.index("colcon") < firsts.index("source") < firsts.index("ros2")
+
+
 @pytest.mark.parametrize("words", commands("robust-perception"), ids=lambda words: " ".join(words[1:3]))
 def test_every_command_and_option_exists(words: list[str], repository: Path) -> None:
     assert words[1] in cli.COMMANDS

@@ -31,6 +31,28 @@ def test_late_by_header_age_alone_counts_the_time_on_the_way(bench):
     assert bench.status(RGB).reason is Reason.LATE
 
 
+def test_sensor_that_was_long_on_the_way_and_falls_silent_is_not_said_to_speak(bench):
+    bench.stream(RGB, frames=5, lag=30)
+    bench.wait(471 - 33)
+    status = bench.status(RGB)
+    assert status.reason is Reason.LATE
+    assert status.detail == (
+        "no message for 0.471 s, and the last is 0.501 s old by its stamp, at most 0.500 s is allowed"
+    )
+
+
+def test_sensor_slower_than_its_timeout_is_told_what_to_raise(bench):
+    bench.stream(RGB, frames=3, period=600)
+    assert bench.status(RGB).advice == "", "two intervals may be an accident"
+    bench.send(RGB)
+    status = bench.status(RGB)
+    assert status.state is SensorState.RECOVERING
+    assert status.advice == "its period is 0.600 s, over the timeout of 0.500 s; raise rgb.timeout"
+    bench.stream(DEPTH, frames=9, period=450)
+    bench.wait(501)
+    assert (bench.status(DEPTH).reason, bench.status(DEPTH).advice) == (Reason.LATE, "")
+
+
 def test_late_by_arrival_when_ros_time_stands_still(bench):
     bench.send(RGB)
     bench.steady += 501
@@ -60,6 +82,13 @@ def test_zero_stamp(bench, stamp):
     status = bench.status(RGB)
     assert (status.state, status.reason, status.refused) == (SensorState.BAD, Reason.ZERO_STAMP, 1)
     assert bench.pattern() == "depth"
+
+
+def test_sound_of_the_first_simulated_second_has_a_stamp(bench):
+    bench.now = 100
+    second = SensorFrame(AUDIO, np.arange(16_000, dtype=np.float32), (bench.now - 1_000) * MS)
+    bench.sync.observe(second, bench.now * MS, bench.steady * MS)
+    assert bench.status(AUDIO).reason is None
 
 
 def test_future_stamp_beyond_the_tolerance_only(bench):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -101,6 +104,22 @@ def test_array_that_is_not_of_the_encoding() -> None:
         images.from_array(example("16UC1"), "mono8")
 
 
+def vast_png() -> bytes:
+    """A PNG whose header declares 10^10 pixels: OpenCV raises where it gives None for other rubbish."""
+    png = bytearray(cv2.imencode(".png", np.zeros((8, 8), np.uint16))[1].tobytes())
+    png[16:24] = struct.pack(">II", 100_000, 100_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return bytes(png)
+
+
+def vast_jpeg() -> bytes:
+    """A JPEG whose header declares 65000 rows and columns."""
+    jpeg = bytearray(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    start = jpeg.find(b"\xff\xc0") + 5
+    jpeg[start : start + 4] = struct.pack(">HH", 65_000, 65_000)
+    return bytes(jpeg)
+
+
 def compressed(array: np.ndarray, suffix: str, text: str) -> CompressedImage:
     return CompressedImage(format=text, data=cv2.imencode(suffix, array)[1].tobytes())
 
@@ -143,6 +162,9 @@ def test_compressed_depth_of_floats_is_metres() -> None:
     [
         ("jpeg", b"", DataError, "got 0 bytes"),
         ("jpeg", b"not a picture", DataError, "do not decode"),
+        ("jpeg", vast_jpeg(), DataError, "do not decode"),
+        ("png", vast_png(), DataError, "do not decode"),
+        ("16UC1; compressedDepth png", bytes(12) + vast_png(), DataError, "do not decode"),
         ("16UC1; compressedDepth png", b"123", DataError, "header of 12 bytes"),
         ("16UC1; compressedDepth rvl", b"1" * 40, EncodingError, "expected compressedDepth png"),
     ],

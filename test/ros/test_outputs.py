@@ -162,6 +162,11 @@ def test_presence_speaks_of_its_output() -> None:
     assert pairs(thermal)["reason"] == "frozen"
 
 
+def test_sensor_that_its_settings_cannot_suit_is_told_what_to_set() -> None:
+    slow = status(Modality.RGB, SensorState.LATE, Reason.LATE, detail="silence", advice="raise rgb.timeout")
+    assert diagnostics.sensor("fusion", slow).message == "late; silence; raise rgb.timeout"
+
+
 def test_message_between_the_two_looks_does_not_make_presence_contradict_itself() -> None:
     seen = perception(Modality.RGB)
     states = {m: status(m, SensorState.ALIVE) for m in MODALITIES}
@@ -200,6 +205,13 @@ def test_engine_status_has_percentiles() -> None:
     assert (told["inference_ms_p50"], told["inference_ms_p95"], told["outputs"]) == ("50.000", "95.000", "7")
     assert told["rejected"] == "tensorrt: not here"
     assert pairs(diagnostics.engine_status("fusion", INFO, [], 0))["inference_ms_p50"] == "0.000"
+
+
+def test_engine_that_fails_is_an_error_with_the_reason() -> None:
+    told = diagnostics.engine_status("fusion", INFO, [], 3, "the model fails: RuntimeError: out of memory")
+    assert told.level == DiagnosticStatus.ERROR
+    assert told.message == "tiny 1 on onnxruntime fp32; the model fails: RuntimeError: out of memory"
+    assert diagnostics.engine_status("fusion", INFO, [], 3).level == DiagnosticStatus.OK
 
 
 def test_part_lost_of_the_last_seconds() -> None:

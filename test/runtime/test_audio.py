@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from robust_perception.runtime.audio import AudioFormat, AudioStream
 from robust_perception.runtime.errors import DataError, EncodingError
-from robust_perception.runtime.resample import Resampler
+from robust_perception.runtime.resample import MOST_ENTRIES, Resampler, table_entries
 
 SECOND = 1_000_000_000
 START = 5 * SECOND
@@ -40,6 +42,7 @@ def test_channels_are_averaged() -> None:
     ("values", "words"),
     [
         ((0,), "1000 to 384000 Hz, got 0"),
+        ((383_999,), "multiple of 25 .* got 383999"),
         ((16_000, 0), "1 to 64 channels, got 0"),
         ((16_000, 1, "U8"), "got 'U8'"),
         ((16_000, 1, "S16LE", "mp3"), "got 'mp3'"),
@@ -116,6 +119,42 @@ def test_jitter_is_no_hole() -> None:
     assert np.count_nonzero(window) == 3200
 
 
+def played(stamps_ms: Sequence[float], chunk_ms: int) -> tuple[AudioStream, np.ndarray]:
+    """A stream of loud chunks with these stamps, and its last second."""
+    stream = AudioStream(AudioFormat(16_000))
+    for stamp_ms in stamps_ms:
+        window, _ = stream.push(pcm16(np.full(16 * chunk_ms, 0.5)), START + round(stamp_ms * 1e6))
+    return stream, window
+
+
+@pytest.mark.parametrize(("chunk_ms", "drop"), [(20, 2), (10, 2), (10, 3), (10, 50)])
+def test_lost_chunks_shorter_than_the_tolerance_leave_silence(chunk_ms: int, drop: int) -> None:
+    sent = range(3000 // chunk_ms)
+    stream, window = played([i * chunk_ms for i in sent if i % drop != drop - 1], chunk_ms)
+    assert stream.gaps > 0
+    assert np.mean(window == 0) == pytest.approx(1 / drop, abs=0.02)
+
+
+def test_one_lost_chunk_is_one_hole_of_its_length() -> None:
+    stream, window = played([i * 10 for i in range(60) if i != 20], 10)
+    assert stream.gaps == 1
+    assert np.count_nonzero(window) == 16 * 590
+    assert not window[: -16 * 600].any()
+
+
+@pytest.mark.parametrize("drift", [-5e-4, 5e-4])
+def test_drift_of_clocks_is_no_hole(drift: float) -> None:
+    stream, window = played([i * 10 * (1 + drift) for i in range(12_000)], 10)  # 60 ms in the end
+    assert stream.gaps == 0
+    assert (window == 0.5).all()
+
+
+def test_stamps_of_short_chunks_may_come_late_now_and_then() -> None:
+    late = np.random.default_rng(0).choice([0, 0, 0, 12, 25], 3000)
+    stream, _ = played([i * 10 + (ms if i % 3 else 0) for i, ms in enumerate(late)], 10)
+    assert stream.gaps == 0
+
+
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
 def test_other_rates_sound_the_same_and_keep_their_time(rate: int) -> None:
     """The window, at the time it says it begins, is the tone at that time."""
@@ -148,6 +187,12 @@ def test_resampling_suppresses_what_16_khz_cannot_hold() -> None:
     resampler = Resampler(48_000)
     output = resampler.push(tone(48_000, 1.0, hertz=12_000.0).astype(np.float32))
     assert np.abs(output[200:-200]).max() < 0.5e-3
+
+
+@pytest.mark.parametrize("rate", [11_025, 22_050, 44_056, 47_952, 192_000, 383_975])
+def test_rates_of_real_devices_are_taken(rate: int) -> None:
+    assert AudioFormat(rate).sample_rate == rate
+    assert table_entries(rate) <= MOST_ENTRIES
 
 
 def test_resampler_starts_over() -> None:

@@ -198,6 +198,36 @@ def test_only_frame_refused_gives_no_output() -> None:
     bench.frame(Modality.RGB)
     assert not bench.step(0)
     assert not bench.outputs
+    assert bench.changes == [Situation(None, "the model takes no frame: bad", failing=True)]
+
+
+@pytest.mark.parametrize("where", ["infer", "encode", "publish"])
+def test_failure_is_told_and_ends_with_the_next_output(where: str) -> None:
+    bench = Bench()
+    bench.frame(Modality.RGB)
+    assert bench.step(0)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("fell off the bus")
+
+    working = {"infer": bench.model.infer, "encode": bench.model.encode, "publish": bench.pacer._publish}
+    owner = bench.pacer if where == "publish" else bench.model
+    name = "_publish" if where == "publish" else where
+    setattr(owner, name, fail)
+    for ms in (100, 200, 300):
+        bench.now_ns = ms * MS
+        bench.frame(Modality.RGB)
+        with pytest.raises(RuntimeError):
+            bench.pacer.prepare(bench.now_ns)
+            bench.step(ms)
+    who = "publishing" if where == "publish" else "the model"
+    failing = Situation(None, f"{who} fails: RuntimeError: fell off the bus", failing=True)
+    setattr(owner, name, working[where])
+    bench.now_ns = 400 * MS
+    bench.frame(Modality.RGB)
+    assert bench.step(400)
+    rgb = Situation(Pattern.of([Modality.RGB]))
+    assert bench.changes == [rgb, failing, rgb], "told once, however often it fails"
 
 
 def test_without_the_only_sensor_is_nothing() -> None:

@@ -1,0 +1,132 @@
+"""What the inputs make of messages, publishers and parameters, on a node of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+import rclpy
+from audio_common_msgs.msg import AudioDataStamped, AudioInfo
+from live_graph import profile
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+
+from robust_perception.presence import (
+    SensorConfig,
+    SensorState,
+    SensorStatus,
+    Synchronizer,
+    SynchronizerConfig,
+)
+from robust_perception.ros import inputs, qos
+from robust_perception.ros.errors import ParameterError
+from robust_perception.ros.fusion_parameters import FUSION
+from robust_perception.ros.inputs import Inputs
+from robust_perception.runtime.decoders import ImageDecoder
+from robust_perception.vocabulary import MODALITIES, Modality, Reason
+
+TABLE: Any = {row.name: row.default for row in FUSION}
+NEVER = {m: SensorStatus(m, SensorState.NEVER_SEEN, Reason.NEVER_SEEN) for m in MODALITIES}
+SILENT = {m: SensorStatus(m, SensorState.LATE, Reason.LATE) for m in MODALITIES}
+UNREADABLE = {m: SensorStatus(m, SensorState.BAD, Reason.WRONG_ENCODING, rate_hz=10.0) for m in MODALITIES}
+
+
+@pytest.fixture
+def make_node(domain: int) -> Iterator[Callable[..., LifecycleNode]]:
+    """Makes a node with these parameters given at its start."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    nodes: list[LifecycleNode] = []
+
+    def make(given: Mapping[str, Any] = MappingProxyType({})) -> LifecycleNode:
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        nodes.append(LifecycleNode("fusion", context=context, parameter_overrides=overrides))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def synchronizer() -> Synchronizer:
+    return Synchronizer(SynchronizerConfig(tuple(SensorConfig(m, 300_000_000) for m in MODALITIES)))
+
+
+def found(node: LifecycleNode, topic: str) -> None:
+    """Wait until the node knows of a publisher of the topic."""
+    end = time.monotonic() + 10.0
+    while not node.get_publishers_info_by_topic(topic):
+        assert time.monotonic() < end, f"no publisher of {topic} was found"
+        rclpy.spin_once(node, timeout_sec=0.05)
+
+
+def test_whatever_a_decoder_raises_is_a_refusal(
+    make_node: Callable[..., LifecycleNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(self: ImageDecoder, message: Image) -> None:
+        raise ArithmeticError("a riddle")
+
+    monkeypatch.setattr(ImageDecoder, "decode", decode)
+    seen = synchronizer()
+    node = make_node()
+    taken = Inputs(node, seen, TABLE, (Modality.RGB,))
+    (subscription,) = [s for s in node.subscriptions if s.topic_name == "/rgb/image"]
+    subscription.callback(Image())
+    now = time.monotonic_ns()
+    status = seen.status(now, now)[Modality.RGB]
+    assert status.reason is Reason.BAD_DATA
+    assert status.detail == "expected a message that decodes, got ArithmeticError: a riddle"
+    taken.close()
+
+
+def test_only_a_sensor_never_heard_gets_a_word_about_the_transport(
+    make_node: Callable[..., LifecycleNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "UNHEARD_NS", 0)
+    node = make_node()
+    taken = Inputs(node, synchronizer(), TABLE, (Modality.RGB,))
+    node.create_publisher(Image, "/rgb/image", profile(5, False))
+    found(node, "/rgb/image")
+    assert taken.links(SILENT)[Modality.RGB].hint == "", "its driver lives and sends nothing"
+    assert "nothing arrives" in taken.links(NEVER)[Modality.RGB].hint
+    taken.close()
+
+
+@pytest.mark.parametrize(("rate", "named"), [(0, True), (16_000, False)])
+def test_publisher_of_the_format_that_cannot_match_is_named(
+    rate: int, named: bool, make_node: Callable[..., LifecycleNode]
+) -> None:
+    node = make_node()
+    taken = Inputs(node, synchronizer(), TABLE | {"audio.sample_rate": rate}, (Modality.AUDIO,))
+    node.create_publisher(AudioDataStamped, "/audio", profile(5, False))
+    node.create_publisher(AudioInfo, "/audio_info", profile(1, False))
+    found(node, "/audio_info")
+    hint = taken.links(UNREADABLE)[Modality.AUDIO].hint
+    assert ("/fusion publishes /audio_info RELIABLE, VOLATILE" in hint) is named
+    assert ("qos_overrides./audio_info.subscription" in hint) is named
+    taken.close()
+
+
+@pytest.mark.parametrize(("policy", "value"), [("reliability", "relable"), ("depth", "many")])
+def test_override_that_is_not_allowed_names_topic_and_choices(
+    policy: str, value: str, make_node: Callable[..., LifecycleNode]
+) -> None:
+    node = make_node({f"qos_overrides./depth/image.subscription.{policy}": value})
+    before = len(list(node.subscriptions))
+    words = rf"qos_overrides./depth/image.subscription.*reliable, best_effort.*depth a whole.*{value}"
+    with pytest.raises(ParameterError, match=words):
+        Inputs(node, synchronizer(), TABLE, MODALITIES)
+    assert len(list(node.subscriptions)) == before, "what was subscribed already is let go"
+
+
+def test_override_is_of_its_topic_alone(make_node: Callable[..., LifecycleNode]) -> None:
+    node = make_node({"qos_overrides./rgb/image.subscription.depth": 7})
+    taken = Inputs(node, synchronizer(), TABLE, MODALITIES)
+    depths = {s.topic_name: s.qos_profile.depth for s in node.subscriptions}
+    assert (depths["/rgb/image"], depths["/depth/image"], qos.SENSOR.depth) == (7, 1, 1)
+    taken.close()
