@@ -258,6 +258,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         total = sum(stage.share for stage in self.stages)
         expect(abs(total - 1.0) < 1e-6, "stages", "shares that add up to 1", total)
+        crop = self.augmentation.crop
+        # The coarsest norms of an encoder see a cell of 32 x 32 pixels; one frame may be all that has the sensor.
+        expect(crop != (32, 32), "augmentation.crop", "more than one cell of [32, 32]", crop)
         network, methods = self.network, self.methods
         for key, weight, there, what in (
             ("methods.gamma", methods.gamma, network.translation != "none", "network.translation"),

@@ -119,7 +119,9 @@ def objective(
     size = (batch.label.shape[1], batch.label.shape[2])
     device = batch.label.device
     targets = assign(batch.boxes, batch.class_ids, size).to(device)
-    known = {m: network.represent(m, batch.inputs[m]) for m in network.config.modalities}
+    available = pattern_tensor(batch.available, device)
+    there = {m: is_present(available, m) for m in network.config.modalities}
+    known = {m: network.represent(m, batch.inputs[m], there[m]) for m in network.config.modalities}
     latents = {m: network.latents(m, r) for m, r in known.items()}
     total = Total(batch.label.new_zeros((), dtype=torch.float32))
     methods, passes = moment.methods, moment.patterns
@@ -146,7 +148,7 @@ def objective(
             total.add(f"{name}/kl", embedding_kl(embedding), shown, methods.alpha)
         if name == "random" and helpers.hard is not None:
             _hard_combinations(total, network, fused[name], outputs[name], batch, shown, moment, helpers.hard)
-    _sensors(total, network, known, batch, moment, helpers)
+    _sensors(total, network, known, there, batch, moment, helpers)
     if methods.contrast:
         richest = "full" if "full" in fused else "random"
         value = method_losses.contrast_of(network, known, fused[richest], outputs[richest], batch, methods)
@@ -163,14 +165,13 @@ def _sensors(
     total: Total,
     network: Network,
     known: Mapping[Modality, Representation],
+    there: Mapping[Modality, Tensor],
     batch: Batch,
     moment: Moment,
     helpers: Helpers,
 ) -> None:
     """Terms of the sensors' latents, whatever is shown."""
     methods = moment.methods
-    pattern = pattern_tensor(batch.available, batch.label.device)
-    there = {m: is_present(pattern, m) for m in known}
     if network.config.bottleneck:
         samples = {m: [g.sample(helpers.generator) for g in r.gaussians] for m, r in known.items()}
         fit = method_losses.token_level(network, known, samples, there, methods.beta)

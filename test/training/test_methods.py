@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
 from robust_perception.training.objective import Helpers, objective
 from robust_perception.training.stages import boundaries, learning_scale, moment
-from robust_perception.vocabulary import ALL_PATTERNS
+from robust_perception.vocabulary import ALL_PATTERNS, Pattern
 
 STAGES = [
     {"name": "space", "share": 0.25, "random": 0, "gamma": [0, 0], "alpha": [0, 0], "noise": [0, 0],
@@ -123,6 +124,23 @@ def test_unlabelled_batches_still_teach(data: Path) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert parts["full/cross_entropy"] == parts["unimodal"] == 0.0
     assert parts["contrast"] > 0 and parts["token_bottleneck"] > 0 and parts["translation"] > 0
+
+
+def test_a_sensor_that_nobody_in_a_batch_has_learns_nothing(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    before = {name: value.clone() for name, value in network.encoders["thermal"].state_dict().items()}
+    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
+    without = [Pattern.parse(text) for text in ("rgb", "rgb+depth", "depth+audio", "rgb+depth+audio")]
+    batch = dataclasses.replace(draw.batch, available=tuple(without))
+    now = moment(config.stages, config.optimiser.epochs, 3, config.methods, config.patterns)
+    loss, _ = objective(network, batch, tuple(without), config.losses, now, Helpers())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None for p in network.encoders["thermal"].parameters())
+    assert all(p.grad is not None for p in network.encoders["depth"].parameters())
+    after = network.encoders["thermal"].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_a_method_that_is_not_finite_is_named(data: Path) -> None:
