@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_perception.model.bottleneck import mean_where
+from robust_perception.model.bottleneck import mean_over_present, mean_where
 from robust_perception.model.errors import ModelError
 from robust_perception.vocabulary import Modality
 
@@ -177,7 +177,7 @@ def reconstruction_loss(
     decoders: Mapping[str, nn.Module],
     available: Mapping[Modality, Tensor],
 ) -> Tensor:
-    """L_rec: mean over sensors of the squared distance of D([R, U]) to sg[H].
+    """L_rec: mean over the sensors that some sample has of the squared distance of D([R, U]) to sg[H].
 
     Args:
         latents: H per sensor, (B, C, h, w).
@@ -191,4 +191,4 @@ def reconstruction_loss(
         )
         for m in latents
     ]
-    return torch.stack(terms).mean()
+    return mean_over_present(terms, [available[m] for m in latents])

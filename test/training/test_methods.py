@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.embedding import HardCombinations
-from robust_perception.training import loop
+from robust_perception.training import loop, method_losses
 from robust_perception.training.building import build_network
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ConfigError, NonFiniteLossError
@@ -23,7 +23,7 @@ from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
 from robust_perception.training.objective import Helpers, objective
 from robust_perception.training.stages import boundaries, learning_scale, moment
-from robust_perception.vocabulary import ALL_PATTERNS, Pattern
+from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
 
 STAGES = [
     {"name": "space", "share": 0.25, "random": 0, "gamma": [0, 0], "alpha": [0, 0], "noise": [0, 0],
@@ -141,6 +141,30 @@ def test_a_sensor_that_nobody_in_a_batch_has_learns_nothing(data: Path) -> None:
     assert all(p.grad is not None for p in network.encoders["depth"].parameters())
     after = network.encoders["thermal"].state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_sensors_that_nobody_in_a_batch_has_do_not_thin_out_the_losses(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    batch = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3]).batch
+    known = {m: network.represent(m, batch.inputs[m]) for m in network.config.modalities}
+    samples = {m: [gaussian.mean for gaussian in r.gaussians] for m, r in known.items()}
+
+    def losses(there: dict[Modality, torch.Tensor]) -> list[float]:
+        own = {m: known[m] for m in there}
+        of = {m: samples[m] for m in there}
+        found = (
+            method_losses.token_level(network, own, of, there, 16.0),
+            method_losses.label_level(network, of, there, batch),
+            method_losses.reconstruction(network, own, there),
+        )
+        return [value.item() for value in found]
+
+    nobody = dict.fromkeys(known, torch.zeros(4, dtype=torch.bool))
+    alone = {Modality.RGB: torch.ones(4, dtype=torch.bool)}
+    assert losses(nobody | alone) == losses(alone)
+    assert losses(nobody) == [0.0, 0.0, 0.0]
 
 
 def test_a_method_that_is_not_finite_is_named(data: Path) -> None:
