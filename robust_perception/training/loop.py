@@ -222,7 +222,8 @@ def build_helpers(run: Run, patterns: Sequence[Pattern], device: torch.device) -
     teacher = None
     if run.teacher is not None:
         teacher = checkpoint.load_weights(run.teacher)[0].requires_grad_(False).to(device)
-    return Helpers(torch.Generator(device), None if hard is None else hard.to(device), teacher)
+    mined = None if hard is None else hard.to(device)
+    return Helpers(torch.Generator(device), mined, bool(methods.weakest), teacher)
 
 
 def begin(run: Run, resume: bool, steps: int) -> Progress:

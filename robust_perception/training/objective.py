@@ -1,7 +1,7 @@
 """The loss of a batch: what is asked of the network under which pattern.
 
     L =  w_full L_task(all the sample has)  +  w_random L_task(a random subset of it)
-       + sum over sensors of  L_unimodal                                       CyIN, label level
+       + lambda_u (mean over sensors of L_unimodal)                            CyIN, label level
        + (1 / beta) L_tib + gamma (L_rec + L_cyc)                              CyIN, token level; translators
        + lambda_c (L_lb + L_ulb) + lambda_r L_reconstruction                   Robult
        + alpha KL(z) + beta_h L_task(second decoder, hard combinations)        DMRNet
@@ -9,7 +9,9 @@
        + lambda_d KL( label probabilities of the full pass || of the random pass )
 
 Every weight is of the configuration, times the stage's factor (`stages`); a weight of 0 leaves its term out
-and costs nothing. All terms share one run of the encoders.
+and costs nothing. Terms of several sensors, pairs or levels are means over those that a batch has, where the
+papers sum some: a weight then says the same for two sensors as for four. All terms share one run of the
+encoders.
 """
 
 from __future__ import annotations
@@ -66,11 +68,13 @@ class Helpers:
     Attributes:
         generator: source of the step's chance.
         hard: mines hard combinations; None without that term.
+        weakest: whether it mines the task loss (MMANet) instead of the variance (DMRNet).
         teacher: MMANet's, trained on complete data; None without that term.
     """
 
     generator: torch.Generator = field(default_factory=torch.Generator)
     hard: HardCombinations | None = None
+    weakest: bool = False
     teacher: Network | None = None
 
 
@@ -147,7 +151,8 @@ def objective(
         if embedding is not None and methods.alpha:
             total.add(f"{name}/kl", embedding_kl(embedding), shown, methods.alpha)
         if name == "random" and helpers.hard is not None:
-            _hard_combinations(total, network, fused[name], outputs[name], batch, shown, moment, helpers.hard)
+            _mine(helpers.hard, helpers.weakest, fused[name], outputs[name], batch, pattern, moment)
+            _hard_combinations(total, network, fused[name], batch, shown, moment, helpers.hard)
     _sensors(total, network, known, there, batch, moment, helpers)
     if methods.contrast:
         richest = "full" if "full" in fused else "random"
@@ -188,27 +193,38 @@ def _sensors(
         total.add("reconstruction", value, batch.available, methods.reconstruction)
 
 
+def _mine(
+    hard: HardCombinations,
+    weakest: bool,
+    fused: Fused,
+    outputs: Outputs,
+    batch: Batch,
+    pattern: Tensor,
+    moment: Moment,
+) -> None:
+    """See how hard the patterns are: by the task loss, or by the variance in epochs in which that learns."""
+    if weakest:
+        merged = losses.merge_unknown(outputs.segmentation, batch.known_classes)
+        each = torch.stack(
+            [losses.cross_entropy(merged[i : i + 1], batch.label[i : i + 1]) for i in range(len(pattern))]
+        )
+        seen = batch.labelled  # the others' loss is 0 whatever they show
+        hard.observe(each.detach()[seen], pattern[seen])
+    elif fused.embedding is not None and (moment.noise or moment.methods.alpha):
+        hard.observe(fused.embedding.log_variance.exp().mean(dim=(1, 2, 3)), pattern)
+
+
 def _hard_combinations(
     total: Total,
     network: Network,
     fused: Fused,
-    outputs: Outputs,
     batch: Batch,
     shown: tuple[Pattern, ...],
     moment: Moment,
     hard: HardCombinations,
 ) -> None:
-    """Mine, and ask the second decoder for what is hard."""
+    """Ask the second decoder for what is hard."""
     pattern = pattern_tensor(shown, batch.label.device)
-    if fused.embedding is not None:
-        hard.observe(fused.embedding.log_variance.exp().mean(dim=(1, 2, 3)), pattern)
-    else:
-        merged = losses.merge_unknown(outputs.segmentation, batch.known_classes)
-        each = torch.stack(
-            [losses.cross_entropy(merged[i : i + 1], batch.label[i : i + 1]) for i in range(len(shown))]
-        )
-        seen = batch.labelled  # the others' loss is 0 whatever they show
-        hard.observe(each.detach()[seen], pattern[seen])
     weight = moment.methods.hard or moment.methods.weakest
     chosen = hard.is_hard(pattern) & batch.labelled
     decoder = network.auxiliary.decoder

@@ -22,7 +22,7 @@ from robust_perception.training.loader import Loader
 from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
 from robust_perception.training.objective import Helpers, objective
-from robust_perception.training.stages import boundaries, learning_scale, moment
+from robust_perception.training.stages import Moment, boundaries, learning_scale, moment
 from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
 
 STAGES = [
@@ -97,6 +97,27 @@ def test_each_stage_has_its_losses(data: Path) -> None:
     assert not any(name.startswith("random/") for name in space | translators)
     assert not {"translation", "contrast", "full/kl", "hard"} & space
     assert {"translation", "contrast", "random/kl", "full/kl", "random/dice", "hard"} <= robust
+
+
+def test_what_is_mined_is_what_the_method_asks_for_and_learns(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    with torch.no_grad():
+        network.fusion.embedding.logvar_prior.weight.fill_(2.0)  # a variance far above any task loss
+    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
+
+    def mined(weakest: bool, noise: float, alpha: float) -> list[float]:
+        hard = HardCombinations(tuple(p.bits for p in ALL_PATTERNS), 4)
+        now = Moment(0, MethodConfig(alpha=alpha), PatternConfig(), noise)
+        helpers = Helpers(hard=hard, weakest=weakest)
+        with torch.no_grad():
+            objective(network, draw.batch, draw.patterns, config.losses, now, helpers)
+        return (hard.total[hard.seen > 0] / hard.seen[hard.seen > 0]).tolist()
+
+    assert mined(False, 0.0, 0.0) == [], "nothing teaches the variance"
+    assert min(mined(False, 0.0, 1e-3)) > 5.0 and min(mined(False, 1.0, 0.0)) > 5.0
+    assert 0.0 < max(mined(True, 0.0, 0.0)) < 5.0
 
 
 def test_what_is_off_leaves_the_training_as_it_was(data: Path, tmp_path: Path) -> None:
