@@ -138,13 +138,17 @@ def labelled_contrast(similarity: Tensor, weights: Tensor, labelled: Tensor) -> 
 
 def unlabelled_contrast(similarity: Tensor, weights: Tensor, labelled: Tensor) -> Tensor:
     """L_ulb of one direction; arguments as `labelled_contrast`; 0 without an unlabelled region."""
-    shifted = similarity - similarity.max(dim=1, keepdim=True).values.detach()
-    exponent = shifted.exp()
-    pushed = (1.0 - weights) * exponent
-    denominator = exponent + pushed.sum(dim=1, keepdim=True) - pushed
+    # D_jk = w_jk s_jk + sum_k' (1 - w_jk') s_jk', in logarithms, in which a small tau loses nothing.
+    pushed = torch.logsumexp(similarity + _log(1.0 - weights), dim=1, keepdim=True)
+    denominator = torch.logaddexp(similarity + _log(weights), pushed)
     share = weights / weights.sum(dim=1, keepdim=True)
-    each = -(share * (shifted - torch.log(denominator + 1e-12))).sum(dim=1)
+    each = -(share * (similarity - denominator)).sum(dim=1)
     return mean_where(each, ~labelled)
+
+
+def _log(weights: Tensor) -> Tensor:
+    """Logarithm, of 0 a number that counts nothing beside any similarity and has a gradient."""
+    return weights.log().clamp(min=-1e4)
 
 
 def contrast(query: Tensor, keys: Mapping[Modality, Tensor], regions: Regions, tau: float) -> Tensor:
