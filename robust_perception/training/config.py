@@ -35,8 +35,9 @@ class DataConfig:
         size: (H, W) of the exported model, pixels.
         labelled: part of the training samples with labels whose labels are used, in (0, 1]; the others are
             seen without. Which ones depends on the seed alone, a smaller part lies inside a larger one.
-        labelled_in_batch: least part of every batch that has labels, in [0, 1]; where fewer of the samples
-            have any, those that do come several times in an epoch. 0 = all samples come once.
+        labelled_in_batch: where a smaller part of the samples than this has labels, this part of every batch
+            does, in [0, 1], and those samples come several times in an epoch. Where as many or more have any,
+            all samples come once and chance deals them out, so always with 0.
     """
 
     classes: str = "fine"
