@@ -217,7 +217,7 @@ class ValidationConfig:
     Attributes:
         every: epochs from one validation to the next.
         first: epoch of the first one; the last epoch always has one.
-        limit: samples, evenly spread over the split; 0 = all.
+        limit: samples with label maps, evenly spread over the split; 0 = all.
         patterns: whose mean chooses the best weights: "all", or "full" for a network that is trained for
             nothing else.
     """

@@ -27,13 +27,13 @@ from robust_perception.preprocess import prepare
 from robust_perception.training import log, loop
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.config import LossConfig
-from robust_perception.training.errors import ExportError
+from robust_perception.training.errors import ConfigError, ExportError
 from robust_perception.training.loader import Loader
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.objective import task_losses
 from robust_perception.training.statistics import measure
 from robust_perception.training.targets import assign
-from robust_perception.training.validation import validate
+from robust_perception.training.validation import measured_frames, validate
 from robust_perception.vocabulary import UNLABELLED, Modality, Pattern
 
 RGB, DEPTH, THERMAL, AUDIO = Modality
@@ -251,6 +251,19 @@ def test_normalisation_looks_at_frames_that_have_the_sensor(
 ) -> None:
     assert measure(mixed, DEPTH) == measure(FolderDataset(roots[1], "train"), DEPTH)
     assert measure(mixed, THERMAL) == measure(FolderDataset(roots[0], "train"), THERMAL)
+
+
+def test_a_validation_looks_at_frames_with_labels(mixed: MixedDataset) -> None:
+    assert measured_frames(mixed) == [0, 2, 3, 4, 5, 6, 7, 8]
+    assert measured_frames(mixed, 3) == [0, 3, 6]
+
+
+def test_a_validation_that_could_measure_nothing_is_refused(roots: tuple[Path, Path], tmp_path: Path) -> None:
+    config = small_data.config(validation={"patterns": "full"})
+    words = r"validation\.patterns full: expected a frame .*all sensors of rgb\+depth\+thermal\+audio, got none"
+    with pytest.raises(ConfigError, match=words):
+        loop.train(loop.Run(config, roots, tmp_path / "run"), stream=io.StringIO())
+    assert not (tmp_path / "run").exists()
 
 
 def test_classes_that_a_folder_does_not_label_are_background_there(
