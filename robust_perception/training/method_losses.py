@@ -90,7 +90,7 @@ def label_level(
             log_p = torch.log_softmax(merge_unknown(logits, batch.known_classes), dim=1)
             log_p = log_p.masked_fill(~batch.known_classes[:, :, None, None], 0.0)  # -inf there; areas are 0
             each = -(areas * log_p).sum(dim=(1, 2, 3))
-            each = each / areas.sum(dim=(1, 2, 3)).clamp(min=1.0)
+            each = each / areas.sum(dim=(1, 2, 3)).clamp(min=1e-6)  # of few labelled pixels the mean too
             counted = there[modality] & batch.labelled
         else:
             entropy = F.binary_cross_entropy_with_logits(logits[:, :, 0, 0], batch.scene, reduction="none")
@@ -148,8 +148,9 @@ def contrast_of(
     """
     level = TRANSLATED[UNIMODAL_LEVEL]
     query = fused.levels[LEVELS.index(level)]
+    grid = (query.shape[2], query.shape[3])
     areas = regions_of(
-        batch.label, outputs.segmentation.detach(), (query.shape[2], query.shape[3]), methods.regions
+        batch.label, outputs.segmentation.detach(), batch.known_classes, grid, methods.regions
     )
     if len(areas.sample) < 2:
         return query.sum() * 0.0

@@ -23,7 +23,7 @@ from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
 from robust_perception.training.objective import Helpers, objective
 from robust_perception.training.stages import Moment, boundaries, learning_scale, moment
-from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
+from robust_perception.vocabulary import ALL_PATTERNS, UNLABELLED, Modality, Pattern
 
 STAGES = [
     {"name": "space", "share": 0.25, "random": 0, "gamma": [0, 0], "alpha": [0, 0], "noise": [0, 0],
@@ -186,6 +186,23 @@ def test_sensors_that_nobody_in_a_batch_has_do_not_thin_out_the_losses(data: Pat
     alone = {Modality.RGB: torch.ones(4, dtype=torch.bool)}
     assert losses(nobody | alone) == losses(alone)
     assert losses(nobody) == [0.0, 0.0, 0.0]
+
+
+def test_a_few_labelled_pixels_weigh_as_a_mean_does(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset)
+    batch = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1]).batch
+    label = torch.full_like(batch.label, UNLABELLED)
+    label[:, :2, :3] = 1
+    known = network.represent(Modality.RGB, batch.inputs[Modality.RGB])
+    samples = {Modality.RGB: [gaussian.mean for gaussian in known.gaussians]}
+    torch.nn.init.zeros_(network.auxiliary.unimodal["rgb"].weight)
+    torch.nn.init.zeros_(network.auxiliary.unimodal["rgb"].bias)
+    few = dataclasses.replace(batch, label=label)
+    there = {Modality.RGB: torch.tensor([True, True])}
+    loss = method_losses.label_level(network, samples, there, few)
+    assert loss.item() == pytest.approx(np.log(3.0), rel=1e-5)
 
 
 def test_a_method_that_is_not_finite_is_named(data: Path) -> None:

@@ -31,6 +31,7 @@ from robust_perception.training.errors import ConfigError, ExportError
 from robust_perception.training.loader import Loader
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.objective import task_losses
+from robust_perception.training.regions import regions_of
 from robust_perception.training.statistics import measure
 from robust_perception.training.targets import assign
 from robust_perception.training.validation import measured_frames, validate
@@ -231,6 +232,24 @@ def test_a_sample_teaches_only_what_its_folder_knows(mixed: MixedDataset) -> Non
         on_background = pixels[i][:, batch.label[i] == 0]
         # A descent step raises background or what may hide in it, never one at the other's cost.
         assert bool((on_background[unknown] <= 0).all()), "unknown classes are not pushed away"
+
+
+def test_background_of_a_folder_that_does_not_label_everything_is_no_label(mixed: MixedDataset) -> None:
+    ((draw,),) = Loader(mixed, tuple(Modality), small_data.config(optimiser={"batch": 9}), 1).epoch(0)
+    batch = draw.batch
+    logits = torch.randn(9, 4, *batch.label.shape[1:], generator=torch.Generator().manual_seed(0))
+    everything = regions_of(batch.label, logits, torch.ones_like(batch.known_classes), (4, 8), 256)
+    areas = regions_of(batch.label, logits, batch.known_classes, (4, 8), 256)
+    background = everything.regions.label == 0
+    assert bool(background.any())
+    assert bool((areas.regions.label[background] == -1).all())
+    assert torch.equal(areas.regions.label[~background], everything.regions.label[~background])
+    opinion = areas.regions.probability
+    torch.testing.assert_close(opinion.sum(dim=1), torch.ones(len(opinion)))
+    excluded = batch.known_classes[areas.sample[background]]
+    excluded[:, 0] = False
+    assert not bool(opinion[background][excluded].any()), "it is none of what the folder labels"
+    assert bool((opinion[background][~excluded] > 0).all())
 
 
 def test_a_batch_without_any_label_teaches_nothing_and_breaks_nothing(mixed: MixedDataset) -> None:
