@@ -20,6 +20,7 @@ from torch import Tensor
 from robust_perception.model.alignment import contrast, reconstruction_loss
 from robust_perception.model.auxiliary import UNIMODAL_LEVEL
 from robust_perception.model.bottleneck import (
+    kl_to_standard_normal,
     mean_over_present,
     mean_where,
     token_bottleneck_loss,
@@ -69,6 +70,13 @@ def token_level(
         )
         masks.append(_any_of(there, members))
     return mean_over_present(terms, masks)
+
+
+def compression(known: Known, there: There) -> float:
+    """KL of the sensors' bottlenecks per channel, as in the token level; for the log."""
+    pairs = [(g, there[m]) for m, r in known.items() for g in r.gaussians]
+    each = [mean_where(kl_to_standard_normal(g).detach().mean(dim=(1, 2, 3)), mask) for g, mask in pairs]
+    return float(mean_over_present(each, [mask for _, mask in pairs]))
 
 
 def label_level(

@@ -11,7 +11,7 @@
 Every weight is of the configuration, times the stage's factor (`stages`); a weight of 0 leaves its term out
 and costs nothing. Terms of several sensors, pairs or levels are means over those that a batch has, where the
 papers sum some: a weight then says the same for two sensors as for four. All terms share one run of the
-encoders.
+encoders. The two KLs, a sum and a mean over channels, are in the log per channel too.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ def objective(
         embedding = fused[name].embedding
         if embedding is not None and methods.alpha:
             total.add(f"{name}/kl", embedding_kl(embedding), shown, methods.alpha)
+            total.parts[f"{name}/kl_per_channel"] = total.parts[f"{name}/kl"] / embedding.mean.shape[1]
         if name == "random" and helpers.hard is not None:
             _mine(helpers.hard, helpers.weakest, fused[name], outputs[name], batch, pattern, moment)
             _hard_combinations(total, network, fused[name], batch, shown, moment, helpers.hard)
@@ -181,6 +182,7 @@ def _sensors(
         samples = {m: [g.sample(helpers.generator) for g in r.gaussians] for m, r in known.items()}
         fit = method_losses.token_level(network, known, samples, there, methods.beta)
         total.add("token_bottleneck", fit, batch.available)
+        total.parts["bottleneck_kl_per_channel"] = method_losses.compression(known, there)
         if methods.unimodal:
             value = method_losses.label_level(network, samples, there, batch)
             total.add("unimodal", value, batch.available, methods.unimodal)

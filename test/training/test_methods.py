@@ -96,6 +96,7 @@ def test_each_stage_has_its_losses(data: Path) -> None:
     assert {"token_bottleneck", "unimodal", "reconstruction", "full/cross_entropy"} <= space
     assert not any(name.startswith("random/") for name in space | translators)
     assert not {"translation", "contrast", "full/kl", "hard"} & space
+    assert {"bottleneck_kl_per_channel", "full/kl_per_channel", "random/kl_per_channel"} <= robust
     assert {"translation", "contrast", "random/kl", "full/kl", "random/dice", "hard"} <= robust
 
 
