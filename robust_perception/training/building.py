@@ -119,8 +119,8 @@ def check_validation(config: ValidationConfig, dataset: MixedDataset, patterns: 
         return
     wanted = str(patterns[0]) if len(patterns) == 1 else "one pattern"
     msg = (
-        f"validation.patterns {config.patterns}: expected a frame of {dataset.place} with a label map and all "
-        f"sensors of {wanted}, got none among the {len(names)} that validation.limit {config.limit} looks at; "
-        "add one, or choose other patterns"
+        f"validation.patterns {config.patterns}: expected a frame with all sensors of {wanted} in "
+        f"{dataset.place}, got none among the {len(names)} with label maps that validation.limit "
+        f"{config.limit} looks at; add one, or choose other patterns"
     )
     raise ConfigError(msg)

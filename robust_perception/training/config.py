@@ -103,7 +103,7 @@ class AugmentationConfig:
     """How a training crop is made.
 
     Attributes:
-        crop: (H, W) of the crops, multiples of 32.
+        crop: (H, W) of the crops, multiples of 32, not both 32.
         scale: range of the zoom, log-uniform.
         around_object: probability that a crop contains the centre of an object instead of lying anywhere.
         flip: probability of mirroring left and right.
@@ -260,7 +260,7 @@ class TrainingConfig:
         total = sum(stage.share for stage in self.stages)
         expect(abs(total - 1.0) < 1e-6, "stages", "shares that add up to 1", total)
         crop = self.augmentation.crop
-        # The coarsest norms of an encoder see a cell of 32 x 32 pixels; one frame may be all that has the sensor.
+        # A norm at stride 32 needs two cells, and one frame may be all of a batch that has the sensor.
         expect(crop != (32, 32), "augmentation.crop", "more than one cell of [32, 32]", crop)
         network, methods = self.network, self.methods
         for key, weight, there, what in (

@@ -225,7 +225,7 @@ def build_helpers(run: Run, patterns: Sequence[Pattern], device: torch.device) -
     if run.teacher is not None:
         teacher = checkpoint.load_weights(run.teacher)[0].requires_grad_(False).to(device)
     mined = None if hard is None else hard.to(device)
-    return Helpers(torch.Generator(device), mined, bool(methods.weakest), teacher)
+    return Helpers(torch.Generator(device), mined, teacher, bool(methods.weakest))
 
 
 def begin(run: Run, resume: bool, steps: int) -> Progress:

@@ -157,9 +157,7 @@ def contrast_of(
     level = TRANSLATED[UNIMODAL_LEVEL]
     query = fused.levels[LEVELS.index(level)]
     grid = (query.shape[2], query.shape[3])
-    areas = regions_of(
-        batch.label, outputs.segmentation.detach(), batch.known_classes, grid, methods.regions
-    )
+    areas = regions_of(batch.label, outputs.segmentation.detach(), batch.known_classes, grid, methods.regions)
     if len(areas.sample) < 2:
         return query.sum() * 0.0
     anchors = network.auxiliary.projections["fused"](areas.pool(query))

@@ -68,14 +68,14 @@ class Helpers:
     Attributes:
         generator: source of the step's chance.
         hard: mines hard combinations; None without that term.
-        weakest: whether it mines the task loss (MMANet) instead of the variance (DMRNet).
         teacher: MMANet's, trained on complete data; None without that term.
+        weakest: whether `hard` mines the task loss (MMANet) instead of the variance (DMRNet).
     """
 
     generator: torch.Generator = field(default_factory=torch.Generator)
     hard: HardCombinations | None = None
-    weakest: bool = False
     teacher: Network | None = None
+    weakest: bool = False
 
 
 @dataclass

@@ -5,8 +5,8 @@ On the grid of a latent, (h, w) cells of a picture (H, W):
     labelled sample     one region a class that is there: each cell weighs by the class's share of it
     unlabelled sample   blocks of 2 x 2 cells, of which none is known; the classifier gives probabilities
 
-    background of a sample  not known either where the data folder does not label every class: the classifier's
-                            probabilities of background and of the classes that may hide in it
+    background          not known either where the data folder does not label every class: the classifier
+                        gives probabilities of background and of the classes that may hide in it
 
     v_r = sum_cells a_r x / sum_cells a_r              a_r >= 0 the area of region r in a cell
 

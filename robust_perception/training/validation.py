@@ -36,7 +36,7 @@ def spread(count: int, limit: int) -> list[int]:
 
 
 def measured_frames(dataset: MixedDataset, limit: int = 0) -> list[int]:
-    """Frames that a validation looks at: of those with a label map at most `limit` (0 = all), evenly spread."""
+    """What a validation looks at: at most `limit` (0 = all) of the frames with label maps, evenly spread."""
     labelled = [index for index in range(len(dataset)) if dataset.has_label(index)]
     return [labelled[position] for position in spread(len(labelled), limit)]
 

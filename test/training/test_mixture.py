@@ -279,7 +279,7 @@ def test_a_validation_looks_at_frames_with_labels(mixed: MixedDataset) -> None:
 
 def test_a_validation_that_could_measure_nothing_is_refused(roots: tuple[Path, Path], tmp_path: Path) -> None:
     config = small_data.config(validation={"patterns": "full"})
-    words = r"validation\.patterns full: expected a frame .*all sensors of rgb\+depth\+thermal\+audio, got none"
+    words = r"validation\.patterns full: expected a frame with all .*rgb\+depth\+thermal\+audio .*, got none"
     with pytest.raises(ConfigError, match=words):
         loop.train(loop.Run(config, roots, tmp_path / "run"), stream=io.StringIO())
     assert not (tmp_path / "run").exists()

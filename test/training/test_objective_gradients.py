@@ -139,7 +139,7 @@ def test_along_random_directions(name: str, network: Network, teacher: Network, 
     parts: dict[str, float] = {}
 
     def loss() -> Tensor:
-        helpers = Helpers(torch.Generator().manual_seed(4), hard if methods.get("hard") else None, teacher=teacher)
+        helpers = Helpers(torch.Generator().manual_seed(4), hard if methods.get("hard") else None, teacher)
         value, found = objective(network, draw.batch, draw.patterns, weights, now, helpers)
         parts.update(found)
         return value
