@@ -195,6 +195,10 @@ class FolderDataset(Sequence[Sample]):
         listed = self._boxes.get(name) is not None or self.scene(name) is not None
         return listed or name in self._files["label"]
 
+    def has_label(self, name: str) -> bool:
+        """Whether one sample has a label map; no file is read."""
+        return name in self._files["label"]
+
     def frame(self, modality: Modality, name: str, stamp_ns: int) -> SensorFrame:
         """Decode one sensor's file; `stamp_ns` is the instant of the images and the end of the sound."""
         path = self._files[modality.value][name]

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robust_perception.model.bottleneck import mean_where
+from robust_perception.model.bottleneck import mean_over_present, mean_where
 from robust_perception.model.errors import ModelError
 from robust_perception.vocabulary import Modality
 
@@ -138,13 +138,17 @@ def labelled_contrast(similarity: Tensor, weights: Tensor, labelled: Tensor) -> 
 
 def unlabelled_contrast(similarity: Tensor, weights: Tensor, labelled: Tensor) -> Tensor:
     """L_ulb of one direction; arguments as `labelled_contrast`; 0 without an unlabelled region."""
-    shifted = similarity - similarity.max(dim=1, keepdim=True).values.detach()
-    exponent = shifted.exp()
-    pushed = (1.0 - weights) * exponent
-    denominator = exponent + pushed.sum(dim=1, keepdim=True) - pushed
+    # D_jk = w_jk s_jk + sum_k' (1 - w_jk') s_jk', in logarithms, in which a small tau loses nothing.
+    pushed = torch.logsumexp(similarity + _log(1.0 - weights), dim=1, keepdim=True)
+    denominator = torch.logaddexp(similarity + _log(weights), pushed)
     share = weights / weights.sum(dim=1, keepdim=True)
-    each = -(share * (shifted - torch.log(denominator + 1e-12))).sum(dim=1)
+    each = -(share * (similarity - denominator)).sum(dim=1)
     return mean_where(each, ~labelled)
+
+
+def _log(weights: Tensor) -> Tensor:
+    """Logarithm, of 0 a number that counts nothing beside any similarity and has a gradient."""
+    return weights.log().clamp(min=-1e4)
 
 
 def contrast(query: Tensor, keys: Mapping[Modality, Tensor], regions: Regions, tau: float) -> Tensor:
@@ -177,7 +181,7 @@ def reconstruction_loss(
     decoders: Mapping[str, nn.Module],
     available: Mapping[Modality, Tensor],
 ) -> Tensor:
-    """L_rec: mean over sensors of the squared distance of D([R, U]) to sg[H].
+    """L_rec: mean over the sensors that some sample has of the squared distance of D([R, U]) to sg[H].
 
     Args:
         latents: H per sensor, (B, C, h, w).
@@ -191,4 +195,4 @@ def reconstruction_loss(
         )
         for m in latents
     ]
-    return torch.stack(terms).mean()
+    return mean_over_present(terms, [available[m] for m in latents])

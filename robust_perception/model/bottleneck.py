@@ -16,12 +16,12 @@ Token level (Eq. 8, 9), from sensor S to sensor T with the decoder D_T that all 
 As published but for three rulings of ours: the target is layer-normalised and carries no gradient, and D_T
 ends linearly, because the targets are unbounded and would shrink to please the loss (the released decoder
 ends in a sigmoid); sound is one token without a place, so it takes part in its own pair only; a sample
-counts for a pair only where it has both sensors.
+counts for a pair only where it has both sensors, and a pair for the mean only where some sample does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -135,17 +135,30 @@ def token_bottleneck_loss(
         msg = f"beta of the information bottleneck: expected > 0, got {beta}"
         raise ModelError(msg)
     terms: list[Tensor] = []
+    masks: list[Tensor] = []
     for source, sample in samples.items():
         compression = kl_to_standard_normal(gaussians[source]).mean(dim=(1, 2, 3)) / beta
         for target, wanted in targets.items():
             if source is not target and not (source.is_image and target.is_image):
                 continue
             fit = (wanted - decoders[target.value](sample)).square().mean(dim=(1, 2, 3))
-            both = available[source] & available[target]
-            terms.append(mean_where(compression + fit, both))
-    return torch.stack(terms).mean()
+            masks.append(available[source] & available[target])
+            terms.append(mean_where(compression + fit, masks[-1]))
+    return mean_over_present(terms, masks)
 
 
 def mean_where(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values (B,) over the samples where mask is true; 0 where it nowhere is."""
     return torch.where(mask, values, torch.zeros_like(values)).sum() / mask.sum().clamp(min=1)
+
+
+def mean_over_present(terms: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    """Mean of those terms, scalars by `mean_where`, whose mask (B,) has a sample; 0 where none has.
+
+    Args:
+        terms: at least one.
+        masks: of each.
+    """
+    there = torch.stack([mask.any() for mask in masks]).tolist()
+    present = [term for term, counts in zip(terms, there, strict=True) if counts]
+    return torch.stack(present or list(terms)).mean()

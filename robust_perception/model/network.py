@@ -292,10 +292,16 @@ class Network(nn.Module):
             len(config.scene_names),
         )
 
-    def represent(self, modality: Modality, raw: Tensor) -> Representation:
-        """One sensor's frames, raw input as `encoders` wants it, through its encoder and representation."""
-        out = self.encoders[modality.value](raw)
-        latents = (out,) if isinstance(out, Tensor) else out
+    def represent(self, modality: Modality, raw: Tensor, there: Tensor | None = None) -> Representation:
+        """One sensor's frames through its encoder and representation.
+
+        Args:
+            modality: which sensor.
+            raw: its input, as `encoders` wants it.
+            there: bool (B,), the samples that have the sensor. The encoder gets no others, because its norms
+                would take blank frames into their statistics; their latents are zero. None = all.
+        """
+        latents = self._encoded(modality, raw, there)
         if not self.representers:
             return Representation(latents, (), (), ())
         representation: Representation = self.representers[modality.value](latents)
@@ -325,21 +331,36 @@ class Network(nn.Module):
                 latents[m] = self._blank(m, inputs[m])
         return latents
 
+    def _encoded(self, modality: Modality, raw: Tensor, there: Tensor | None) -> tuple[Tensor, ...]:
+        """What the encoder says of the samples that have the sensor, zeros for the others."""
+        encoder = self.encoders[modality.value]
+        if there is None or bool(there.all()):
+            out = encoder(raw)
+            return (out,) if isinstance(out, Tensor) else out
+        blank = self._zeros(modality, raw, self.config.audio_width)
+        if not bool(there.any()):
+            return blank
+        out = encoder.forward(raw[there])  # no compiled call: that would be compiled for every number of them
+        found = (out,) if isinstance(out, Tensor) else out
+        return tuple(b.index_put((there,), x) for b, x in zip(blank, found, strict=True))
+
     def _blank(self, modality: Modality, raw: Tensor) -> tuple[Tensor, ...]:
         """Zeros of the shapes that a sensor's latents have."""
-        precise = self.config.translation == "poe"
+        levels = self._zeros(modality, raw, self.config.sound_width)
+        if self.config.translation != "poe":
+            return levels
+        translated = levels[-len(TRANSLATED) :] if modality.is_image else levels
+        return (*levels, *(x.new_zeros(len(raw), 1, *(x.shape[2:] or (1, 1))) for x in translated))
+
+    def _zeros(self, modality: Modality, raw: Tensor, sound: int) -> tuple[Tensor, ...]:
+        """Zeros of the shapes of an encoder's output, where a sound's vector has so many entries."""
         if not modality.is_image:
-            vector = self.zero.new_zeros(len(raw), self.config.sound_width)
-            return (vector, self.zero.new_zeros(len(raw), 1, 1, 1)) if precise else (vector,)
-        sides = {name: [-(-side // stride) for side in raw.shape[1:3]] for name, stride in STRIDES.items()}
+            return (self.zero.new_zeros(len(raw), sound),)
         widths = widths_of(self.config.width, self.config.fine_width)
-        levels = [
-            self.zero.new_zeros(len(raw), wide, *sides[name])
+        return tuple(
+            self.zero.new_zeros(len(raw), wide, *(-(-side // STRIDES[name]) for side in raw.shape[1:3]))
             for name, wide in zip(LEVELS, widths, strict=True)
-        ]
-        if precise:
-            levels += [self.zero.new_zeros(len(raw), 1, *sides[name]) for name in TRANSLATED]
-        return tuple(levels)
+        )
 
     def forward(self, inputs: Mapping[Modality, Tensor], pattern: Tensor) -> Outputs:
         """Raw inputs of all modalities, and the pattern int64 (B,) that says which count."""

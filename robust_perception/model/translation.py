@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_perception.model.availability import pick, pick_map
-from robust_perception.model.bottleneck import mean_where
+from robust_perception.model.bottleneck import mean_over_present, mean_where
 from robust_perception.model.errors import ModelError
 from robust_perception.vocabulary import Modality
 
@@ -211,7 +211,7 @@ class Translators(nn.Module):
         available: Mapping[Modality, Tensor],
         precision: Mapping[Modality, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """L_rec and L_cyc, each a mean over channels, pixels, samples and targets.
+        """L_rec and L_cyc, each a mean over channels, pixels, samples and those terms that some sample has.
 
         Args:
             latents: R per sensor, (B, d, h, w); no gradient flows into them.
@@ -220,6 +220,8 @@ class Translators(nn.Module):
         """
         forward: list[Tensor] = []
         reverse: list[Tensor] = []
+        pairs: list[Tensor] = []  # masks of the terms of `reverse`
+        masks: list[Tensor] = []  # of those of `forward`
         latents = {m: latents[m].detach() for m in self.modalities}
         scale = {m: 1.0 / _variance(x, available[m]) for m, x in latents.items()}
         for target in self.modalities:
@@ -232,15 +234,18 @@ class Translators(nn.Module):
                 back = self.translate(there, target, source).expand(latents[source].shape)
                 home = _distance(back, latents[source], target, source, usable[source])
                 reverse.append(scale[source] * home)
+                pairs.append(usable[source])
+                masks.append(usable[source])
             if len(sources) > 1:
                 filled = self.fill(latents, target, usable, precision)
                 several = torch.stack([usable[m] for m in sources]).sum(dim=0) > 1
                 distance = mean_where((filled - wanted).square().mean(dim=(1, 2, 3)), several)
                 forward.append(scale[target] * distance)
+                masks.append(several)
         if not forward:
             zero = next(iter(latents.values())).new_zeros(())
             return zero, zero
-        return torch.stack(forward).mean(), torch.stack(reverse).mean()
+        return mean_over_present(forward, masks), mean_over_present(reverse, pairs)
 
 
 def _variance(latent: Tensor, available: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def accelerate(network: Network, device: torch.device, precision: str, compiled:
         device: where it is.
         precision: "float32" or "bfloat16".
         compiled: whether encoders of images and the decoder go through torch.compile; the first step then
-            takes minutes.
+            takes minutes. A sensor that only a part of a batch has is encoded as if not compiled.
     """
     heavy: list[nn.Module] = [network.encoders[m.value] for m in network.config.image_modalities]
     heavy.append(network.fusion.decoder)

@@ -2,7 +2,7 @@
 
     for each pattern c but the full one:
         min over Delta_c   L_task( f(x_c; Theta, Delta_c) )
-                           + lambda_d KL( f(x_full; Theta) || f(x_c; Theta, Delta_c) )
+                           + lambda_d KL( f(x; Theta) || f(x_c; Theta, Delta_c) )       x = all the sample has
 
 Theta never changes, so the full pattern keeps every bit of what it could. Only the encoders of c run. A
 pattern whose adapters do not raise its validation score keeps none. Patterns are trained one by one and each
@@ -35,7 +35,7 @@ from robust_perception.training.log import ProgressLine
 from robust_perception.training.machine import Machine
 from robust_perception.training.method_config import AdaptationConfig
 from robust_perception.training.mixture import MixedDataset
-from robust_perception.training.objective import task_losses
+from robust_perception.training.objective import pattern_tensor, task_losses
 from robust_perception.training.optimiser import half_cosine
 from robust_perception.training.supervision import labelled_names
 from robust_perception.training.targets import assign
@@ -206,10 +206,12 @@ def pattern_loss(
             raise NonFiniteLossError(f"loss {name} of the adapters", [pattern], float(value.detach()))
         total = total + value
     if distillation:
-        full = Pattern.of(network.config.modalities)
-        bits = torch.full_like(bits, full.bits)
-        with torch.no_grad(), network.selection.of(bits):
-            teacher = network.fusion(network.encode(batch.inputs), bits, size).segmentation
+        # The full pattern has no adapters: it selects the network as it was, whatever the samples have.
+        full = torch.full_like(bits, Pattern.of(network.config.modalities).bits)
+        with torch.no_grad(), network.selection.of(full):
+            seen = pattern_tensor(batch.available, bits.device)
+            fused = network.fusion.fuse(network.encode(batch.inputs), seen)
+            teacher = network.fusion.decode(fused, size).segmentation
         total = total + distillation * losses.distillation(outputs.segmentation, teacher, batch.label)
     return total
 

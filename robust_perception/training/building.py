@@ -9,12 +9,13 @@ from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.model.network import Network
 from robust_perception.model.network_config import NetworkConfig
 from robust_perception.model.translation import pair_name, pairs_of
-from robust_perception.training.config import TrainingConfig
+from robust_perception.training.config import TrainingConfig, ValidationConfig
 from robust_perception.training.coobservation import observed_pairs
 from robust_perception.training.errors import ConfigError
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.statistics import measure
-from robust_perception.vocabulary import MODALITIES, Modality
+from robust_perception.training.validation import measured_frames
+from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 
 def modalities_of(config: TrainingConfig, dataset: FolderDataset | MixedDataset) -> tuple[Modality, ...]:
@@ -100,3 +101,26 @@ def check_splits(splits: Mapping[str, MixedDataset], modalities: Sequence[Modali
             "in data.modalities"
         )
         raise DatasetError(msg)
+
+
+def check_validation(config: ValidationConfig, dataset: MixedDataset, patterns: Sequence[Pattern]) -> None:
+    """Refuse a validation that could measure none of its patterns: there would be no best weights.
+
+    Args:
+        config: of the validation.
+        dataset: the split `val`.
+        patterns: those that choose the best weights.
+
+    Raises:
+        ConfigError: no frame that is looked at has all sensors of one of the patterns.
+    """
+    names = [dataset.names[index] for index in measured_frames(dataset, config.limit)]
+    if any(all(dataset.path(m, name) for m in pattern) for pattern in patterns for name in names):
+        return
+    wanted = str(patterns[0]) if len(patterns) == 1 else "one pattern"
+    msg = (
+        f"validation.patterns {config.patterns}: expected a frame with all sensors of {wanted} in "
+        f"{dataset.place}, got none among the {len(names)} with label maps that validation.limit "
+        f"{config.limit} looks at; add one, or choose other patterns"
+    )
+    raise ConfigError(msg)

@@ -36,7 +36,7 @@ class Progress:
         seed: of the run.
         epoch: epochs done.
         step: steps done.
-        best: best validation score so far, percent; None before the first validation.
+        best: best validation score so far, percent; None as long as nothing was measured.
         history: one row an epoch, as the log shows it.
     """
 

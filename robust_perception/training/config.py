@@ -35,8 +35,9 @@ class DataConfig:
         size: (H, W) of the exported model, pixels.
         labelled: part of the training samples with labels whose labels are used, in (0, 1]; the others are
             seen without. Which ones depends on the seed alone, a smaller part lies inside a larger one.
-        labelled_in_batch: least part of every batch that has labels, in [0, 1]; where fewer of the samples
-            have any, those that do come several times in an epoch. 0 = all samples come once.
+        labelled_in_batch: where a smaller part of the samples than this has labels, this part of every batch
+            does, in [0, 1], and those samples come several times in an epoch. Where as many or more have any,
+            all samples come once and chance deals them out, so always with 0.
     """
 
     classes: str = "fine"
@@ -102,7 +103,7 @@ class AugmentationConfig:
     """How a training crop is made.
 
     Attributes:
-        crop: (H, W) of the crops, multiples of 32.
+        crop: (H, W) of the crops, multiples of 32, not both 32.
         scale: range of the zoom, log-uniform.
         around_object: probability that a crop contains the centre of an object instead of lying anywhere.
         flip: probability of mirroring left and right.
@@ -216,7 +217,7 @@ class ValidationConfig:
     Attributes:
         every: epochs from one validation to the next.
         first: epoch of the first one; the last epoch always has one.
-        limit: samples, evenly spread over the split; 0 = all.
+        limit: samples with label maps, evenly spread over the split; 0 = all.
         patterns: whose mean chooses the best weights: "all", or "full" for a network that is trained for
             nothing else.
     """
@@ -258,6 +259,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         total = sum(stage.share for stage in self.stages)
         expect(abs(total - 1.0) < 1e-6, "stages", "shares that add up to 1", total)
+        crop = self.augmentation.crop
+        # A norm at stride 32 needs two cells, and one frame may be all of a batch that has the sensor.
+        expect(crop != (32, 32), "augmentation.crop", "more than one cell of [32, 32]", crop)
         network, methods = self.network, self.methods
         for key, weight, there, what in (
             ("methods.gamma", methods.gamma, network.translation != "none", "network.translation"),

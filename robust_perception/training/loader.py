@@ -43,7 +43,7 @@ class Loader:
     Args:
         dataset: the split.
         modalities: of the network.
-        config: size, crops, batch, least part of a batch with labels.
+        config: size, crops, batch, part of a batch with labels where they are few.
         seed: of the run.
         labelled: names of the samples whose labels count; the others come without label map, boxes and scene
             classes, and their crops lie anywhere. None = all.

@@ -27,7 +27,7 @@ import torch
 from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import checkpoint, optimiser
 from robust_perception.training.acceleration import accelerate
-from robust_perception.training.building import build_network, check_splits, modalities_of
+from robust_perception.training.building import build_network, check_splits, check_validation, modalities_of
 from robust_perception.training.checkpoint import Progress
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -90,7 +90,7 @@ def train(
     Raises:
         DatasetError: a split is missing, or cannot serve for what it is for.
         ConfigError: the data lacks a modality that the configuration names, or a batch cannot be dealt out to
-            the processes.
+            the processes; no validation frame has the sensors of the patterns to validate.
         CheckpointError: the folder holds another run, or one that was not asked to be resumed; the file of
             `start` cannot be read or fits nowhere.
         NonFiniteLossError: names the loss and the patterns.
@@ -115,6 +115,7 @@ def train(
         shards=config.optimiser.shards, own=own, workers=machine.workers,
     )  # fmt: skip
     chosen = patterns if config.validation.patterns == "all" else patterns[:1]
+    check_validation(config.validation, splits["val"], chosen)
     helpers = build_helpers(run, patterns, ranks.device)
     adam = optimiser.build(network, config.optimiser, config.stages)
     average = optimiser.WeightAverage(network, config.optimiser.average)
@@ -182,7 +183,8 @@ def train(
             row["val/mean"] = mean_over(scores)
             row |= {f"val/{pattern}": score for pattern, score in scores.items()}
             if progress.best is None or row["val/mean"] > progress.best:
-                progress.best = row["val/mean"]
+                # As long as nothing could be measured the newest weights are kept, but are not the best.
+                progress.best = None if math.isnan(row["val/mean"]) else row["val/mean"]
                 if ranks.first:
                     checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row, origin))
             line.say(table(scores, row["val/mean"]))
@@ -222,7 +224,8 @@ def build_helpers(run: Run, patterns: Sequence[Pattern], device: torch.device) -
     teacher = None
     if run.teacher is not None:
         teacher = checkpoint.load_weights(run.teacher)[0].requires_grad_(False).to(device)
-    return Helpers(torch.Generator(device), None if hard is None else hard.to(device), teacher)
+    mined = None if hard is None else hard.to(device)
+    return Helpers(torch.Generator(device), mined, teacher, bool(methods.weakest))
 
 
 def begin(run: Run, resume: bool, steps: int) -> Progress:

@@ -143,7 +143,8 @@ class AdaptationConfig:
         wide: whether the wide layers inside a backbone's blocks are adapted too.
         epochs: of each pattern.
         learning_rate: at its peak.
-        distillation: weight of the divergence from the frozen network's answer to all sensors; 0 = off.
+        distillation: weight of the divergence from the frozen network's answer to all that a sample has;
+            0 = off.
     """
 
     kind: str = "none"

@@ -11,7 +11,7 @@ The papers show these losses on pooled sentences and clips; their use on dense m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,13 @@ from torch import Tensor
 
 from robust_perception.model.alignment import contrast, reconstruction_loss
 from robust_perception.model.auxiliary import UNIMODAL_LEVEL
-from robust_perception.model.bottleneck import mean_where, token_bottleneck_loss, token_target
+from robust_perception.model.bottleneck import (
+    kl_to_standard_normal,
+    mean_over_present,
+    mean_where,
+    token_bottleneck_loss,
+    token_target,
+)
 from robust_perception.model.completion import Completion
 from robust_perception.model.encoders import LEVELS
 from robust_perception.model.network import Fused, Network, Outputs
@@ -37,7 +43,7 @@ There = Mapping[Modality, Tensor]
 def token_level(
     network: Network, known: Known, samples: Mapping[Modality, Sequence[Tensor]], there: There, beta: float
 ) -> Tensor:
-    """(1 / beta) L_tib, mean over levels.
+    """(1 / beta) L_tib, mean over the levels of sensors that some sample has.
 
     Args:
         network: whose decoders.
@@ -46,7 +52,7 @@ def token_level(
         there: per sensor bool (B,).
         beta: of the bottleneck.
     """
-    terms = []
+    terms, masks = [], []
     for level in (*TRANSLATED, "vector"):
         members = {m: _index(level) for m in known if m.is_image == (level != "vector")}
         if not members:
@@ -62,14 +68,25 @@ def token_level(
                 beta,
             )
         )
-    return torch.stack(terms).mean()
+        masks.append(_any_of(there, members))
+    return mean_over_present(terms, masks)
+
+
+def compression(known: Known, there: There) -> float:
+    """KL of the sensors' bottlenecks per channel, as in the token level; for the log."""
+    pairs = [(g, there[m]) for m, r in known.items() for g in r.gaussians]
+    each = [mean_where(kl_to_standard_normal(g).detach().mean(dim=(1, 2, 3)), mask) for g, mask in pairs]
+    return float(mean_over_present(each, [mask for _, mask in pairs]))
 
 
 def label_level(
     network: Network, samples: Mapping[Modality, Sequence[Tensor]], there: There, batch: Batch
 ) -> Tensor:
-    """L_lib without its KL, which the token level has: mean over sensors of the unimodal task loss."""
-    terms = []
+    """L_lib without its KL, which the token level has.
+
+    Mean of the unimodal task loss over those sensors of which some sample with labels has frames.
+    """
+    terms, masks = [], []
     for modality, sample in samples.items():
         if modality.value not in network.auxiliary.unimodal:
             continue
@@ -81,7 +98,7 @@ def label_level(
             log_p = torch.log_softmax(merge_unknown(logits, batch.known_classes), dim=1)
             log_p = log_p.masked_fill(~batch.known_classes[:, :, None, None], 0.0)  # -inf there; areas are 0
             each = -(areas * log_p).sum(dim=(1, 2, 3))
-            each = each / areas.sum(dim=(1, 2, 3)).clamp(min=1.0)
+            each = each / areas.sum(dim=(1, 2, 3)).clamp(min=1e-6)  # of few labelled pixels the mean too
             counted = there[modality] & batch.labelled
         else:
             entropy = F.binary_cross_entropy_with_logits(logits[:, :, 0, 0], batch.scene, reduction="none")
@@ -90,7 +107,8 @@ def label_level(
             each = entropy.sum(dim=1) / known.sum(dim=1).clamp(min=1)
             counted = there[modality] & known.any(dim=1)
         terms.append(mean_where(each, counted))
-    return torch.stack(terms).mean()
+        masks.append(counted)
+    return mean_over_present(terms, masks)
 
 
 def translation(network: Network, known: Known, there: There) -> tuple[Tensor, Tensor]:
@@ -111,8 +129,8 @@ def translation(network: Network, known: Known, there: There) -> tuple[Tensor, T
 
 
 def reconstruction(network: Network, known: Known, there: There) -> Tensor:
-    """L_rec of Robult, mean over levels."""
-    terms = []
+    """L_rec of Robult, mean over the levels of sensors that some sample has."""
+    terms, masks = [], []
     for level in (*TRANSLATED, "vector"):
         members = [m for m in known if m.is_image == (level != "vector")]
         if not members:
@@ -125,7 +143,8 @@ def reconstruction(network: Network, known: Known, there: There) -> Tensor:
                 there,
             )
         )
-    return torch.stack(terms).mean()
+        masks.append(_any_of(there, members))
+    return mean_over_present(terms, masks)
 
 
 def contrast_of(
@@ -137,9 +156,8 @@ def contrast_of(
     """
     level = TRANSLATED[UNIMODAL_LEVEL]
     query = fused.levels[LEVELS.index(level)]
-    areas = regions_of(
-        batch.label, outputs.segmentation.detach(), (query.shape[2], query.shape[3]), methods.regions
-    )
+    grid = (query.shape[2], query.shape[3])
+    areas = regions_of(batch.label, outputs.segmentation.detach(), batch.known_classes, grid, methods.regions)
     if len(areas.sample) < 2:
         return query.sum() * 0.0
     anchors = network.auxiliary.projections["fused"](areas.pool(query))
@@ -155,6 +173,11 @@ def contrast_of(
         chosen = type(areas.regions)(*(column[has] for column in areas.regions))
         terms.append(contrast(anchors[has], {modality: keys}, chosen, methods.temperature))
     return torch.stack(terms).mean() if terms else query.sum() * 0.0
+
+
+def _any_of(there: There, members: Iterable[Modality]) -> Tensor:
+    """Bool (B,), the samples that have one of these sensors."""
+    return torch.stack([there[m] for m in members]).any(dim=0)
 
 
 def _index(level: str) -> int:

@@ -150,6 +150,11 @@ class MixedDataset(Sequence[Sample]):
         part = self.parts[number]
         return part.has_ground_truth(part.names[own])
 
+    def has_label(self, index: int) -> bool:
+        """Whether sample `index` has a label map; no file is read."""
+        number, own = self._locate(index)
+        return self.parts[number].has_label(self.parts[number].names[own])
+
     def ground_truth(self, name: str) -> frozenset[int] | None:
         """Foreground classes of one sample by label map, else by boxes; no sensor's file is read.
 

@@ -1,7 +1,7 @@
 """The loss of a batch: what is asked of the network under which pattern.
 
     L =  w_full L_task(all the sample has)  +  w_random L_task(a random subset of it)
-       + sum over sensors of  L_unimodal                                       CyIN, label level
+       + lambda_u (mean over sensors of L_unimodal)                            CyIN, label level
        + (1 / beta) L_tib + gamma (L_rec + L_cyc)                              CyIN, token level; translators
        + lambda_c (L_lb + L_ulb) + lambda_r L_reconstruction                   Robult
        + alpha KL(z) + beta_h L_task(second decoder, hard combinations)        DMRNet
@@ -9,7 +9,9 @@
        + lambda_d KL( label probabilities of the full pass || of the random pass )
 
 Every weight is of the configuration, times the stage's factor (`stages`); a weight of 0 leaves its term out
-and costs nothing. All terms share one run of the encoders.
+and costs nothing. Terms of several sensors, pairs or levels are means over those that a batch has, where the
+papers sum some: a weight then says the same for two sensors as for four. All terms share one run of the
+encoders. The two KLs, a sum and a mean over channels, are in the log per channel too.
 """
 
 from __future__ import annotations
@@ -67,11 +69,13 @@ class Helpers:
         generator: source of the step's chance.
         hard: mines hard combinations; None without that term.
         teacher: MMANet's, trained on complete data; None without that term.
+        weakest: whether `hard` mines the task loss (MMANet) instead of the variance (DMRNet).
     """
 
     generator: torch.Generator = field(default_factory=torch.Generator)
     hard: HardCombinations | None = None
     teacher: Network | None = None
+    weakest: bool = False
 
 
 @dataclass
@@ -119,7 +123,9 @@ def objective(
     size = (batch.label.shape[1], batch.label.shape[2])
     device = batch.label.device
     targets = assign(batch.boxes, batch.class_ids, size).to(device)
-    known = {m: network.represent(m, batch.inputs[m]) for m in network.config.modalities}
+    available = pattern_tensor(batch.available, device)
+    there = {m: is_present(available, m) for m in network.config.modalities}
+    known = {m: network.represent(m, batch.inputs[m], there[m]) for m in network.config.modalities}
     latents = {m: network.latents(m, r) for m, r in known.items()}
     total = Total(batch.label.new_zeros((), dtype=torch.float32))
     methods, passes = moment.methods, moment.patterns
@@ -144,9 +150,11 @@ def objective(
         embedding = fused[name].embedding
         if embedding is not None and methods.alpha:
             total.add(f"{name}/kl", embedding_kl(embedding), shown, methods.alpha)
+            total.parts[f"{name}/kl_per_channel"] = total.parts[f"{name}/kl"] / embedding.mean.shape[1]
         if name == "random" and helpers.hard is not None:
-            _hard_combinations(total, network, fused[name], outputs[name], batch, shown, moment, helpers.hard)
-    _sensors(total, network, known, batch, moment, helpers)
+            _mine(helpers.hard, helpers.weakest, fused[name], outputs[name], batch, pattern, moment)
+            _hard_combinations(total, network, fused[name], batch, shown, moment, helpers.hard)
+    _sensors(total, network, known, there, batch, moment, helpers)
     if methods.contrast:
         richest = "full" if "full" in fused else "random"
         value = method_losses.contrast_of(network, known, fused[richest], outputs[richest], batch, methods)
@@ -163,18 +171,18 @@ def _sensors(
     total: Total,
     network: Network,
     known: Mapping[Modality, Representation],
+    there: Mapping[Modality, Tensor],
     batch: Batch,
     moment: Moment,
     helpers: Helpers,
 ) -> None:
     """Terms of the sensors' latents, whatever is shown."""
     methods = moment.methods
-    pattern = pattern_tensor(batch.available, batch.label.device)
-    there = {m: is_present(pattern, m) for m in known}
     if network.config.bottleneck:
         samples = {m: [g.sample(helpers.generator) for g in r.gaussians] for m, r in known.items()}
         fit = method_losses.token_level(network, known, samples, there, methods.beta)
         total.add("token_bottleneck", fit, batch.available)
+        total.parts["bottleneck_kl_per_channel"] = method_losses.compression(known, there)
         if methods.unimodal:
             value = method_losses.label_level(network, samples, there, batch)
             total.add("unimodal", value, batch.available, methods.unimodal)
@@ -187,27 +195,38 @@ def _sensors(
         total.add("reconstruction", value, batch.available, methods.reconstruction)
 
 
+def _mine(
+    hard: HardCombinations,
+    weakest: bool,
+    fused: Fused,
+    outputs: Outputs,
+    batch: Batch,
+    pattern: Tensor,
+    moment: Moment,
+) -> None:
+    """See how hard the patterns are: by the task loss, or by the variance in epochs in which that learns."""
+    if weakest:
+        merged = losses.merge_unknown(outputs.segmentation, batch.known_classes)
+        each = torch.stack(
+            [losses.cross_entropy(merged[i : i + 1], batch.label[i : i + 1]) for i in range(len(pattern))]
+        )
+        seen = batch.labelled  # the others' loss is 0 whatever they show
+        hard.observe(each.detach()[seen], pattern[seen])
+    elif fused.embedding is not None and (moment.noise or moment.methods.alpha):
+        hard.observe(fused.embedding.log_variance.exp().mean(dim=(1, 2, 3)), pattern)
+
+
 def _hard_combinations(
     total: Total,
     network: Network,
     fused: Fused,
-    outputs: Outputs,
     batch: Batch,
     shown: tuple[Pattern, ...],
     moment: Moment,
     hard: HardCombinations,
 ) -> None:
-    """Mine, and ask the second decoder for what is hard."""
+    """Ask the second decoder for what is hard."""
     pattern = pattern_tensor(shown, batch.label.device)
-    if fused.embedding is not None:
-        hard.observe(fused.embedding.log_variance.exp().mean(dim=(1, 2, 3)), pattern)
-    else:
-        merged = losses.merge_unknown(outputs.segmentation, batch.known_classes)
-        each = torch.stack(
-            [losses.cross_entropy(merged[i : i + 1], batch.label[i : i + 1]) for i in range(len(shown))]
-        )
-        seen = batch.labelled  # the others' loss is 0 whatever they show
-        hard.observe(each.detach()[seen], pattern[seen])
     weight = moment.methods.hard or moment.methods.weakest
     chosen = hard.is_hard(pattern) & batch.labelled
     decoder = network.auxiliary.decoder

@@ -25,7 +25,8 @@ def epoch_order(
     Args:
         labelled: bool (n,), which samples have labels; n > 0.
         batch: samples of a batch, at most n.
-        share: s, least part of a batch with labels, in [0, 1]; of no effect where no sample has any.
+        share: s, in [0, 1]: part of every batch with labels where a smaller part of the data has any; of no
+            effect where none has, or at least s.
         generator: of the epoch.
 
     Returns:

@@ -5,6 +5,9 @@ On the grid of a latent, (h, w) cells of a picture (H, W):
     labelled sample     one region a class that is there: each cell weighs by the class's share of it
     unlabelled sample   blocks of 2 x 2 cells, of which none is known; the classifier gives probabilities
 
+    background          not known either where the data folder does not label every class: the classifier
+                        gives probabilities of background and of the classes that may hide in it
+
     v_r = sum_cells a_r x / sum_cells a_r              a_r >= 0 the area of region r in a cell
 
 Pixels labelled 255 belong to no region. When there are more regions than asked for, an even choice is taken.
@@ -53,12 +56,15 @@ def class_areas(label: Tensor, classes: int, grid: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def regions_of(label: Tensor, logits: Tensor, grid: tuple[int, int], limit: int) -> RegionAreas:
+def regions_of(
+    label: Tensor, logits: Tensor, known: Tensor, grid: tuple[int, int], limit: int
+) -> RegionAreas:
     """Regions of a batch.
 
     Args:
         label: int64 (B, H, W), 255 = unlabelled.
         logits: of the full pattern, (B, V, H, W).
+        known: bool (B, V), the classes that the sample's data folder labels.
         grid: (h, w) of the latents.
         limit: largest number of regions.
     """
@@ -68,6 +74,10 @@ def regions_of(label: Tensor, logits: Tensor, grid: tuple[int, int], limit: int)
     sample, kind = torch.nonzero(areas.sum(dim=(2, 3)) >= LEAST_AREA, as_tuple=True)
     area = areas[sample, kind]
     probability = F.one_hot(kind, classes).float()
+    unsure = (kind == 0) & ~known.all(dim=1)[sample]
+    if bool(unsure.any()):
+        found = _hidden(logits, known, sample[unsure], area[unsure])
+        kind, probability[unsure] = kind.masked_fill(unsure, -1), found
     blank = torch.nonzero(~labelled)[:, 0]
     if len(blank):
         rows, columns = -(-grid[0] // BLOCK), -(-grid[1] // BLOCK)
@@ -84,3 +94,12 @@ def regions_of(label: Tensor, logits: Tensor, grid: tuple[int, int], limit: int)
         kept = torch.arange(limit, device=label.device) * len(sample) // limit
         sample, area, kind, probability = sample[kept], area[kept], kind[kept], probability[kept]
     return RegionAreas(sample, area, Regions(kind, probability))
+
+
+def _hidden(logits: Tensor, known: Tensor, sample: Tensor, area: Tensor) -> Tensor:
+    """Opinion on n regions of background, (n, V): none of the classes that their folders do label."""
+    labelled = known[sample].clone()
+    labelled[:, 0] = False
+    possible = logits[sample].float().masked_fill(labelled[:, :, None, None], -torch.inf)
+    opinion = F.adaptive_avg_pool2d(torch.softmax(possible, dim=1), (area.shape[1], area.shape[2]))
+    return torch.einsum("nvhw,nhw->nv", opinion, area) / area.sum(dim=(1, 2))[:, None]

@@ -79,6 +79,7 @@ class NormStatistics:
         for norm in tracked if shards > 1 else []:
             if norm.num_batches_tracked is not None:
                 self._counts.append(norm.num_batches_tracked)
+        self._counted = [torch.zeros_like(count) for count in self._counts]
 
     @torch.no_grad()
     def begin_step(self) -> None:
@@ -86,6 +87,8 @@ class NormStatistics:
         for start, total, moving in zip(self._start, self._sum, self._moving, strict=True):
             start.copy_(moving)
             total.zero_()
+        for counted, count in zip(self._counted, self._counts, strict=True):
+            counted.copy_(count)
 
     @torch.no_grad()
     def end_shard(self) -> None:
@@ -93,8 +96,8 @@ class NormStatistics:
         for start, total, moving in zip(self._start, self._sum, self._moving, strict=True):
             total.add_(moving)
             moving.copy_(start)
-        for count in self._counts:
-            count.sub_(1)
+        for counted, count in zip(self._counted, self._counts, strict=True):
+            count.copy_(counted)  # a norm whose sensor the shard lacks has not counted
 
     @torch.no_grad()
     def end_step(self) -> None:

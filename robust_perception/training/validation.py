@@ -35,6 +35,12 @@ def spread(count: int, limit: int) -> list[int]:
     return [i * count // limit for i in range(limit)]
 
 
+def measured_frames(dataset: MixedDataset, limit: int = 0) -> list[int]:
+    """What a validation looks at: at most `limit` (0 = all) of the frames with label maps, evenly spread."""
+    labelled = [index for index in range(len(dataset)) if dataset.has_label(index)]
+    return [labelled[position] for position in spread(len(labelled), limit)]
+
+
 @torch.no_grad()
 def validate(
     network: Network,
@@ -51,7 +57,7 @@ def validate(
         dataset: the validation split; frames without a label map are left out.
         patterns: those to measure.
         size: the model's (H, W).
-        limit: frames to look at, 0 = all.
+        limit: frames with label maps to look at, 0 = all.
         ranks: share the frames; all get the same answer.
     """
     device = ranks.device
@@ -59,10 +65,9 @@ def validate(
     dataset = MixedDataset.of(dataset)
     adapted = bool(adapters_of(network))  # then latents depend on the pattern
     counts = {pattern: ConfusionMatrix(classes) for pattern in patterns}
-    for index in spread(len(dataset), limit)[ranks.index :: ranks.count]:
+    for index in measured_frames(dataset, limit)[ranks.index :: ranks.count]:
         sample = dataset[index]
-        if sample.label is None:
-            continue
+        assert sample.label is not None
         label = cv2.resize(sample.label, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
         modalities = network.config.modalities
         known = dataset.known_classes(index)
@@ -81,9 +86,9 @@ def validate(
 
 
 def mean_over(scores: Mapping[Pattern, float]) -> float:
-    """Mean over the patterns that some frame could show, percent; 0 where there is none."""
+    """Mean over the patterns that some frame could show, percent; NaN where there is none."""
     known = [score for score in scores.values() if not math.isnan(score)]
-    return sum(known) / len(known) if known else 0.0
+    return sum(known) / len(known) if known else math.nan
 
 
 def _input(modality: Modality, frame: SensorFrame | None, size: tuple[int, int]) -> Tensor:

@@ -153,7 +153,10 @@ def test_1_an_absent_sensors_raw_input_changes_no_bit(
 
 
 def test_1_nor_of_a_batch_in_which_others_have_the_sensor(adapted: Network) -> None:
-    """Alone, what nobody has is skipped; in training each sample stands beside others that have it."""
+    """Alone, what nobody has is skipped; here each sample stands beside others that have it, norms at rest.
+
+    Norms that learn are told who has what, see `test_network`.
+    """
     inputs, others = (raw_inputs(SIZE, batch=len(ALL_PATTERNS), seed=seed) for seed in (0, 1))
     bits = torch.tensor([pattern.bits for pattern in ALL_PATTERNS])
     there = {m: torch.tensor([m in pattern for pattern in ALL_PATTERNS]) for m in MODALITIES}

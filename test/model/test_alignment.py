@@ -127,6 +127,25 @@ def test_no_label_and_no_likely_positive_is_infonce() -> None:
     assert float(labelled_contrast(similarity, torch.eye(6), nobody)) == 0.0
 
 
+@pytest.mark.parametrize("tau", [0.1, 0.002])
+def test_the_formula_holds_for_small_temperatures(tau: float) -> None:
+    similarity = (unit(6, seed=1) @ unit(6, seed=2).T / tau).requires_grad_()
+    weights = torch.rand(6, 6, generator=torch.Generator().manual_seed(3)).fill_diagonal_(1.0)
+    weights[0, similarity[0].argmax()] = 1.0  # what is nearest is not pushed away
+    nobody = torch.zeros(6, dtype=torch.bool)
+    s, w = similarity.detach().double().exp(), weights.double()
+    each = [
+        w[j, k] * torch.log(s[j, k] / (s[j, k] + sum((1 - w[j, o]) * s[j, o] for o in range(6) if o != k)))
+        for j in range(6)
+        for k in range(6)
+    ]
+    expected = -(torch.stack(each).reshape(6, 6).sum(dim=1) / w.sum(dim=1)).mean()
+    found = unlabelled_contrast(similarity, weights, nobody)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    found.backward()
+    assert bool(torch.isfinite(similarity.grad).all())
+
+
 def test_likely_positives_are_not_pushed_away() -> None:
     similarity = torch.zeros(2, 2).requires_grad_()
     weights = torch.tensor([[1.0, 1.0], [1.0, 1.0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -77,6 +78,28 @@ def test_samples_of_a_batch_have_patterns_of_their_own(network: Network, latents
     for index, pattern in enumerate(ALL_PATTERNS):
         for batch, alone in zip(together, run(network, latents, pattern), strict=True):
             torch.testing.assert_close(batch[index], alone[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_blank_frames_beside_those_of_a_sensor_teach_its_encoder_nothing(modality: Modality) -> None:
+    config = NetworkConfig(
+        MODALITIES, ("background", "a"), width=16, fine_width=16, audio_width=24, bottleneck=16, shared=True,
+        translation="poe",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    alone = Network(config).train()
+    beside = copy.deepcopy(alone)
+    raw = raw_inputs(SIZE, batch=2)[modality]
+    blank = torch.zeros_like(raw)
+    there = torch.tensor([False, True, False, True])
+    expected = alone.represent(modality, raw, torch.tensor([True, True]))
+    found = beside.represent(modality, torch.stack([blank[0], raw[0], blank[1], raw[1]]), there)
+    for one, many in zip(alone.latents(modality, expected), beside.latents(modality, found), strict=True):
+        torch.testing.assert_close(many[there], one)
+    nobody = beside.represent(modality, torch.cat([blank, blank]), torch.zeros(4, dtype=torch.bool))
+    assert [x.shape for x in nobody.tokens] == [x.shape for x in found.tokens]
+    state = beside.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in alone.state_dict().items())
 
 
 def test_gradients_stay_finite_beside_garbage(network: Network, latents: Latents) -> None:

@@ -161,6 +161,14 @@ def test_samples_without_the_pair_do_not_count() -> None:
     assert [float(loss.detach()) for loss in translators.loss(latents, nobody)] == [0.0, 0.0]
 
 
+def test_pairs_that_no_sample_has_do_not_thin_out_the_others() -> None:
+    pair, three = (Translators(sensors, 2) for sensors in ((RGB, DEPTH), (RGB, DEPTH, THERMAL)))
+    three.pairs["rgb-depth"] = pair.pairs["rgb-depth"]
+    latents = {m: torch.randn(1, 2, 2, 2) for m in (RGB, DEPTH, THERMAL)}
+    found = three.loss(latents, {RGB: YES, DEPTH: YES, THERMAL: NO})
+    assert found == pair.loss(latents, {RGB: YES, DEPTH: YES})
+
+
 def test_the_gradient_is_that_of_finite_differences() -> None:
     torch.manual_seed(0)
     translators = Translators((RGB, DEPTH), 2).double()

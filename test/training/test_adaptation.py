@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,13 @@ from safetensors.torch import load_file
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.adapter_bank import adapters_of
 from robust_perception.training import checkpoint
-from robust_perception.training.adaptation import ADAPTED, adapt
+from robust_perception.training.adaptation import ADAPTED, adapt, pattern_loss
+from robust_perception.training.building import build_network
 from robust_perception.training.config import TrainingConfig
+from robust_perception.training.loader import Loader
 from robust_perception.training.loop import BEST, Run, train
 from robust_perception.training.validation import validate
-from robust_perception.vocabulary import MODALITIES, Pattern, patterns_of
+from robust_perception.vocabulary import MODALITIES, Modality, Pattern, patterns_of
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,24 @@ def test_distillation_from_the_full_pattern_changes_what_is_learnt(
         adapt(base, (data,), tmp_path / name, config(distillation=weight), only=PAIR[:1])
     one, other = (load_file(tmp_path / name / f"{PAIR[0]}.safetensors") for name in ("without", "with"))
     assert any(not torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_frozen_network_answers_to_what_a_sample_has(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    for path in (tmp_path / "data" / "train" / "thermal").iterdir():
+        if path.stem != "000":
+            path.unlink()
+    dataset = FolderDataset(tmp_path / "data", "train")
+    torch.manual_seed(0)
+    network = build_network(config(), dataset).eval()
+    batch = Loader(dataset, MODALITIES, config(), 0).draw(0, [1, 2, 3]).batch
+    thermal = batch.inputs[Modality.THERMAL]
+    values = []
+    for kelvin in (0.0, 295.0):
+        inputs = {**batch.inputs, Modality.THERMAL: torch.full_like(thermal, kelvin)}
+        other = dataclasses.replace(batch, inputs=inputs)
+        values.append(pattern_loss(network, other, Pattern.parse("rgb"), config().losses, 1.0).item())
+    assert values[0] == values[1]
 
 
 def test_a_base_that_is_no_network_is_refused(data: Path, tmp_path: Path) -> None:

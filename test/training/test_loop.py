@@ -186,6 +186,18 @@ def test_frames_may_lack_sensors(tmp_path: Path) -> None:
     assert {f"val/{pattern}" for pattern in ALL_PATTERNS} <= set(training["validation"])
 
 
+def test_what_could_not_be_measured_is_never_the_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter((math.nan, 5.0, math.nan))
+    monkeypatch.setattr(loop, "validate", lambda *_: dict.fromkeys(ALL_PATTERNS, next(scores)))
+    run = Run(small_data.config(optimiser={"epochs": 3}), (data,), tmp_path / "run")
+    train(run, stream=io.StringIO(), stop_after=1)
+    assert load_weights(run.out / loop.BEST)[1]["epoch"] == 1, "nothing better is known"
+    train(run, resume=True, stream=io.StringIO())
+    assert load_weights(run.out / loop.BEST)[1]["epoch"] == 2
+
+
 def test_what_no_frame_could_show_is_not_remembered(whole: Run) -> None:
     row = {"epoch": 1.0, "val/rgb": 50.0, "val/depth": math.nan, "val/mean": 50.0}
     assert loop.remembered(whole, row)["validation"] == {"val/rgb": 50.0, "val/mean": 50.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.embedding import HardCombinations
-from robust_perception.training import loop
+from robust_perception.training import loop, method_losses
 from robust_perception.training.building import build_network
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ConfigError, NonFiniteLossError
@@ -21,8 +22,8 @@ from robust_perception.training.loader import Loader
 from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
 from robust_perception.training.objective import Helpers, objective
-from robust_perception.training.stages import boundaries, learning_scale, moment
-from robust_perception.vocabulary import ALL_PATTERNS
+from robust_perception.training.stages import Moment, boundaries, learning_scale, moment
+from robust_perception.vocabulary import ALL_PATTERNS, UNLABELLED, Modality, Pattern
 
 STAGES = [
     {"name": "space", "share": 0.25, "random": 0, "gamma": [0, 0], "alpha": [0, 0], "noise": [0, 0],
@@ -95,7 +96,29 @@ def test_each_stage_has_its_losses(data: Path) -> None:
     assert {"token_bottleneck", "unimodal", "reconstruction", "full/cross_entropy"} <= space
     assert not any(name.startswith("random/") for name in space | translators)
     assert not {"translation", "contrast", "full/kl", "hard"} & space
+    assert {"bottleneck_kl_per_channel", "full/kl_per_channel", "random/kl_per_channel"} <= robust
     assert {"translation", "contrast", "random/kl", "full/kl", "random/dice", "hard"} <= robust
+
+
+def test_what_is_mined_is_what_the_method_asks_for_and_learns(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    with torch.no_grad():
+        network.fusion.embedding.logvar_prior.weight.fill_(2.0)  # a variance far above any task loss
+    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
+
+    def mined(weakest: bool, noise: float, alpha: float) -> list[float]:
+        hard = HardCombinations(tuple(p.bits for p in ALL_PATTERNS), 4)
+        now = Moment(0, MethodConfig(alpha=alpha), PatternConfig(), noise)
+        helpers = Helpers(hard=hard, weakest=weakest)
+        with torch.no_grad():
+            objective(network, draw.batch, draw.patterns, config.losses, now, helpers)
+        return (hard.total[hard.seen > 0] / hard.seen[hard.seen > 0]).tolist()
+
+    assert mined(False, 0.0, 0.0) == [], "nothing teaches the variance"
+    assert min(mined(False, 0.0, 1e-3)) > 5.0 and min(mined(False, 1.0, 0.0)) > 5.0
+    assert 0.0 < max(mined(True, 0.0, 0.0)) < 5.0
 
 
 def test_what_is_off_leaves_the_training_as_it_was(data: Path, tmp_path: Path) -> None:
@@ -123,6 +146,64 @@ def test_unlabelled_batches_still_teach(data: Path) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert parts["full/cross_entropy"] == parts["unimodal"] == 0.0
     assert parts["contrast"] > 0 and parts["token_bottleneck"] > 0 and parts["translation"] > 0
+
+
+def test_a_sensor_that_nobody_in_a_batch_has_learns_nothing(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    before = {name: value.clone() for name, value in network.encoders["thermal"].state_dict().items()}
+    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
+    without = [Pattern.parse(text) for text in ("rgb", "rgb+depth", "depth+audio", "rgb+depth+audio")]
+    batch = dataclasses.replace(draw.batch, available=tuple(without))
+    now = moment(config.stages, config.optimiser.epochs, 3, config.methods, config.patterns)
+    loss, _ = objective(network, batch, tuple(without), config.losses, now, Helpers())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None for p in network.encoders["thermal"].parameters())
+    assert all(p.grad is not None for p in network.encoders["depth"].parameters())
+    after = network.encoders["thermal"].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_sensors_that_nobody_in_a_batch_has_do_not_thin_out_the_losses(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    batch = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3]).batch
+    known = {m: network.represent(m, batch.inputs[m]) for m in network.config.modalities}
+    samples = {m: [gaussian.mean for gaussian in r.gaussians] for m, r in known.items()}
+
+    def losses(there: dict[Modality, torch.Tensor]) -> list[float]:
+        own = {m: known[m] for m in there}
+        of = {m: samples[m] for m in there}
+        found = (
+            method_losses.token_level(network, own, of, there, 16.0),
+            method_losses.label_level(network, of, there, batch),
+            method_losses.reconstruction(network, own, there),
+        )
+        return [value.item() for value in found]
+
+    nobody = dict.fromkeys(known, torch.zeros(4, dtype=torch.bool))
+    alone = {Modality.RGB: torch.ones(4, dtype=torch.bool)}
+    assert losses(nobody | alone) == losses(alone)
+    assert losses(nobody) == [0.0, 0.0, 0.0]
+
+
+def test_a_few_labelled_pixels_weigh_as_a_mean_does(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset)
+    batch = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1]).batch
+    label = torch.full_like(batch.label, UNLABELLED)
+    label[:, :2, :3] = 1
+    known = network.represent(Modality.RGB, batch.inputs[Modality.RGB])
+    samples = {Modality.RGB: [gaussian.mean for gaussian in known.gaussians]}
+    torch.nn.init.zeros_(network.auxiliary.unimodal["rgb"].weight)
+    torch.nn.init.zeros_(network.auxiliary.unimodal["rgb"].bias)
+    few = dataclasses.replace(batch, label=label)
+    there = {Modality.RGB: torch.tensor([True, True])}
+    loss = method_losses.label_level(network, samples, there, few)
+    assert loss.item() == pytest.approx(np.log(3.0), rel=1e-5)
 
 
 def test_a_method_that_is_not_finite_is_named(data: Path) -> None:

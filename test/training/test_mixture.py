@@ -27,13 +27,14 @@ from robust_perception.preprocess import prepare
 from robust_perception.training import log, loop
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.config import LossConfig
-from robust_perception.training.errors import ExportError
+from robust_perception.training.errors import ConfigError, ExportError
 from robust_perception.training.loader import Loader
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.objective import task_losses
+from robust_perception.training.regions import regions_of
 from robust_perception.training.statistics import measure
 from robust_perception.training.targets import assign
-from robust_perception.training.validation import validate
+from robust_perception.training.validation import measured_frames, validate
 from robust_perception.vocabulary import UNLABELLED, Modality, Pattern
 
 RGB, DEPTH, THERMAL, AUDIO = Modality
@@ -233,6 +234,24 @@ def test_a_sample_teaches_only_what_its_folder_knows(mixed: MixedDataset) -> Non
         assert bool((on_background[unknown] <= 0).all()), "unknown classes are not pushed away"
 
 
+def test_background_of_a_folder_that_does_not_label_everything_is_no_label(mixed: MixedDataset) -> None:
+    ((draw,),) = Loader(mixed, tuple(Modality), small_data.config(optimiser={"batch": 9}), 1).epoch(0)
+    batch = draw.batch
+    logits = torch.randn(9, 4, *batch.label.shape[1:], generator=torch.Generator().manual_seed(0))
+    everything = regions_of(batch.label, logits, torch.ones_like(batch.known_classes), (4, 8), 256)
+    areas = regions_of(batch.label, logits, batch.known_classes, (4, 8), 256)
+    background = everything.regions.label == 0
+    assert bool(background.any())
+    assert bool((areas.regions.label[background] == -1).all())
+    assert torch.equal(areas.regions.label[~background], everything.regions.label[~background])
+    opinion = areas.regions.probability
+    torch.testing.assert_close(opinion.sum(dim=1), torch.ones(len(opinion)))
+    excluded = batch.known_classes[areas.sample[background]]
+    excluded[:, 0] = False
+    assert not bool(opinion[background][excluded].any()), "it is none of what the folder labels"
+    assert bool((opinion[background][~excluded] > 0).all())
+
+
 def test_a_batch_without_any_label_teaches_nothing_and_breaks_nothing(mixed: MixedDataset) -> None:
     config = small_data.config(optimiser={"batch": 9})
     ((draw,),) = Loader(mixed, tuple(Modality), config, 1, frozenset()).epoch(0)
@@ -251,6 +270,19 @@ def test_normalisation_looks_at_frames_that_have_the_sensor(
 ) -> None:
     assert measure(mixed, DEPTH) == measure(FolderDataset(roots[1], "train"), DEPTH)
     assert measure(mixed, THERMAL) == measure(FolderDataset(roots[0], "train"), THERMAL)
+
+
+def test_a_validation_looks_at_frames_with_labels(mixed: MixedDataset) -> None:
+    assert measured_frames(mixed) == [0, 2, 3, 4, 5, 6, 7, 8]
+    assert measured_frames(mixed, 3) == [0, 3, 6]
+
+
+def test_a_validation_that_could_measure_nothing_is_refused(roots: tuple[Path, Path], tmp_path: Path) -> None:
+    config = small_data.config(validation={"patterns": "full"})
+    words = r"validation\.patterns full: expected a frame with all .*rgb\+depth\+thermal\+audio .*, got none"
+    with pytest.raises(ConfigError, match=words):
+        loop.train(loop.Run(config, roots, tmp_path / "run"), stream=io.StringIO())
+    assert not (tmp_path / "run").exists()
 
 
 def test_classes_that_a_folder_does_not_label_are_background_there(

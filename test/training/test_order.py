@@ -1,4 +1,4 @@
-"""Every batch has its share of labels, and nothing else comes twice in an epoch."""
+"""Where labels are few every batch has its share of them, and nothing else comes twice in an epoch."""
 
 from __future__ import annotations
 

@@ -68,6 +68,7 @@ def test_a_misspelt_key_is_refused_with_the_right_one(key: str, tmp_path: Path) 
         ("network: {width: 12}", r"network\.width: expected a positive multiple of 8, got 12"),
         ("network: {imagenet: 1}", r"network\.imagenet: expected bool, got 1"),
         ("augmentation: {crop: [100, 128]}", r"augmentation\.crop: expected .*multiples of 32"),
+        ("augmentation: {crop: [32, 32]}", r"augmentation\.crop: expected more than one cell"),
         ("augmentation: {scale: [1.5, 1.0]}", r"augmentation\.scale: expected \[low, high\]"),
         ("augmentation: {flip: 1.5}", r"augmentation\.flip: expected a probability, got 1\.5"),
         ("patterns: {dropout_weight: 0, full_weight: 0}", "patterns: expected one pass with a weight"),
