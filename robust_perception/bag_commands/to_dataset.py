@@ -54,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Write a bag as a data folder; 0, or BagError when there is not one sample in it."""
+    """Write a bag as a data folder; 0, or BagError when it has no sample, or a split is named twice."""
+    names = [name for name, _ in given.splits]
+    if len(set(names)) < len(names):
+        msg = f"--split: expected every split once, got {' '.join(names)}"
+        raise BagError(msg)
     units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
     with BagReader(given.bag) as bag:
         class_names, scene_names = class_names_in(bag) or (), scene_names_in(bag)
