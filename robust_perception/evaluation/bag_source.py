@@ -18,7 +18,7 @@ from robust_perception.bags.arrivals import arrivals
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, RawMessage, Topic
 from robust_perception.bags.recorded_faults import RecordedFaults
-from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS, audio_info_topics
 from robust_perception.bags.truth import Truth, TruthReader
 from robust_perception.evaluation.stream import SECOND, Arrival
 from robust_perception.faults.script import FaultScript
@@ -101,7 +101,7 @@ class BagSource:
         sensors = {topic: modality for modality, topic in self._topics.items()}
         topics = [*sensors, *([self._audio_info] if self._audio_info else [])]
         last_ns = self._start_ns + round(self.seconds * SECOND)
-        faults = RecordedFaults(script, sensors, self._say)
+        faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say)
 
         def alter(message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
             return faults(message, time_s + lead_s)
@@ -146,8 +146,8 @@ class BagSource:
     def _find_audio_info(self, bag: BagReader) -> str | None:
         topic = self._topics.get(Modality.AUDIO)
         names = {t.name for t in bag.topics}
-        wanted = (f"{topic}_info", AUDIO_INFO_TOPIC)
-        return next((name for name in wanted if topic is not None and name in names), None)
+        wanted = () if topic is None else audio_info_topics(topic)
+        return next((name for name in wanted if name in names), None)
 
     def _decoders(self) -> dict[Modality, Any]:
         units = self._config.units

@@ -38,6 +38,7 @@ from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.recorded_topics import message_class
+from robust_perception.ros.unit_parameters import UNITS, image_units
 from robust_perception.vocabulary import MODALITIES
 
 REPLAY: tuple[Parameter, ...] = (
@@ -90,6 +91,7 @@ REPLAY: tuple[Parameter, ...] = (
         Parameter(f"{m}.topic", topic, f"Topic of the bag that faults of {m} act on.", "configured")
         for m, topic in SENSOR_TOPICS.items()
     ),
+    *UNITS,
     Parameter("wait", True, "Begin when somebody listens to a sensor's topic, not before.", "configured"),
     Parameter("exit_at_end", True, "End the process at the end of the bag.", "configured"),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
@@ -172,7 +174,7 @@ class ReplayNode(LifecycleNode):
             PlayerConfig(
                 table["speed"], table["loop"], table["start"], table["start_paused"], table["stamps"]
             ),
-            RecordedFaults(script, sensors, self._warn),
+            RecordedFaults(script, sensors, lambda: image_units(table), self._warn),
             lambda: int(self.get_clock().now().nanoseconds),
             self._publish if table["speed"] else self._publish_and_wait,
             self._tick if table["clock"] else None,

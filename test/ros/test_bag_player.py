@@ -16,14 +16,16 @@ from robust_perception.bags.arrivals import arrivals
 from robust_perception.bags.dataset import audio, image
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.recorded_faults import RecordedFaults
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig, restamped
 from robust_perception.ros.monitor import stamp_in
+from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.vocabulary import Modality
 
-SENSORS = {"/rgb/image": Modality.RGB, "/depth/image": Modality.DEPTH, "/audio": Modality.AUDIO}
+SENSORS = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
 S = 1_000_000_000
 
 
@@ -31,9 +33,15 @@ def raw(topic: str, stamp_ns: int, data: bytes = b"x", msgtype: str = types.IMAG
     return RawMessage(topic, msgtype, data, stamp_ns)
 
 
-def faults(text: str, said: list[str] | None = None) -> RecordedFaults:
+def faults(text: str, said: list[str] | None = None, scales: ImageUnits | None = None) -> RecordedFaults:
     windows, seed = parse(f"faults: [{text}]", "script")
-    return RecordedFaults(FaultScript(windows, seed), SENSORS, ([] if said is None else said).append)
+    say = ([] if said is None else said).append
+    return RecordedFaults(FaultScript(windows, seed), SENSORS, lambda: scales or ImageUnits(), say)
+
+
+def described(sample_format: str, channels: int = 1) -> RawMessage:
+    told = types.message_class(types.AUDIO_INFO)(channels, 16000, sample_format, 0, "wave")
+    return raw("/audio_info", 0, types.serialize(told, types.AUDIO_INFO), types.AUDIO_INFO)
 
 
 def picture(index: int, encoding: str = "rgb8") -> bytes:
@@ -137,6 +145,7 @@ def test_a_bag_that_begins_again_forgets_what_was_frozen() -> None:
 def test_noise_changes_sound_and_darkness_a_picture() -> None:
     dark_rgb = "{at: 0.0, sensor: rgb, fault: darkness, gain: 0.1}"
     alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.1}, " + dark_rgb)
+    alter(described("S16LE"), 0.0)
     chunk = audio(np.zeros(160, "<i2").tobytes(), 5 * S, "mic")
     ((noisy, _),) = alter(raw("/audio", 0, chunk, types.AUDIO), 1.0)
     samples = np.frombuffer(bytes(types.deserialize(noisy, types.AUDIO).audio.data), "<i2")
@@ -146,6 +155,49 @@ def test_noise_changes_sound_and_darkness_a_picture() -> None:
     pixels = types.deserialize(dark, types.IMAGE)
     assert pixels.encoding == "rgb8"
     assert pixels.data.mean() < 0.3 * types.deserialize(picture(3), types.IMAGE).data.mean()
+
+
+@pytest.mark.parametrize(
+    ("sensor", "fault", "scales", "change"),
+    [
+        ("thermal", "drift, kelvin: 2.0, seconds: 0", ImageUnits(thermal_scale=0.1, thermal_offset=173.15), 20),
+        ("depth", "noise, sigma: 0.05", ImageUnits(depth_scale=0.00025), 200),
+    ],
+)
+def test_faults_of_values_are_in_the_units_that_are_told(
+    sensor: str, fault: str, scales: ImageUnits, change: float
+) -> None:
+    alter = faults(f"{{at: 0.0, sensor: {sensor}, fault: {fault}}}", scales=scales)
+    before = np.full((64, 64), 8000, np.uint16)
+    ((after, _),) = alter(raw(f"/{sensor}/image", 0, image(before, "16UC1", S, "c")), 1.0)
+    moved = types.deserialize(after, types.IMAGE).data.view("<u2") - 8000.0
+    assert np.sqrt(np.mean(moved**2)) == pytest.approx(change, rel=0.1), "2 K, and 0.05 m"
+
+
+@pytest.mark.parametrize(("sample_format", "dtype"), [("F32LE", "<f4"), ("S32BE", ">i4"), ("S16BE", ">i2")])
+def test_sound_keeps_the_format_that_the_bag_tells(sample_format: str, dtype: str) -> None:
+    alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.01}")
+    full = 1.0 if dtype == "<f4" else 2.0 ** (8 * np.dtype(dtype).itemsize - 1)
+    alter(described(sample_format, channels=2), 0.0)
+    sound = 0.1 * np.sin(np.arange(1600) / 9)
+    data = audio((sound * full).astype(dtype).tobytes(), S, "mic")
+    ((noisy, _),) = alter(raw("/audio", 0, data, types.AUDIO), 1.0)
+    got = np.frombuffer(bytes(types.deserialize(noisy, types.AUDIO).audio.data), dtype) / full
+    assert (got - sound).std() == pytest.approx(0.01, rel=0.1)
+
+
+def test_sound_of_no_known_format_is_left_alone_and_told() -> None:
+    for first, chunk, words in (
+        (raw("/other", 0), b"ab", "expected the sample format on /audio_info before it, got none"),
+        (described("OPUS"), b"ab", "/audio_info: expected a sample format out of"),
+        (described("S16LE"), b"abc", "expected a positive multiple of 2 bytes"),
+    ):
+        said: list[str] = []
+        alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.01}", said)
+        alter(first, 0.0)
+        data = audio(chunk, S, "mic")
+        assert alter(raw("/audio", 0, data, types.AUDIO), 1.0) == [(data, 0.0)]
+        assert said[0].startswith(f"/audio: noise has no effect: {words}")
 
 
 def test_a_fault_that_does_not_fit_is_told_once() -> None:
