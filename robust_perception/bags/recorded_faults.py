@@ -101,7 +101,7 @@ class RecordedFaults:
 
 
 def _format(message: RawMessage) -> AudioFormat | str:
-    """How samples are stored, or why nobody knows; as of one channel, for faults act on every sample alike."""
+    """How samples are stored, or why nobody knows; as of one channel: faults act on every sample alike."""
     try:
         info = types.deserialize(message.data, types.AUDIO_INFO)
         return AudioFormat(info.sample_rate, 1, info.sample_format, info.coding_format)

@@ -1,8 +1,8 @@
 """The bags below a folder, or those that a list names.
 
 A folder with `metadata.yaml` is a bag, and so is every `.mcap` and `.db3` file, plain or with zstd, that lies
-in no such folder. A list is a text file with a path a line, relative to the list; empty lines and what follows
-a `#` do not count.
+in no such folder. A list is a text file with a path a line, relative to the list; empty lines and what comes
+after a `#` do not count.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,17 @@ from hypothesis import strategies as st
 
 from robust_perception.bags import types
 from robust_perception.bags.arrivals import arrivals
-from robust_perception.bags.dataset import audio, image
+from robust_perception.bags.dataset import audio, header, image
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.recorded_faults import RecordedFaults
+from robust_perception.bags.restamping import TRANSFORMS, restamped, restamped_transforms
 from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
-from robust_perception.ros.bag_player import BagPlayer, PlayerConfig, restamped
+from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
 from robust_perception.ros.monitor import stamp_in
 from robust_perception.runtime.decoders import ImageUnits
-from robust_perception.vocabulary import Modality
 
 SENSORS = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
 S = 1_000_000_000
@@ -84,6 +85,21 @@ def test_what_cannot_be_restamped_is_left_alone(order: str) -> None:
     assert restamped(late, lambda stamp: stamp * 2) == late, "more seconds than a stamp can hold"
     for short in (b"", b"\0", head, late[:11]):
         assert restamped(short, lambda stamp: stamp + 1) == short
+
+
+def transforms(*stamps_ns: int) -> bytes:
+    kinds = ("TransformStamped", "Transform", "Vector3", "Quaternion")
+    stamped, transform, vector, quaternion = (types.message_class(f"geometry_msgs/msg/{k}") for k in kinds)
+    there = transform(vector(1.0, 2.0, 3.0), quaternion(0.0, 0.0, 0.0, 1.0))
+    made = [stamped(header(stamp, "map"), f"child_{i}", there) for i, stamp in enumerate(stamps_ns)]
+    return types.serialize(types.message_class(TRANSFORMS)(made), TRANSFORMS)
+
+
+def test_every_transform_of_a_message_moves_and_keeps_the_rest() -> None:
+    moved = restamped_transforms(transforms(5 * S, 0, 7 * S + 1), lambda stamp: stamp + S)
+    assert moved == transforms(6 * S, 0, 8 * S + 1), "zero is no stamp"
+    short = transforms(5 * S)[:-9]
+    assert restamped_transforms(short, lambda stamp: stamp + S) == short
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=30))
@@ -160,7 +176,12 @@ def test_noise_changes_sound_and_darkness_a_picture() -> None:
 @pytest.mark.parametrize(
     ("sensor", "fault", "scales", "change"),
     [
-        ("thermal", "drift, kelvin: 2.0, seconds: 0", ImageUnits(thermal_scale=0.1, thermal_offset=173.15), 20),
+        (
+            "thermal",
+            "drift, kelvin: 2.0, seconds: 0",
+            ImageUnits(0.001, 0.1, 173.15),
+            20,
+        ),
         ("depth", "noise, sigma: 0.05", ImageUnits(depth_scale=0.00025), 200),
     ],
 )
@@ -213,8 +234,11 @@ def test_a_fault_that_does_not_fit_is_told_once() -> None:
 class Stage:
     """A player on a short bag; what it published, and how it ended."""
 
-    def __init__(self, bag: Path, config: PlayerConfig, clock: bool = False) -> None:
+    def __init__(
+        self, bag: Path, config: PlayerConfig, clock: bool = False, topics: Sequence[str] = ("/rgb/image",)
+    ) -> None:
         self.published: list[bytes] = []
+        self.said: list[str] = []
         self.ticks: list[int] = []
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -222,13 +246,15 @@ class Stage:
         self.wanted = 10**9
         self.player = BagPlayer(
             bag,
-            ["/rgb/image"],
+            topics,
             {types.IMAGE},
             config,
             lambda message, _: [(message.data, 0.0)],
             lambda: 500 * S,
             self._publish,
+            self.said.append,
             self.ticks.append if clock else None,
+            {"/tf_static": 2},
         )
         self.player.start(lambda: True, self._end)
 
@@ -267,6 +293,30 @@ def test_recorded_stamps_stay_and_the_clock_runs_with_them(bag: Path) -> None:
     assert stage.ticks[0] >= 7 * S
     assert stage.ticks[-1] == 7 * S + 4 * S // 10
     assert len(stage.ticks) > 8, "the clock also runs between messages"
+
+
+def test_transforms_move_with_the_rest_and_latched_ones_are_told_at_a_later_start(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for stamp in (7 * S, 7 * S + 1, 7 * S + 2):
+            writer.write("/tf_static", TRANSFORMS, transforms(stamp), stamp)
+        writer.write("/tf", TRANSFORMS, transforms(8 * S), 8 * S)
+    stage = Stage(tmp_path / "bag", PlayerConfig(start_s=1.0), topics=("/tf_static", "/tf"))
+    assert stage.ended.wait(10)
+    assert stage.error is None
+    at = 500 * S - 8 * S
+    assert stage.published == [transforms(stamp + at) for stamp in (7 * S + 1, 7 * S + 2, 8 * S)]
+
+
+def test_a_hole_of_hours_is_told_with_the_start_behind_it(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for stamp in (0, S // 10, 5_000 * S):
+            writer.write("/rgb/image", types.IMAGE, picture(0), stamp)
+    stage = Stage(tmp_path / "bag", PlayerConfig())
+    while not stage.said:
+        assert not stage.ended.wait(0.01)
+    stage.player.stop()
+    assert "got none for 1.4 hours after 0.100 s; start:=5000.000 goes on behind that" in stage.said[0]
+    assert len(stage.published) == 2
 
 
 def test_a_loop_goes_on_until_it_is_stopped(bag: Path) -> None:
