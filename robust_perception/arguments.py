@@ -93,6 +93,11 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--thermal-offset", type=float, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
     )
+    group.add_argument(
+        "--no-header-age",
+        action="store_true",
+        help="take stamps of another clock than the recorder's: none is compared with the time of reception",
+    )
 
 
 def seed(text: str) -> int:

@@ -27,7 +27,7 @@ from typing import Literal
 from robust_perception.bags.arrivals import SECOND, Alter, Due, arrivals
 from robust_perception.bags.playhead import Playhead
 from robust_perception.bags.reader import BagReader
-from robust_perception.bags.restamping import TRANSFORMS, Move, restamped, restamped_transforms
+from robust_perception.bags.stamps import TRANSFORMS, Move, restamped, restamped_transforms
 
 CLOCK_PERIOD_NS = 10_000_000
 """Between two looks at the clock of the recording."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from robust_perception.runtime.errors import DataError, EncodingError
 from robust_perception.runtime.resample import Resampler
 from robust_perception.units import audio_from_pcm16, pcm16_from_audio
-from robust_perception.vocabulary import AUDIO_RATE
+from robust_perception.vocabulary import AUDIO_RATE, Array
 
 SECOND_NS = 1_000_000_000
 
@@ -103,7 +103,7 @@ class AudioFormat:
         mono: npt.NDArray[np.float32] = samples[:, 0] if self.channels == 1 else samples.mean(axis=1)
         return mono
 
-    def encode(self, samples: npt.NDArray[np.float32]) -> bytes:
+    def encode(self, samples: Array) -> bytes:
         """Amplitudes (n,), interleaved where there are channels, as bytes, cut off at full scale."""
         dtype = np.dtype(SAMPLE_TYPES[self.sample_format])
         if dtype.kind == "f":

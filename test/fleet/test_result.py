@@ -84,6 +84,7 @@ def test_whatever_changes_a_number_changes_the_key(model: Path, tmp_path: Path) 
         Job(str(model), script=FaultScript([loss])),
         Job(str(model), script=FaultScript([loss], seed=1)),
         Job(str(model), config=BagConfig(seconds=2.0)),
+        Job(str(model), config=BagConfig(check_header_age=False)),
         Job(str(model), config=BagConfig({Modality.RGB: "/front"})),
     ]
     keys = {key_of(job.recipe(engine), "0" * 64) for job in jobs}

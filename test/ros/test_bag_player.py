@@ -17,13 +17,12 @@ from robust_perception.bags.arrivals import arrivals
 from robust_perception.bags.dataset import audio, header, image
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.recorded_faults import RecordedFaults
-from robust_perception.bags.restamping import TRANSFORMS, restamped, restamped_transforms
 from robust_perception.bags.sensor_topics import SENSOR_TOPICS
+from robust_perception.bags.stamps import TRANSFORMS, restamped, restamped_transforms, stamp_in
 from robust_perception.bags.writer import BagWriter
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
-from robust_perception.ros.monitor import stamp_in
 from robust_perception.runtime.decoders import ImageUnits
 
 SENSORS = {topic: modality for modality, topic in SENSOR_TOPICS.items()}

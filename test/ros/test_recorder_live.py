@@ -20,7 +20,7 @@ from std_msgs.msg import String
 
 from robust_perception.bags import types
 from robust_perception.bags.reader import BagReader, RawMessage
-from robust_perception.ros.monitor import stamp_in
+from robust_perception.bags.stamps import stamp_in
 
 pytestmark = pytest.mark.ros
 

@@ -1,4 +1,4 @@
-"""Serialized messages with other stamps; nothing else in them changes.
+"""Stamps in serialized messages: read, and moved with nothing else changed.
 
 A stamp that is zero is none and stays so, and so does one that would move beyond what a stamp can hold.
 """
@@ -20,22 +20,25 @@ Move = Callable[[int], int]
 """Old stamp in ns to new stamp in ns."""
 
 
-def restamped(data: bytes, move: Move) -> bytes:
-    """A message whose first field is a header, with another stamp; 8 bytes change.
+def stamp_in(data: bytes) -> int:
+    """Stamp in ns of a message whose first field is a header; 0 when the bytes are too few.
 
-    Args:
-        data: CDR: two bytes of encapsulation, the last bit of which says little-endian, two of options, then
-            seconds (int32) and nanoseconds (uint32).
-        move: the change.
-
-    Returns:
-        The message; unchanged when the bytes are too few for a header.
+    CDR: two bytes of encapsulation, the last bit of which says little-endian, two of options, then seconds
+    (int32) and nanoseconds (uint32).
     """
     if len(data) < 12:
+        return 0
+    seconds, nanoseconds = _layout(data).unpack_from(data, 4)
+    return int(seconds) * SECOND + int(nanoseconds)
+
+
+def restamped(data: bytes, move: Move) -> bytes:
+    """A message whose first field is a header, with another stamp; unchanged when the bytes are too few."""
+    if len(data) < 12:
         return data
-    stamp = struct.Struct("<iI" if data[1] & 1 else ">iI")
-    moved = _moved(*stamp.unpack_from(data, 4), move)
-    return data[:4] + stamp.pack(*moved) + data[12:]
+    layout = _layout(data)
+    seconds, nanoseconds = layout.unpack_from(data, 4)
+    return data[:4] + layout.pack(*_moved(seconds, nanoseconds, move)) + data[12:]
 
 
 def restamped_transforms(data: bytes, move: Move) -> bytes:
@@ -48,6 +51,10 @@ def restamped_transforms(data: bytes, move: Move) -> bytes:
         stamp = transform.header.stamp
         stamp.sec, stamp.nanosec = _moved(stamp.sec, stamp.nanosec, move)
     return types.serialize(message, TRANSFORMS)
+
+
+def _layout(data: bytes) -> struct.Struct:
+    return struct.Struct("<iI" if data[1] & 1 else ">iI")
 
 
 def _moved(seconds: int, nanoseconds: int, move: Move) -> tuple[int, int]:
