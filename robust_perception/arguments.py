@@ -95,7 +95,7 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset")
+BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset", "no_header_age")
 """What `add_bag_options` adds."""
 
 
@@ -118,6 +118,11 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "--thermal-offset", type=number, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
+    )
+    group.add_argument(
+        "--no-header-age",
+        action="store_true",
+        help="take stamps of another clock than the recorder's: none is compared with the time of reception",
     )
 
 

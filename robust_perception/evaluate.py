@@ -239,7 +239,7 @@ def open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
 def bag_config(given: argparse.Namespace) -> BagConfig:
     """How a command line wants bags to be read."""
     units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
-    return BagConfig(dict(given.topic), units, given.seconds)
+    return BagConfig(dict(given.topic), units, given.seconds, not given.no_header_age)
 
 
 def head(engine: Engine) -> dict[str, Any]:

@@ -54,19 +54,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Write a bag as a data folder; 0, or BagError when there is not one sample in it."""
+    """Write a bag as a data folder; 0, or BagError when it has no sample, or a split is named twice."""
+    names = [name for name, _ in given.splits]
+    if len(set(names)) < len(names):
+        msg = f"--split: expected every split once, got {' '.join(names)}"
+        raise BagError(msg)
     units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
     with BagReader(given.bag) as bag:
         class_names, scene_names = class_names_in(bag) or (), scene_names_in(bag)
-    config = BagConfig(dict(given.topic), units, given.seconds)
+    config = BagConfig(dict(given.topic), units, given.seconds, not given.no_header_age)
     source = BagSource(given.bag, MODALITIES, class_names, scene_names, config)
     refused: dict[str, int] = {}
+    absent: list[str] = []
     found = samples(
         source,
         rate_hz=given.rate,
         slop_s=given.slop,
         script=find_script(given.faults),
         refused=refused,
+        absent=absent,
     )
     if given.complete:
         found = (sample for sample in found if len(sample.frames) == len(source.modalities))
@@ -81,7 +87,10 @@ def run(given: argparse.Namespace) -> int:
         for text, count in refused.items():
             _say(f"{count} x {text}")
         if not folder.count:
-            msg = f"{given.bag}: expected a frame that the live graph would take, got none"
+            why = "; ".join(absent)
+            msg = (
+                f"{given.bag}: expected a frame that the live graph would take, got none{why and f': {why}'}"
+            )
             raise BagError(msg)
         sizes = folder.finish(dict(given.splits))
     for text in source.said:

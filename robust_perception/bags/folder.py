@@ -26,6 +26,8 @@ from robust_perception.datasets import Sample
 from robust_perception.vocabulary import AUDIO_RATE, UNLABELLED, Array, Modality, SensorFrame
 
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 2)
+UNSHARED = ".all"
+"""Folder of what belongs to no split yet; no split can be called so."""
 
 
 class FolderWriter:
@@ -56,7 +58,7 @@ class FolderWriter:
         self._size: tuple[int, ...] | None = None
         try:
             shutil.rmtree(self._all, ignore_errors=True)
-            (self._all / "all").mkdir(parents=True)
+            (self._all / UNSHARED).mkdir(parents=True)
         except OSError as error:
             msg = f"{root}: expected a folder that can be made, got {error}"
             raise BagError(msg) from None
@@ -123,7 +125,7 @@ class FolderWriter:
             if self._scene_names:
                 table["scene_names"] = self._scene_names
             self._json(self._all / "classes.json", table)
-        shutil.rmtree(self._all / "all")
+        shutil.rmtree(self._all / UNSHARED)
         self._all.rename(self._root)
         return sizes
 
@@ -139,7 +141,7 @@ class FolderWriter:
         folder = self._all / split
         for name in names:
             for file in self._files[name]:
-                target = folder / file.relative_to(self._all / "all")
+                target = folder / file.relative_to(self._all / UNSHARED)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file.rename(target)
         self._json(folder / "times.json", {name: self._stamps[name] for name in names})
@@ -158,7 +160,7 @@ class FolderWriter:
             raise BagError(msg)
 
     def _picture(self, kind: str, name: str, pixels: Any) -> Path:
-        path = self._all / "all" / kind / f"{name}.png"
+        path = self._all / UNSHARED / kind / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         if not cv2.imwrite(str(path), pixels, PNG):
             msg = f"{path}: expected to write a picture, could not; is the disk full?"
@@ -166,7 +168,7 @@ class FolderWriter:
         return path
 
     def _sound(self, name: str, samples: Array) -> Path:
-        path = self._all / "all" / "audio" / f"{name}.wav"
+        path = self._all / UNSHARED / "audio" / f"{name}.wav"
         path.parent.mkdir(exist_ok=True)
         try:
             with wave.open(str(path), "wb") as file:

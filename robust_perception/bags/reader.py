@@ -103,9 +103,10 @@ class BagReader:
             mend = f"`robust-perception bag repair {self.path}` makes it whole"
             self.damage = f"{self.path}: expected a whole bag, got {found}; {mend}"
             _warn(self.damage)
-        mended: Any = seen if self.path.is_dir() else seen / self.path.name
+        mended: Any = seen if self.path.is_dir() else seen / seen.files[0].path.name
         reader = Reader(mended)
         reader.open()
+        self._seen = seen  # a file that was decompressed goes with it
         return reader
 
     @property
@@ -204,7 +205,7 @@ def _check(path: Path) -> None:
         msg = f"{path}: expected a bag (a folder with metadata.yaml, an .mcap or a .db3 file), got nothing"
         raise BagError(msg)
     if path.is_file():
-        if path.suffix not in view.STORAGE_OF:
+        if not view.is_storage(path):
             msg = f"{path}: expected a bag (a folder, or an .mcap or .db3 file), got a file {path.suffix!r}"
             raise BagError(msg)
     elif not (path / "metadata.yaml").is_file() and not view.storage_files(path):

@@ -11,3 +11,8 @@ SENSOR_TOPICS: dict[Modality, str] = {
     Modality.AUDIO: "/audio",
 }
 AUDIO_INFO_TOPIC = "/audio_info"
+
+
+def audio_info_topics(topic: str) -> tuple[str, ...]:
+    """Where the format of the sound on a topic is told; the first that is there counts."""
+    return tuple(dict.fromkeys((f"{topic}_info", AUDIO_INFO_TOPIC)))

@@ -115,11 +115,16 @@ class _Text:
         return self._text
 
 
+def is_storage(path: Path) -> bool:
+    """Whether a file's name is that of a bag's, compressed or not."""
+    return _plain_name(path).suffix in STORAGE_OF
+
+
 def storage_files(path: Path) -> list[Path]:
     """The storage files of a bag in order of time: by the number at the end of their names."""
     if path.is_file():
         return [path]
-    found = {p.name: p for p in path.iterdir() if _plain_name(p).suffix in STORAGE_OF}
+    found = {p.name: p for p in path.iterdir() if is_storage(p)}
     # Where both are there, the writer was killed while it compressed the one into the other.
     both = {f"{name}{COMPRESSED}" for name in found}
     files = [p for name, p in found.items() if name not in both]

@@ -150,7 +150,8 @@ def make(given: argparse.Namespace) -> Measured:
 
 def _open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
     units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
-    config = BagConfig(dict(given.topic), units, given.seconds or BAG_SECONDS)
+    seconds = given.seconds or BAG_SECONDS
+    config = BagConfig(dict(given.topic), units, seconds, not given.no_header_age)
     manifest = engine.manifest
     return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
 

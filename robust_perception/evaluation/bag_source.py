@@ -18,7 +18,8 @@ from robust_perception.bags.arrivals import arrivals
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, RawMessage, Topic
 from robust_perception.bags.recorded_faults import RecordedFaults
-from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS, audio_info_topics
+from robust_perception.bags.stamps import stamp_in
 from robust_perception.bags.truth import Truth, TruthReader
 from robust_perception.evaluation.stream import SECOND, Arrival
 from robust_perception.faults.script import FaultScript
@@ -39,11 +40,14 @@ class BagConfig:
         topics: sensor -> topic, where it is not the usual one.
         units: what the counts of integer images mean.
         seconds: only the first so many; None = all.
+        check_header_age: whether stamps are compared with the time of reception. Without, time is that of the
+            stamps: as far behind the recorder's as makes the quickest message arrive at once.
     """
 
     topics: Mapping[Modality, str] = field(default_factory=dict)
     units: ImageUnits = field(default_factory=ImageUnits)
     seconds: float | None = None
+    check_header_age: bool = True
 
 
 class BagSource:
@@ -60,6 +64,7 @@ class BagSource:
         modalities: the sensors that model and bag both have.
         periods_s: per sensor, median seconds between its first messages.
         scene_names: the model's, when the bag has a truth about them.
+        check_header_age: as the config has it.
         has_truth: whether the bag has any truth.
         said: what could not be done, in words.
 
@@ -77,11 +82,13 @@ class BagSource:
     ) -> None:
         self.path, self._config = path, config or BagConfig()
         self._class_names, self._scene_names = tuple(class_names), tuple(scene_names)
+        self.check_header_age = self._config.check_header_age
         self.said: list[str] = []
         with BagReader(path) as bag:
             self._topics = self._find(bag, modalities)
             self.modalities = tuple(m for m in MODALITIES if m in self._topics)
             self.periods_s: Mapping[Modality, float] = _periods(bag, self._topics)
+            self._behind_ns = 0 if self.check_header_age else _behind_ns(bag, self._topics)
             truth = TruthReader(bag, class_names, scene_names)
             self.has_truth = truth.known
             self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
@@ -101,7 +108,7 @@ class BagSource:
         sensors = {topic: modality for modality, topic in self._topics.items()}
         topics = [*sensors, *([self._audio_info] if self._audio_info else [])]
         last_ns = self._start_ns + round(self.seconds * SECOND)
-        faults = RecordedFaults(script, sensors, self._say)
+        faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say)
 
         def alter(message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
             return faults(message, time_s + lead_s)
@@ -113,7 +120,7 @@ class BagSource:
                 if due.topic == self._audio_info:
                     decoders[Modality.AUDIO].describe(message)
                     continue
-                time_ns = self._start_ns + due.offset_ns
+                time_ns = self._start_ns + due.offset_ns - self._behind_ns
                 yield Arrival(time_ns, _decoded(decoders[sensors[due.topic]], message))
 
     def truths(self) -> Iterator[Truth]:
@@ -146,8 +153,8 @@ class BagSource:
     def _find_audio_info(self, bag: BagReader) -> str | None:
         topic = self._topics.get(Modality.AUDIO)
         names = {t.name for t in bag.topics}
-        wanted = (f"{topic}_info", AUDIO_INFO_TOPIC)
-        return next((name for name in wanted if topic is not None and name in names), None)
+        wanted = () if topic is None else audio_info_topics(topic)
+        return next((name for name in wanted if name in names), None)
 
     def _decoders(self) -> dict[Modality, Any]:
         units = self._config.units
@@ -180,6 +187,13 @@ def _check_type(path: Path, modality: Modality, topic: Topic) -> None:
     if topic.msgtype not in allowed:
         msg = f"{path}: {topic.name}: expected {' or '.join(allowed)} for {modality}, got {topic.msgtype}"
         raise BagError(msg)
+
+
+def _behind_ns(bag: BagReader, topics: Mapping[Modality, str]) -> int:
+    """How far the clock of the stamps is behind the recorder's, if the quickest message took no time."""
+    first = islice(bag.messages(list(topics.values())), LOOKED_AT)
+    behind = (m.stamp_ns - stamp for m in first if (stamp := stamp_in(m.data)) > 0)
+    return min(behind, default=0)
 
 
 def _periods(bag: BagReader, topics: Mapping[Modality, str]) -> dict[Modality, float]:

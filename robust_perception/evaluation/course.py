@@ -16,6 +16,7 @@ from robust_perception.evaluation.protocol import SCORE_THRESHOLD
 from robust_perception.evaluation.report import PatternResult
 from robust_perception.evaluation.stream import SECOND, TruthNow
 from robust_perception.evaluation.tally import Columns, Tally, pixels_of
+from robust_perception.presence import SensorStatus
 from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
 
 Sink = Callable[[Played, Truth | None, float], None]
@@ -51,6 +52,7 @@ class Course:
         seconds: of the source.
         refused: why messages could not become frames, and how often.
         failures: what the engine could not perceive.
+        absent: the sensors that were not alive at the end, and why.
         tallies: what `by_pattern` was computed from.
     """
 
@@ -62,6 +64,7 @@ class Course:
     seconds: float
     refused: Mapping[str, int]
     failures: Sequence[str]
+    absent: Mapping[Modality, SensorStatus] = field(default_factory=dict)
     tallies: Mapping[Pattern, Tally] = field(default_factory=dict)
 
     def over_time(self) -> list[dict[str, Any]]:
@@ -163,6 +166,7 @@ def follow(
         seconds=source.seconds,
         refused=dict(playback.refused),
         failures=tuple(playback.failures),
+        absent=playback.absent,
         tallies=tallies,
     )
 

@@ -12,7 +12,7 @@ from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.course import Course, Sink, follow
 from robust_perception.evaluation.errors import EvaluationError
-from robust_perception.evaluation.playback import Playback, Played
+from robust_perception.evaluation.playback import Playback, Played, in_words
 from robust_perception.evaluation.report import Report, to_text, without_nan
 from robust_perception.faults.script import FaultScript
 from robust_perception.runtime.pacing import RATE_HZ
@@ -124,8 +124,9 @@ def evaluate_bag(
     results = [result for course in courses.values() for result in course.by_pattern]
     outputs = sum(len(course.points) for course in courses.values())
     if not outputs:
-        refused = "; ".join(text for course in courses.values() for text in course.refused)
-        msg = f"{source.path}: expected an output, got none{': ' + refused if refused else ''}"
+        said = [text for course in courses.values() for text in (*course.refused, *in_words(course.absent))]
+        why = "; ".join(dict.fromkeys(said))
+        msg = f"{source.path}: expected an output, got none{why and f': {why}'}"
         raise EvaluationError(msg)
     report = Report(head or {}, outputs, results, time.perf_counter() - start)
     return BagReport(report, courses)

@@ -23,11 +23,17 @@ import numpy as np
 from robust_perception.engine.ahead import Ahead
 from robust_perception.evaluation.stream import SECOND, Source
 from robust_perception.faults.script import FaultScript
-from robust_perception.presence import SensorConfig, SensorState, Synchronizer, SynchronizerConfig
+from robust_perception.presence import (
+    SensorConfig,
+    SensorState,
+    SensorStatus,
+    Synchronizer,
+    SynchronizerConfig,
+)
 from robust_perception.presence.config import timeouts_s
 from robust_perception.runtime.errors import MessageError
 from robust_perception.runtime.pacing import RATE_HZ, TICK, Infers, Output, Pacer
-from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
+from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, Reason, SensorFrame
 
 _TICK_NS = round(TICK * SECOND)
 _FOREVER_NS = 1 << 62
@@ -67,6 +73,7 @@ class Playback:
         arrived: per modality, end of the measurement of every frame that arrived, in order.
         refused: messages that could not become frames, by sensor and reason in words.
         failures: what the engine could not perceive, in words.
+        absent: the sensors that are not alive at the end, and why.
     """
 
     engine: Infers | Ahead
@@ -80,6 +87,7 @@ class Playback:
     arrived: dict[Modality, list[int]] = field(default_factory=dict, init=False)
     refused: dict[str, int] = field(default_factory=dict, init=False)
     failures: list[str] = field(default_factory=list, init=False)
+    absent: dict[Modality, SensorStatus] = field(default_factory=dict, init=False)
     start_ns: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +126,8 @@ class Playback:
                 last_ns = pending.time_ns
                 self._observe(synchronizer, pending.frame, last_ns)
                 pending = next(arrivals, None)
+            if pending is None:
+                self.absent = _absent(synchronizer.status(now_ns, now_ns))
             pacer.step(now_ns)
             waiting += [_played(output, now_ns) for output in made]
             made.clear()
@@ -149,6 +159,7 @@ class Playback:
                     modality,
                     timeout_ns=round(self.timeouts_s[modality] * SECOND),
                     enabled=self.sensors is None or modality in self.sensors,
+                    check_header_age=self.source.check_header_age,
                     **self.settings,
                 )
                 for modality in self.source.modalities
@@ -195,6 +206,19 @@ class _Later(Taker):
         most = self._ahead.most if most is None else most
         while self._coming and (len(self._coming) > most or self._coming[0].done()):
             yield waiting.popleft()._replace(perception=self._coming.popleft().result())
+
+
+def _absent(statuses: Mapping[Modality, SensorStatus]) -> dict[Modality, SensorStatus]:
+    well = (SensorState.ALIVE, SensorState.DISABLED)
+    return {m: status for m, status in statuses.items() if status.state not in well}
+
+
+def in_words(absent: Mapping[Modality, SensorStatus]) -> list[str]:
+    """Why sensors of a recording are not alive, and the way out where their clock may be the reason."""
+    said = [f"{m}: {status.detail}" for m, status in absent.items()]
+    if any(status.reason in (Reason.LATE, Reason.FUTURE_STAMP) for status in absent.values()):
+        said.append("stamps of another clock than the recorder's are taken with --no-header-age")
+    return said
 
 
 def _rest_ns(synchronizer: Synchronizer, now_ns: int) -> int:

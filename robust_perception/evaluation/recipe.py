@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from robust_perception import __version__
+from robust_perception.bags.view import storage_files
 from robust_perception.evaluation.errors import EvaluationError
 
 _PACKAGES = ("numpy", "onnxruntime", "faster-coco-eval")
@@ -43,9 +44,12 @@ def bag_sha256(path: Path) -> str:
     """SHA-256 over the content of a bag's storage files; their names do not matter, but their order.
 
     Raises:
-        EvaluationError: a file cannot be read.
+        EvaluationError: there is no such file, or one cannot be read.
     """
-    files = [path] if path.is_file() else [p for p in path.iterdir() if p.suffix in (".mcap", ".db3")]
+    files = storage_files(path)
+    if not files:
+        msg = f"{path}: expected a bag's .mcap or .db3 files, plain or with zstd, got none"
+        raise EvaluationError(msg)
     return _sha256(None, files)
 
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from robust_perception.bags.truth import Truth
 from robust_perception.datasets import Sample
-from robust_perception.evaluation.playback import Playback, Taker
+from robust_perception.evaluation.playback import Playback, Taker, in_words
 from robust_perception.evaluation.stream import SECOND, Source
 from robust_perception.faults.script import FaultScript
 from robust_perception.presence.config import timeouts_s
@@ -40,6 +40,7 @@ def samples(
     slop_s: float | None = None,
     script: FaultScript | None = None,
     refused: dict[str, int] | None = None,
+    absent: list[str] | None = None,
 ) -> Iterator[Sample]:
     """The samples of a source, in order; the name of each is the stamp of its first frame's end, 19 digits.
 
@@ -49,6 +50,7 @@ def samples(
         slop_s: seconds instead of 0.9 periods.
         script: faults on the way.
         refused: takes in words what messages could not become frames, and how often.
+        absent: takes in words what sensors are not alive at the end, and why.
 
     Raises:
         BagError: the bag is damaged, or its truth cannot be read.
@@ -74,6 +76,8 @@ def samples(
             yield _sample(kept, truths.at(end_ns), end_ns)
     if refused is not None:
         refused |= playback.refused
+    if absent is not None:
+        absent += in_words(playback.absent)
 
 
 def _slop(periods_s: Mapping[Modality, float], slop_s: float | None) -> dict[Modality, float]:

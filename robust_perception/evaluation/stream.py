@@ -36,10 +36,12 @@ class Source(Protocol):
         modalities: the sensors it has.
         periods_s: per sensor, seconds between two of its frames; missing where nobody can tell.
         scene_names: scene classes of the truth.
+        check_header_age: whether stamps are held against the time of arrival.
     """
 
     modalities: tuple[Modality, ...]
     periods_s: Mapping[Modality, float]
+    check_header_age: bool
     scene_names: tuple[str, ...]
 
     @property
@@ -82,6 +84,7 @@ class Slides:
         self.modalities = tuple(m for m in dataset.modalities if modalities is None or m in modalities)
         self.periods_s: Mapping[Modality, float] = dict.fromkeys(self.modalities, 1.0 / rate_hz)
         self.scene_names = dataset.scene_names
+        self.check_header_age = True
         self._keep = keep
         self._kept: OrderedDict[int, Sample] = OrderedDict()
 

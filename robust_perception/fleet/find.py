@@ -1,7 +1,8 @@
 """The bags below a folder, or those that a list names.
 
-A folder with `metadata.yaml` is a bag, and so is every `.mcap` and `.db3` file that lies in no such folder. A
-list is a text file with a path a line, relative to the list; empty lines and what follows a `#` do not count.
+A folder with `metadata.yaml` is a bag, and so is every `.mcap` and `.db3` file, plain or with zstd, that lies
+in no such folder. A list is a text file with a path a line, relative to the list; empty lines and what comes
+after a `#` do not count.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from robust_perception.bags.view import is_storage, storage_files
 from robust_perception.fleet.errors import FleetError
 
 METADATA = "metadata.yaml"
-STORAGES = (".mcap", ".db3")
 
 
 class Bag(NamedTuple):
@@ -32,7 +33,7 @@ def find_bags(source: Path) -> list[Bag]:
     Raises:
         FleetError: there is no such thing, no bag in it, or the list names one twice.
     """
-    if source.is_file() and source.suffix not in STORAGES:
+    if source.is_file() and not is_storage(source):
         return _listed(source)
     if not source.exists():
         msg = f"{source}: expected a folder with bags or a text file that lists them, got nothing"
@@ -47,13 +48,14 @@ def find_bags(source: Path) -> list[Bag]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
+    files = storage_files(folder)
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             if (path / METADATA).is_file():
                 yield path
             else:
                 yield from _below(path)
-        elif path.suffix in STORAGES:
+        elif path in files:
             yield path
 
 

@@ -77,6 +77,7 @@ class Job:
             "topics": {str(m): topic for m, topic in sorted(self.config.topics.items())},
             "units": [units.depth_scale, units.thermal_scale, units.thermal_offset],
             "seconds": self.config.seconds,
+            "check_header_age": self.config.check_header_age,
             "versions": versions(),
         }
 

@@ -7,16 +7,19 @@ due at start + (p - b) / v, later by the length of all pauses (`bags.playhead`).
     recorded    s                            for listeners whose clock is that of the recording (`/clock`)
 
 Sound keeps its number of samples, so at another speed only `recorded` leaves no holes in it. Faults happen at
-(p - b) seconds of their script, whatever the speed. A replay that begins later in the bag first tells the
-last word of every latched topic.
+(p - b) seconds of their script, whatever the speed. A replay that begins later in the bag first tells what is
+on latched topics before.
+
+Stamps that move are those of messages that begin with a header, and of transforms; one that is deeper in a
+message stays.
 """
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,12 +27,16 @@ from typing import Literal
 from robust_perception.bags.arrivals import SECOND, Alter, Due, arrivals
 from robust_perception.bags.playhead import Playhead
 from robust_perception.bags.reader import BagReader
+from robust_perception.bags.stamps import TRANSFORMS, Move, restamped, restamped_transforms
 
 CLOCK_PERIOD_NS = 10_000_000
 """Between two looks at the clock of the recording."""
 
 PAUSED_NS = 100_000_000
 """Between two words of a clock that stands still, for listeners that come late."""
+
+HOLE_S = 3600.0
+"""Waiting longer for the next message is said, for no clock is known that it would be worth it."""
 
 Stamps = Literal["now", "recorded"]
 
@@ -50,31 +57,6 @@ class PlayerConfig:
     """What becomes of header stamps."""
 
 
-def restamped(data: bytes, move: Callable[[int], int]) -> bytes:
-    """A serialized message whose first field is a header, with another stamp; 8 bytes change.
-
-    Args:
-        data: CDR: two bytes of encapsulation, the last bit of which says little-endian, two of options, then
-            seconds (int32) and nanoseconds (uint32).
-        move: old stamp in ns to new stamp in ns.
-
-    Returns:
-        The message; unchanged when its stamp is zero, which is none, when it would move beyond what a stamp
-        can hold, and when the bytes are too few for a header.
-    """
-    if len(data) < 12:
-        return data
-    stamp = struct.Struct("<iI" if data[1] & 1 else ">iI")
-    try:
-        seconds, nanoseconds = stamp.unpack_from(data, 4)
-        before = seconds * SECOND + nanoseconds
-        if before == 0:
-            return data
-        return data[:4] + stamp.pack(*divmod(move(before), SECOND)) + data[12:]
-    except struct.error:
-        return data
-
-
 class BagPlayer:
     """Plays between `start` and its end, or `stop`, on a thread of its own.
 
@@ -86,8 +68,9 @@ class BagPlayer:
         alter: applies faults.
         now_ns: ROS time.
         publish: takes topic and bytes when they are due.
+        say: told in words of a wait that nobody will want.
         clock: told the time of the recording, about a hundred times a second; None = nobody wants to know.
-        latched: topics whose last message is told at a later start.
+        latched: topics whose last messages are told at a later start, and how many of each.
     """
 
     def __init__(
@@ -99,12 +82,13 @@ class BagPlayer:
         alter: Alter,
         now_ns: Callable[[], int],
         publish: Callable[[str, bytes], None],
+        say: Callable[[str], None],
         clock: Callable[[int], None] | None = None,
-        latched: Collection[str] = (),
+        latched: Mapping[str, int] | None = None,
     ) -> None:
         self._bag, self._topics, self._with_header = bag, topics, frozenset(with_header)
         self._config, self._alter, self._now_ns = config, alter, now_ns
-        self._publish, self._clock, self._latched = publish, clock, frozenset(latched)
+        self._publish, self._say, self._clock, self._latched = publish, say, clock, dict(latched or {})
         self._playhead = Playhead(config.speed, config.paused)
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -177,21 +161,47 @@ class BagPlayer:
             start_ns, started_ns = time.monotonic_ns(), self._now_ns()
             with self._changed:
                 self._playhead.begin(first_ns, start_ns)
-            before: dict[str, Due] = {}
+
+            def move(stamp: int) -> int:
+                return self._due(stamp - begin_ns) - start_ns + started_ns
+
+            before = {topic: deque[Due](maxlen=most) for topic, most in self._latched.items()}
+            at_ns = first_ns
             for due in arrivals(reader.messages(self._topics), begin_ns, self._alter):
                 if due.offset_ns < first_ns:
-                    if due.topic in self._latched:
-                        before[due.topic] = due
+                    if due.topic in before:
+                        before[due.topic].append(due)
                     continue
-                for topic in list(before):
-                    self._publish(topic, before.pop(topic).data)
+                self._tell(before, move)
+                self._warn_of_hole(at_ns, due.offset_ns)
                 if not self._wait(due.offset_ns, begin_ns):
                     return False
-                data = due.data
-                if config.stamps == "now" and due.msgtype in self._with_header:
-                    data = restamped(data, lambda stamp: self._due(stamp - begin_ns) - start_ns + started_ns)
-                self._publish(due.topic, data)
+                self._publish(due.topic, self._moved(due, move))
+                at_ns = due.offset_ns
+            self._tell(before, move)
         return True
+
+    def _tell(self, before: dict[str, deque[Due]], move: Move) -> None:
+        """Publish what was on latched topics before the start, once."""
+        for dues in before.values():
+            while dues:
+                due = dues.popleft()
+                self._publish(due.topic, self._moved(due, move))
+
+    def _moved(self, due: Due, move: Move) -> bytes:
+        if self._config.stamps == "recorded":
+            return due.data
+        if due.msgtype == TRANSFORMS:
+            return restamped_transforms(due.data, move)
+        return restamped(due.data, move) if due.msgtype in self._with_header else due.data
+
+    def _warn_of_hole(self, at_ns: int, next_ns: int) -> None:
+        hole_s = (next_ns - at_ns) / SECOND
+        if self._config.speed and hole_s / self._config.speed > HOLE_S:
+            self._say(
+                f"{self._bag}: expected messages in a row, got none for {hole_s / 3600:.1f} hours after "
+                f"{at_ns / SECOND:.3f} s; start:={next_ns / SECOND:.3f} goes on behind that"
+            )
 
     def _due(self, offset_ns: int) -> int:
         with self._changed:

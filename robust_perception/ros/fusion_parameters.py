@@ -6,11 +6,10 @@ from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.presence.config import TIMEOUTS_S, SensorConfig, SynchronizerConfig
 from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.unit_parameters import UNITS
 from robust_perception.runtime.audio import SAMPLE_TYPES, AudioFormat
-from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.errors import EncodingError
 from robust_perception.runtime.pacing import RATE_HZ
-from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
 from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality
 
 _NAMES = tuple(m.value for m in MODALITIES)
@@ -117,13 +116,7 @@ FUSION: tuple[Parameter, ...] = (
     ),
     *(row for modality in MODALITIES for row in _of_sensor(modality)),
     *(_transport(modality) for modality in IMAGE_MODALITIES),
-    Parameter("depth.scale", DEPTH_SCALE, "Metres per count of 16-bit depth.", "live", 1e-9, 10.0),
-    Parameter(
-        "thermal.encoding_scale", THERMAL_SCALE, "Kelvin per count of 16-bit thermal.", "live", 1e-9, 100.0
-    ),
-    Parameter(
-        "thermal.offset", THERMAL_OFFSET, "Kelvin of count 0 of 16-bit thermal.", "live", -1000.0, 1000.0
-    ),
+    *UNITS,
     Parameter(
         "audio.sample_rate", 0, "Samples a second, Hz; 0 = as AudioInfo says.", "configured", 0, 384_000
     ),
@@ -173,11 +166,6 @@ def synchronizer_config(table: ParameterTable, modalities: tuple[Modality, ...])
         required_any=required,
         min_modalities=table["min_modalities"],
     )
-
-
-def image_units(table: ParameterTable) -> ImageUnits:
-    """What the counts of integer images mean now."""
-    return ImageUnits(table["depth.scale"], table["thermal.encoding_scale"], table["thermal.offset"])
 
 
 def audio_format(table: ParameterTable) -> AudioFormat | None:

@@ -24,9 +24,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from robust_perception.presence import SensorState, SensorStatus, Synchronizer
 from robust_perception.ros import qos
 from robust_perception.ros.diagnostics import Link
-from robust_perception.ros.fusion_parameters import audio_format, image_units
+from robust_perception.ros.fusion_parameters import audio_format
 from robust_perception.ros.parameters import ParameterTable
 from robust_perception.ros.transport_loss import TransportLoss
+from robust_perception.ros.unit_parameters import image_units
 from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder
 from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import Modality, Reason

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import queue
-import struct
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Classification, Detection2DArray, LabelInfo
 
 from robust_perception import environment
+from robust_perception.bags.stamps import stamp_in
 from robust_perception.bags.writer import BagWriter
 from robust_perception.ros.messages import stamp_to_ns
 from robust_perception.ros.outputs import UNLABELLED_NAME
@@ -242,16 +242,6 @@ def _give_way() -> None:
     """Lower the priority of the calling thread: listening must not slow down what is listened to."""
     with suppress(OSError, AttributeError):  # where threads have no priority of their own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-def stamp_in(data: bytes) -> int:
-    """Stamp in ns of a serialized message whose first field is a header.
-
-    CDR: two bytes of encapsulation whose last bit says little-endian, two of options, then the fields.
-    """
-    order = "<" if data[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(f"{order}iI", data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def _mono8(message: Image) -> npt.NDArray[np.uint8]:

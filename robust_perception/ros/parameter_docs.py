@@ -10,7 +10,7 @@ import sys
 from robust_perception.ros.fusion_parameters import FUSION
 from robust_perception.ros.parameters import to_markdown
 from robust_perception.ros.recorder_node import RECORDER
-from robust_perception.ros.replay_node import REPLAY
+from robust_perception.ros.replay_parameters import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
 
 HEAD = """# Parameters

@@ -57,21 +57,24 @@ def run(
     autostart: Callable[[Any], bool],
     argv: Sequence[str] | None = None,
     stop: threading.Event | None = None,
+    stays: Callable[[Any], bool] = lambda node: True,
 ) -> int:
     """Run a lifecycle node until SIGINT or SIGTERM. To be called from the main thread.
 
-    A node that does not configure stays, unconfigured, and has said why: whoever mends the cause can
-    configure it again without starting it anew.
+    A node that does not configure or activate by itself has said why. Most stay: whoever mends the cause can
+    configure them again without starting them anew. One that has a task with an end ends, for nobody may be
+    there who would.
 
     Args:
         make: makes the node, in an initialised ROS context.
         autostart: whether this node configures and activates itself.
         argv: command line with the program's name; None = sys.argv.
         stop: ends the run when set, as a signal does; for a node that has an end of its own.
+        stays: whether this node stays when it cannot start by itself.
 
     Returns:
-        Exit code: 0 when told to stop, 1 after an error in a callback, 2 when a parameter given at start is
-        not allowed.
+        Exit code: 0 when told to stop, 1 after an error in a callback or when a node that is not to stay
+        cannot start, 2 when a parameter given at start is not allowed.
     """
     ended = stop or threading.Event()
     failures: list[BaseException] = []
@@ -93,10 +96,10 @@ def run(
     wake = node.create_guard_condition(lambda: None)
     spinning = threading.Thread(target=_spin, args=(executor, failures, ended), name="executor")
     try:
-        if autostart(node) and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            node.trigger_activate()
-        spinning.start()
-        ended.wait()
+        failed = autostart(node) and not _starts(node) and not stays(node)
+        if not failed:
+            spinning.start()
+            ended.wait()
     finally:
         ended.set()
         if spinning.is_alive():
@@ -109,7 +112,13 @@ def run(
         rclpy.try_shutdown()
     for failure in failures:
         traceback.print_exception(failure, file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures or failed else 0
+
+
+def _starts(node: LifecycleNode) -> bool:
+    """Whether the node configures and activates."""
+    done = TransitionCallbackReturn.SUCCESS
+    return node.trigger_configure() == done and node.trigger_activate() == done
 
 
 def _spin(executor: SingleThreadedExecutor, failures: list[BaseException], ended: threading.Event) -> None:

@@ -54,14 +54,19 @@ SOUND = QoSProfile(
 OUTPUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 """What the node says about the present."""
 
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""What stays true: a late subscriber gets it too."""
 
+def latched(depth: int) -> QoSProfile:
+    """What stays true: a late subscriber gets the last so many messages too."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
+LATCHED = latched(1)
+"""What stays true, in one message."""
 
 UNNAMED = "_NODE_NAME_UNKNOWN_"
 """What the middleware calls a node of which it has found a publisher, but not yet its name."""

@@ -3,6 +3,9 @@
 The graph is looked at again and again. A topic that appears is subscribed as soon as a publisher of it is
 known, for only then is its quality of service; when a publisher joins that the subscription does not hear,
 the topic is subscribed anew. Messages are not taken apart: what goes over the wire is what is recorded.
+
+Where ROS time counts, nothing is subscribed before it has begun, for nothing could be stamped; what was
+latched until then comes all the same.
 """
 
 from __future__ import annotations
@@ -101,8 +104,16 @@ class RecordedTopics:
     def __len__(self) -> int:
         return len(self._types)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether ROS time counts and has not begun: nothing can be stamped."""
+        return self._ros_time and not self._node.get_clock().now().nanoseconds
+
     def look(self) -> None:
-        """Look at the graph and subscribe what is new in it."""
+        """Look at the graph and subscribe what is new in it, as soon as there is a time."""
+        if self.waiting:
+            self._say("waiting for the first time on /clock (use_sim_time is on): nothing is recorded before")
+            return
         for topic, kinds in self._node.get_topic_names_and_types():
             if not self._choice.takes(topic):
                 continue

@@ -175,6 +175,8 @@ class RecorderNode(LifecycleNode):
         if lost := self._topics.lost:
             named = ", ".join(f"{topic} {count}" for topic, count in sorted(lost.items()))
             line += f"  (lost on the way here: {named})"
+        if self._topics.waiting:
+            line += "  (no time on /clock yet)"
         if missing := self._topics.missing:
             line += f"  (not there: {', '.join(missing)})"
         self.get_logger().info(line)
@@ -189,6 +191,8 @@ class RecorderNode(LifecycleNode):
             self.destroy_timer(timer)
         self._timers.clear()
         if self._topics is not None:
+            if self._topics.waiting:
+                self.get_logger().warning("nothing was recorded: no time has come on /clock")
             self._topics.close()
             self._topics = None
         if self._recording is None:
@@ -212,7 +216,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the node; exit codes are those of `process.run`, and 1 for a bag that ended before its time."""
     ended = process.End()
     code = process.run(
-        partial(RecorderNode, ended), lambda node: bool(node.table["autostart"]), argv, stop=ended
+        partial(RecorderNode, ended),
+        lambda node: bool(node.table["autostart"]),
+        argv,
+        stop=ended,
+        stays=lambda node: False,
     )
     return code or int(ended.failed)
 

@@ -29,77 +29,30 @@ from std_srvs.srv import SetBool, Trigger
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader, Topic
 from robust_perception.bags.recorded_faults import RecordedFaults
-from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.ros import process, qos
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
-from robust_perception.ros.errors import ParameterError, RosError
+from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
 from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
-from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.parameters import ParameterTable
 from robust_perception.ros.recorded_topics import message_class
-from robust_perception.vocabulary import MODALITIES
-
-REPLAY: tuple[Parameter, ...] = (
-    Parameter("bag", "", "Folder of the bag, or its .mcap or .db3 file.", "configured"),
-    Parameter(
-        "speed",
-        1.0,
-        "Times as fast as it was recorded; 0 = as fast as listeners confirm, and needs stamps recorded.",
-        "configured",
-        0.0,
-        100.0,
-    ),
-    Parameter("start", 0.0, "Begin so long after the bag's first message, s.", "configured", 0.0),
-    Parameter("start_paused", False, "Begin paused: ~/resume, ~/play_next or ~/step lead on.", "configured"),
-    Parameter(
-        "step_window",
-        0.05,
-        "What ~/step plays: the next message and all within this time after it, s.",
-        "configured",
-        0.0,
-        60.0,
-    ),
-    Parameter(
-        "remaps",
-        [""],
-        "Topics that are published under another name, each as /from:=/to.",
-        "configured",
-    ),
-    Parameter("loop", False, "Begin again at the end.", "configured"),
-    Parameter(
-        "stamps",
-        "now",
-        "now moves header stamps as if the recording happened now, recorded leaves them as they are.",
-        "configured",
-        choices=("now", "recorded"),
-    ),
-    Parameter(
-        "clock", False, "Publish the time of the recording on /clock; needs stamps recorded.", "configured"
-    ),
-    Parameter(
-        "topics",
-        [""],
-        "Play only these; an empty name asks for all but outputs of fusion, diagnostics, clock and logs.",
-        "configured",
-    ),
-    Parameter(
-        "faults", "", "Fault script: a file, or a name out of config/faults; empty = none.", "configured"
-    ),
-    *(
-        Parameter(f"{m}.topic", topic, f"Topic of the bag that faults of {m} act on.", "configured")
-        for m, topic in SENSOR_TOPICS.items()
-    ),
-    Parameter("wait", True, "Begin when somebody listens to a sensor's topic, not before.", "configured"),
-    Parameter("exit_at_end", True, "End the process at the end of the bag.", "configured"),
-    Parameter("autostart", True, "Configure and activate without being asked.", "start"),
+from robust_perception.ros.replay_parameters import (
+    REPLAY,
+    check_span,
+    check_stamps,
+    remapped,
+    sensors_not_played,
 )
-"""The table of parameters."""
+from robust_perception.ros.unit_parameters import image_units
+from robust_perception.vocabulary import MODALITIES
 
 LEFT_OUT = ("/clock", "/diagnostics", "/parameter_events", "/rosout")
 LEFT_OUT_BELOW = "/fusion/"
 LEFT_OUT_ENDING = "/transition_event"
 
+LATCHED_MOST = 100
+"""Messages of a latched topic that a late listener is told; of /tf_static every publisher has one."""
 ACKNOWLEDGED_S = 2.0
 """Deadline for listeners to confirm the last messages before the process ends."""
 
@@ -132,33 +85,25 @@ class ReplayNode(LifecycleNode):
             if not table["bag"]:
                 msg = "parameter bag: expected a folder or a file, got none"
                 raise RosError(msg)
-            if table["clock"] and table["stamps"] == "now":
-                msg = "parameter clock: expected stamps recorded beside it, got stamps now"
-                raise RosError(msg)
-            if not table["speed"] and table["stamps"] == "now":
-                msg = "parameter speed: expected stamps recorded beside 0, got stamps now"
-                raise RosError(msg)
-            remaps = _remaps(table["remaps"])
+            check_stamps(table)
             script = load_script(table["faults"])
             with BagReader(bag) as reader:
                 topics = self._chosen(reader.topics)
                 seconds = (reader.end_ns - reader.start_ns) / 1e9
-            strange = sorted(remaps.keys() - {topic.name for topic in topics})
-            if strange:
-                there = ", ".join(topic.name for topic in topics)
-                msg = f"parameter remaps: expected topics that are played ({there}), got {', '.join(strange)}"
-                raise RosError(msg)
-            if table["start"] > seconds:
-                msg = f"parameter start: expected a time within {seconds:.2f} s, got {table['start']:g}"
-                raise RosError(msg)
-            if not topics:
+            names = [topic.name for topic in topics]
+            if not names:
                 msg = f"{bag}: expected a topic that can be played, got none"
                 raise RosError(msg)
+            remaps = remapped(self, table, names)
+            check_span(table, seconds)
+            untouched = sensors_not_played(table, script, names)
         except (BagError, RosError) as error:
             self.get_logger().error(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
+        if untouched:
+            self._warn(f"{script.name} has no effect on what is not played: {', '.join(untouched)}")
         for topic, kind in topics.items():
-            profile = qos.LATCHED if topic.latched else qos.OUTPUT
+            profile = qos.latched(min(topic.count, LATCHED_MOST) or 1) if topic.latched else qos.OUTPUT
             name = remaps.get(topic.name, topic.name)
             self._depths[topic.name] = profile.depth
             self._publishers_of[topic.name] = self.create_lifecycle_publisher(kind, name, profile)
@@ -172,11 +117,12 @@ class ReplayNode(LifecycleNode):
             PlayerConfig(
                 table["speed"], table["loop"], table["start"], table["start_paused"], table["stamps"]
             ),
-            RecordedFaults(script, sensors, self._warn),
+            RecordedFaults(script, sensors, lambda: image_units(table), self._warn),
             lambda: int(self.get_clock().now().nanoseconds),
             self._publish if table["speed"] else self._publish_and_wait,
+            self._warn,
             self._tick if table["clock"] else None,
-            [topic.name for topic in topics if topic.latched],
+            {topic.name: self._depths[topic.name] for topic in topics if topic.latched},
         )
         self._offer_services()
         self._sensors = [name for name in sensors if name in self._publishers_of]
@@ -313,17 +259,6 @@ class ReplayNode(LifecycleNode):
         self._clock_publisher = None
 
 
-def _remaps(pairs: Sequence[str]) -> dict[str, str]:
-    """`/from:=/to` as names; RosError for what is none."""
-    found = {}
-    for pair in filter(None, pairs):
-        source, sign, target = pair.partition(":=")
-        if not sign or not source.startswith("/") or not target:
-            raise ParameterError("remaps", "names as /from:=/to", pair)
-        found[source] = target
-    return found
-
-
 def _of_that_time(topic: str) -> bool:
     """Whether only a node of the time of the recording could have said what is on this topic."""
     return topic in LEFT_OUT or LEFT_OUT_BELOW in topic or topic.endswith(LEFT_OUT_ENDING)
@@ -338,7 +273,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the node; exit codes are those of `process.run`, and 1 for a bag not played to its end."""
     ended = process.End()
     code = process.run(
-        partial(ReplayNode, ended), lambda node: bool(node.table["autostart"]), argv, stop=ended
+        partial(ReplayNode, ended),
+        lambda node: bool(node.table["autostart"]),
+        argv,
+        stop=ended,
+        stays=lambda node: not node.table["exit_at_end"],
     )
     return code or int(ended.failed)
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from robust_perception.runtime.errors import DataError, EncodingError
 from robust_perception.runtime.resample import MOST_ENTRIES, Resampler, table_entries
-from robust_perception.units import audio_from_pcm16
-from robust_perception.vocabulary import AUDIO_RATE
+from robust_perception.units import audio_from_pcm16, pcm16_from_audio
+from robust_perception.vocabulary import AUDIO_RATE, Array
 
 SECOND_NS = 1_000_000_000
 
@@ -116,6 +116,16 @@ class AudioFormat:
             samples = (native / 2147483648.0).astype(np.float32)
         mono: npt.NDArray[np.float32] = samples[:, 0] if self.channels == 1 else samples.mean(axis=1)
         return mono
+
+    def encode(self, samples: Array) -> bytes:
+        """Amplitudes (n,), interleaved where there are channels, as bytes, cut off at full scale."""
+        dtype = np.dtype(SAMPLE_TYPES[self.sample_format])
+        if dtype.kind == "f":
+            return np.clip(samples, -1.0, 1.0).astype(dtype).tobytes()
+        if dtype.itemsize == 2:
+            return pcm16_from_audio(samples).astype(dtype).tobytes()
+        counts = np.rint(samples.astype(np.float64) * 2147483648.0)
+        return np.clip(counts, -2147483648, 2147483647).astype(dtype).tobytes()
 
 
 class AudioStream:

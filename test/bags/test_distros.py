@@ -75,7 +75,7 @@ def test_its_frames_are_those_that_were_recorded(shape: Shape, tmp_path: Path) -
     assert seen == [20 * i for i in range(6)]
 
 
-@pytest.mark.parametrize("shape", [s for s in SHAPES if not s.compression], ids="-".join)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s.compression != "MESSAGE"], ids="-".join)
 def test_a_single_file_of_it_is_read_too(shape: Shape, tmp_path: Path) -> None:
     written = recorded()
     distro_bags.write(tmp_path / "bag", shape, written, latched=["/audio_info"])

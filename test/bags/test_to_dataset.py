@@ -83,6 +83,10 @@ def test_splits_are_blocks_in_time(data: Path, tmp_path: Path, capsys: pytest.Ca
     assert len(names) == FRAMES
 
 
+def test_a_split_may_have_any_plain_name(data: Path, tmp_path: Path) -> None:
+    assert len(FolderDataset(there_and_back(data, tmp_path, "--split", "all"), "all")) == FRAMES
+
+
 def test_part_of_it_in_another_size(data: Path, tmp_path: Path) -> None:
     out = there_and_back(data, tmp_path, "--complete", "--size", "48x32", "--limit", "2")
     small = FolderDataset(out, "train")
@@ -143,6 +147,7 @@ def test_what_cannot_be_is_one_clear_line_and_leaves_nothing(
         ("sizes", [], "expected pictures of one size, got rgb 8x8, thermal 4x4; give --size WIDTHxHEIGHT"),
         ("unstamped", [], "expected a frame that the live graph would take, got none"),
         ("good", ["--split", "train", "val", "test"], "expected a sample or more for 'val', got 2"),
+        ("good", ["--split", "a=.5", "b", "a=.5"], "--split: expected every split once, got a b a"),
         ("good", ["--out", str(tmp_path / "there")], "expected a new path, got one that exists"),
         ("good", ["--topic", "rgb=/nothing"], "rgb: expected a topic out of"),
         ("good", ["--faults", "sever"], "faults: expected a file, or one of"),

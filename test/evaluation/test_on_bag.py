@@ -15,8 +15,11 @@ import pytest
 import small_folder
 from tiny_model import make_model
 
-from robust_perception.bags import types
+from robust_perception.bag import main as bag_command
+from robust_perception.bags import truth, types
 from robust_perception.bags.dataset import image, write_dataset
+from robust_perception.bags.reader import BagReader
+from robust_perception.bags.stamps import restamped
 from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
 from robust_perception.engine.engine import Engine
@@ -153,6 +156,44 @@ def test_topics_of_other_names_are_found_when_named(
         assert error.startswith("evaluate: ")
         assert message in error
     assert main([*words, "--topic", "rgb=/camera/color/image_raw"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("stamps_s", "received_s", "words"), [(0, 900, "the header age is 900.000 s"), (5, 0, "is 5.000 s ahead")]
+)
+def test_stamps_of_another_clock_are_named_and_taken_when_told(
+    stamps_s: int,
+    received_s: int,
+    words: str,
+    model: Path,
+    data: Path,
+    bag: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    moved = tmp_path / "moved"
+    with BagReader(bag) as reader, BagWriter(moved) as writer:
+        for m in reader.messages():
+            own = m.msgtype not in (types.AUDIO_INFO, truth.LABEL_INFO_TYPE)
+            told = restamped(m.data, lambda stamp: stamp + stamps_s * 10**9) if own else m.data
+            writer.write(m.topic, m.msgtype, told, m.stamp_ns + received_s * 10**9)
+    words_of = {"evaluate": ["--model", str(model), "--bag", str(moved)], "bag": ["to-dataset", str(moved)]}
+    words_of["bag"] += ["--out", str(tmp_path / "out"), "--split", "test"]
+    reports = []
+    for command, run in (("evaluate", main), ("bag", bag_command)):
+        assert run(words_of[command]) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "got none: rgb: " in error
+        assert words in error
+        assert "are taken with --no-header-age" in error
+        assert run([*words_of[command], "--no-header-age"]) == 0
+    assert len(FolderDataset(tmp_path / "out", "test")) == FRAMES
+    for path, more in ((moved, ["--no-header-age"]), (bag, [])):
+        target = tmp_path / "report.json"
+        assert main(["--model", str(model), "--bag", str(path), "--json", str(target), *more]) == 0
+        report = json.loads(target.read_text())
+        reports.append((report["patterns"], report["passes"]))
+    assert reports[0] == reports[1], "outputs, quality and times are those of a bag with one clock"
 
 
 def test_bad_bags_and_scripts_are_one_clear_line(

@@ -28,6 +28,7 @@ class Schedule:
     times_ms: Mapping[Modality, list[int]]
     truths_ms: list[int] = field(default_factory=list)
     scene_names: tuple[str, ...] = ()
+    check_header_age: bool = True
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

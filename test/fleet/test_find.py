@@ -24,6 +24,14 @@ def test_a_folder_is_looked_through_and_a_bag_is_one(tree: Path) -> None:
     assert find_bags(tree / "c.mcap") == [Bag("c.mcap", tree / "c.mcap")]
 
 
+def test_compressed_files_are_bags_too_but_not_beside_the_plain_ones(tree: Path) -> None:
+    for name in ("d/d_0.db3.zstd", "e/e_0.db3.zstd"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).touch()
+    assert [bag.name for bag in find_bags(tree)][-2:] == ["d/d_0.db3", "e/e_0.db3.zstd"]
+    assert find_bags(tree / "e/e_0.db3.zstd") == [Bag("e_0.db3.zstd", tree / "e/e_0.db3.zstd")]
+
+
 def test_a_list_keeps_its_order_and_begins_at_its_own_folder(tree: Path) -> None:
     listed = tree / "lists" / "all.txt"
     listed.parent.mkdir()

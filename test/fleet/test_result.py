@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robust_perception.bags.writer import BagWriter
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagConfig
+from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.recipe import bag_sha256
 from robust_perception.faults.kinds import Fault
 from robust_perception.faults.script import FaultScript
 from robust_perception.fleet.errors import ResultError
@@ -18,6 +22,18 @@ from robust_perception.fleet.job import Job, key_of
 from robust_perception.fleet.result import BagResult, Store
 from robust_perception.fleet.worker import Worker
 from robust_perception.vocabulary import Modality, Pattern
+
+
+def test_the_hash_of_a_bag_is_of_what_is_in_it_compressed_or_not(tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 2)):
+        with BagWriter(tmp_path / name, "sqlite3", "file") as bag:
+            bag.write("/number", "std_msgs/msg/UInt8", bytes([0, 1, 0, 0, value]), 1)
+    shas = [bag_sha256(tmp_path / name) for name in ("a", "b")]
+    assert shas[0] != shas[1]
+    assert shas[0] == hashlib.sha256((tmp_path / "a" / "a_0.db3.zstd").read_bytes()).hexdigest()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(EvaluationError, match=r"expected a bag's \.mcap or \.db3 files, .* got none"):
+        bag_sha256(tmp_path / "none")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +84,7 @@ def test_whatever_changes_a_number_changes_the_key(model: Path, tmp_path: Path) 
         Job(str(model), script=FaultScript([loss])),
         Job(str(model), script=FaultScript([loss], seed=1)),
         Job(str(model), config=BagConfig(seconds=2.0)),
+        Job(str(model), config=BagConfig(check_header_age=False)),
         Job(str(model), config=BagConfig({Modality.RGB: "/front"})),
     ]
     keys = {key_of(job.recipe(engine), "0" * 64) for job in jobs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ from hypothesis import strategies as st
 
 from robust_perception.bags import types
 from robust_perception.bags.arrivals import arrivals
-from robust_perception.bags.dataset import audio, image
+from robust_perception.bags.dataset import audio, header, image
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.recorded_faults import RecordedFaults
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS
+from robust_perception.bags.stamps import TRANSFORMS, restamped, restamped_transforms, stamp_in
 from robust_perception.bags.writer import BagWriter
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
-from robust_perception.ros.bag_player import BagPlayer, PlayerConfig, restamped
-from robust_perception.ros.monitor import stamp_in
-from robust_perception.vocabulary import Modality
+from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
+from robust_perception.runtime.decoders import ImageUnits
 
-SENSORS = {"/rgb/image": Modality.RGB, "/depth/image": Modality.DEPTH, "/audio": Modality.AUDIO}
+SENSORS = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
 S = 1_000_000_000
 
 
@@ -31,9 +33,15 @@ def raw(topic: str, stamp_ns: int, data: bytes = b"x", msgtype: str = types.IMAG
     return RawMessage(topic, msgtype, data, stamp_ns)
 
 
-def faults(text: str, said: list[str] | None = None) -> RecordedFaults:
+def faults(text: str, said: list[str] | None = None, scales: ImageUnits | None = None) -> RecordedFaults:
     windows, seed = parse(f"faults: [{text}]", "script")
-    return RecordedFaults(FaultScript(windows, seed), SENSORS, ([] if said is None else said).append)
+    say = ([] if said is None else said).append
+    return RecordedFaults(FaultScript(windows, seed), SENSORS, lambda: scales or ImageUnits(), say)
+
+
+def described(sample_format: str, channels: int = 1) -> RawMessage:
+    told = types.message_class(types.AUDIO_INFO)(channels, 16000, sample_format, 0, "wave")
+    return raw("/audio_info", 0, types.serialize(told, types.AUDIO_INFO), types.AUDIO_INFO)
 
 
 def picture(index: int, encoding: str = "rgb8") -> bytes:
@@ -76,6 +84,21 @@ def test_what_cannot_be_restamped_is_left_alone(order: str) -> None:
     assert restamped(late, lambda stamp: stamp * 2) == late, "more seconds than a stamp can hold"
     for short in (b"", b"\0", head, late[:11]):
         assert restamped(short, lambda stamp: stamp + 1) == short
+
+
+def transforms(*stamps_ns: int) -> bytes:
+    kinds = ("TransformStamped", "Transform", "Vector3", "Quaternion")
+    stamped, transform, vector, quaternion = (types.message_class(f"geometry_msgs/msg/{k}") for k in kinds)
+    there = transform(vector(1.0, 2.0, 3.0), quaternion(0.0, 0.0, 0.0, 1.0))
+    made = [stamped(header(stamp, "map"), f"child_{i}", there) for i, stamp in enumerate(stamps_ns)]
+    return types.serialize(types.message_class(TRANSFORMS)(made), TRANSFORMS)
+
+
+def test_every_transform_of_a_message_moves_and_keeps_the_rest() -> None:
+    moved = restamped_transforms(transforms(5 * S, 0, 7 * S + 1), lambda stamp: stamp + S)
+    assert moved == transforms(6 * S, 0, 8 * S + 1), "zero is no stamp"
+    short = transforms(5 * S)[:-9]
+    assert restamped_transforms(short, lambda stamp: stamp + S) == short
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=30))
@@ -137,6 +160,7 @@ def test_a_bag_that_begins_again_forgets_what_was_frozen() -> None:
 def test_noise_changes_sound_and_darkness_a_picture() -> None:
     dark_rgb = "{at: 0.0, sensor: rgb, fault: darkness, gain: 0.1}"
     alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.1}, " + dark_rgb)
+    alter(described("S16LE"), 0.0)
     chunk = audio(np.zeros(160, "<i2").tobytes(), 5 * S, "mic")
     ((noisy, _),) = alter(raw("/audio", 0, chunk, types.AUDIO), 1.0)
     samples = np.frombuffer(bytes(types.deserialize(noisy, types.AUDIO).audio.data), "<i2")
@@ -146,6 +170,54 @@ def test_noise_changes_sound_and_darkness_a_picture() -> None:
     pixels = types.deserialize(dark, types.IMAGE)
     assert pixels.encoding == "rgb8"
     assert pixels.data.mean() < 0.3 * types.deserialize(picture(3), types.IMAGE).data.mean()
+
+
+@pytest.mark.parametrize(
+    ("sensor", "fault", "scales", "change"),
+    [
+        (
+            "thermal",
+            "drift, kelvin: 2.0, seconds: 0",
+            ImageUnits(0.001, 0.1, 173.15),
+            20,
+        ),
+        ("depth", "noise, sigma: 0.05", ImageUnits(depth_scale=0.00025), 200),
+    ],
+)
+def test_faults_of_values_are_in_the_units_that_are_told(
+    sensor: str, fault: str, scales: ImageUnits, change: float
+) -> None:
+    alter = faults(f"{{at: 0.0, sensor: {sensor}, fault: {fault}}}", scales=scales)
+    before = np.full((64, 64), 8000, np.uint16)
+    ((after, _),) = alter(raw(f"/{sensor}/image", 0, image(before, "16UC1", S, "c")), 1.0)
+    moved = types.deserialize(after, types.IMAGE).data.view("<u2") - 8000.0
+    assert np.sqrt(np.mean(moved**2)) == pytest.approx(change, rel=0.1), "2 K, and 0.05 m"
+
+
+@pytest.mark.parametrize(("sample_format", "dtype"), [("F32LE", "<f4"), ("S32BE", ">i4"), ("S16BE", ">i2")])
+def test_sound_keeps_the_format_that_the_bag_tells(sample_format: str, dtype: str) -> None:
+    alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.01}")
+    full = 1.0 if dtype == "<f4" else 2.0 ** (8 * np.dtype(dtype).itemsize - 1)
+    alter(described(sample_format, channels=2), 0.0)
+    sound = 0.1 * np.sin(np.arange(1600) / 9)
+    data = audio((sound * full).astype(dtype).tobytes(), S, "mic")
+    ((noisy, _),) = alter(raw("/audio", 0, data, types.AUDIO), 1.0)
+    got = np.frombuffer(bytes(types.deserialize(noisy, types.AUDIO).audio.data), dtype) / full
+    assert (got - sound).std() == pytest.approx(0.01, rel=0.1)
+
+
+def test_sound_of_no_known_format_is_left_alone_and_told() -> None:
+    for first, chunk, words in (
+        (raw("/other", 0), b"ab", "expected the sample format on /audio_info before it, got none"),
+        (described("OPUS"), b"ab", "/audio_info: expected a sample format out of"),
+        (described("S16LE"), b"abc", "expected a positive multiple of 2 bytes"),
+    ):
+        said: list[str] = []
+        alter = faults("{at: 0.0, sensor: audio, fault: noise, sigma: 0.01}", said)
+        alter(first, 0.0)
+        data = audio(chunk, S, "mic")
+        assert alter(raw("/audio", 0, data, types.AUDIO), 1.0) == [(data, 0.0)]
+        assert said[0].startswith(f"/audio: noise has no effect: {words}")
 
 
 def test_a_fault_that_does_not_fit_is_told_once() -> None:
@@ -161,8 +233,11 @@ def test_a_fault_that_does_not_fit_is_told_once() -> None:
 class Stage:
     """A player on a short bag; what it published, and how it ended."""
 
-    def __init__(self, bag: Path, config: PlayerConfig, clock: bool = False) -> None:
+    def __init__(
+        self, bag: Path, config: PlayerConfig, clock: bool = False, topics: Sequence[str] = ("/rgb/image",)
+    ) -> None:
         self.published: list[bytes] = []
+        self.said: list[str] = []
         self.ticks: list[int] = []
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -170,13 +245,15 @@ class Stage:
         self.wanted = 10**9
         self.player = BagPlayer(
             bag,
-            ["/rgb/image"],
+            topics,
             {types.IMAGE},
             config,
             lambda message, _: [(message.data, 0.0)],
             lambda: 500 * S,
             self._publish,
+            self.said.append,
             self.ticks.append if clock else None,
+            {"/tf_static": 2},
         )
         self.player.start(lambda: True, self._end)
 
@@ -215,6 +292,30 @@ def test_recorded_stamps_stay_and_the_clock_runs_with_them(bag: Path) -> None:
     assert stage.ticks[0] >= 7 * S
     assert stage.ticks[-1] == 7 * S + 4 * S // 10
     assert len(stage.ticks) > 8, "the clock also runs between messages"
+
+
+def test_transforms_move_with_the_rest_and_latched_ones_are_told_at_a_later_start(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for stamp in (7 * S, 7 * S + 1, 7 * S + 2):
+            writer.write("/tf_static", TRANSFORMS, transforms(stamp), stamp)
+        writer.write("/tf", TRANSFORMS, transforms(8 * S), 8 * S)
+    stage = Stage(tmp_path / "bag", PlayerConfig(start_s=1.0), topics=("/tf_static", "/tf"))
+    assert stage.ended.wait(10)
+    assert stage.error is None
+    at = 500 * S - 8 * S
+    assert stage.published == [transforms(stamp + at) for stamp in (7 * S + 1, 7 * S + 2, 8 * S)]
+
+
+def test_a_hole_of_hours_is_told_with_the_start_behind_it(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for stamp in (0, S // 10, 5_000 * S):
+            writer.write("/rgb/image", types.IMAGE, picture(0), stamp)
+    stage = Stage(tmp_path / "bag", PlayerConfig())
+    while not stage.said:
+        assert not stage.ended.wait(0.01)
+    stage.player.stop()
+    assert "got none for 1.4 hours after 0.100 s; start:=5000.000 goes on behind that" in stage.said[0]
+    assert len(stage.published) == 2
 
 
 def test_a_loop_goes_on_until_it_is_stopped(bag: Path) -> None:

@@ -14,11 +14,12 @@ from rclpy.parameter import Parameter as RosParameter
 from robust_perception.presence import SynchronizerConfig
 from robust_perception.ros import parameter_docs
 from robust_perception.ros.errors import ParameterError
-from robust_perception.ros.fusion_parameters import FUSION, audio_format, image_units, synchronizer_config
+from robust_perception.ros.fusion_parameters import FUSION, audio_format, synchronizer_config
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.recorder_node import RECORDER
-from robust_perception.ros.replay_node import REPLAY
+from robust_perception.ros.replay_parameters import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
+from robust_perception.ros.unit_parameters import image_units
 from robust_perception.runtime.audio import AudioFormat
 from robust_perception.vocabulary import MODALITIES, Modality
 

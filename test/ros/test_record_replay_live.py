@@ -11,7 +11,7 @@ import pytest
 from live_graph import Graph, Process
 
 from robust_perception.bags.reader import BagReader, RawMessage
-from robust_perception.ros.monitor import stamp_in
+from robust_perception.bags.stamps import stamp_in
 
 pytestmark = pytest.mark.ros
 

@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from builtin_interfaces.msg import Time
 from live_graph import Graph, Process
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 
 from robust_perception.bags import types
 from robust_perception.bags.reader import BagReader, RawMessage
-from robust_perception.ros.monitor import stamp_in
+from robust_perception.bags.stamps import stamp_in
 
 pytestmark = pytest.mark.ros
 
@@ -214,7 +218,28 @@ def test_what_cannot_be_recorded_is_said(
     parameters: list[str], words: str, live: Graph, tmp_path: Path
 ) -> None:
     recorder = live.start("recorder_node", *[p.format(there=tmp_path) for p in parameters])
-    live.wait_until(f"the words {words!r}", lambda: words in recorder.text())
+    assert recorder.wait(60) == 1, "nobody waits for a recording that does not begin"
+    live.processes.remove(recorder)
+    assert words in recorder.text()
+
+
+def test_with_the_time_of_a_simulation_nothing_is_recorded_before_there_is_one(
+    live: Graph, tmp_path: Path
+) -> None:
+    path = tmp_path / "bag"
+    clock = live.node.create_publisher(Clock, "/clock", 1)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    live.node.create_publisher(String, "/a", latched).publish(String(data="early"))
+    recorder = live.start(
+        "recorder_node", f"bag:={path}", "topics:=['/a']", "use_sim_time:=true", "progress:=0.2"
+    )
+    live.wait_until("the wait", lambda: "waiting for the first time on /clock" in recorder.text())
+    live.wait_until("the clock's listener", lambda: clock.get_subscription_count() > 0)
+    clock.publish(Clock(clock=Time(sec=1700)))
+    live.wait_until("what was latched", lambda: _recorded(recorder) >= 1)
+    end(recorder)
+    (early,) = read(path)[0]["/a"]
+    assert early.stamp_ns == 1700 * 10**9
 
 
 def _recorded(recorder: Process) -> int:

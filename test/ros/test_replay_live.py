@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from audio_common_msgs.msg import AudioInfo
 from live_graph import Graph
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tiny_model import make_model
 
@@ -208,15 +210,57 @@ def test_as_fast_as_possible_loses_nothing(live: Graph, tmp_path: Path) -> None:
         (["bag:={bag}", "start:=9.0"], "parameter start: expected a time within 0.55 s, got 9"),
         (["bag:={bag}", "remaps:=['/a:=/b']"], "parameter remaps: expected topics that are played"),
         (["bag:={bag}", "remaps:=['a']"], "parameter remaps: expected names as /from:=/to"),
+        (
+            ["bag:={bag}", "remaps:=['/rgb/image:=/bad name']"],
+            "parameter remaps: expected names as /from:=/to",
+        ),
+        (
+            ["bag:={bag}", "start:=0.55", "loop:=true"],
+            "parameter loop: expected a bag that goes on after start",
+        ),
+        (["bag:={bag}", "faults:={loss}"], "expected a sensor whose topic is played (/rgb/image), got depth"),
         (["bag:={bag}", "topics:=['/thermal/image']"], "got /thermal/image"),
         (["bag:={bag}", "faults:=nonsense"], "parameter faults: expected a file, or one of"),
     ],
 )
 def test_what_cannot_be_played_is_said(parameters: list[str], words: str, bag: Path, live: Graph) -> None:
-    player = live.start("replay_node", *[p.format(bag=bag) for p in parameters])
-    live.wait_until(f"the words {words!r}", lambda: words in player.text())
+    loss = bag.with_name("loss.yaml")
+    loss.write_text("faults: [{at: 0.0, sensor: depth, fault: loss}]")
+    player = live.start("replay_node", *[p.format(bag=bag, loss=loss) for p in parameters])
+    assert player.wait(60) == 1, "nobody waits for a bag that cannot be played"
+    live.processes.remove(player)
     assert "not configured" in player.text()
-    assert player.running, "whoever mends the cause can configure it again"
+    assert words in player.text()
+    assert "Traceback" not in player.text()
+
+
+def test_a_node_that_stays_at_the_end_can_be_mended(live: Graph) -> None:
+    player = live.start("replay_node", "bag:=/nowhere", "exit_at_end:=false")
+    live.wait_until("the reason", lambda: "/nowhere: expected a bag" in player.text())
+    live.wait_until("its services", lambda: ("replay", "/") in live.node.get_node_names_and_namespaces())
+    assert player.running
+
+
+def test_late_listeners_are_told_all_that_was_latched_and_faults_of_absent_sensors_named(
+    bag: Path, live: Graph
+) -> None:
+    with BagWriter(bag.with_name("latched")) as writer:
+        writer.add_topic("/static", "std_msgs/msg/String", latched=True)
+        for index, word in enumerate(("a", "b", "c")):
+            text = types.serialize(types.message_class("std_msgs/msg/String")(word), "std_msgs/msg/String")
+            writer.write("/static", "std_msgs/msg/String", text, S + index)
+        for index in range(FRAMES):
+            stamp = S + index * S // 4
+            pixels = np.full((8, 8, 3), index, np.uint8)
+            writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "c"), stamp)
+    listen(live, "/rgb/image")
+    player = live.start("replay_node", f"bag:={bag.with_name('latched')}", "start:=0.5", "faults:=all_lost")
+    live.wait_until("a warning", lambda: "no effect on what is not played: depth (/depth" in player.text())
+    words: list[str] = []
+    late = QoSProfile(depth=9, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    live.wait_until("the first frame", lambda: bool(live.received("/rgb/image")))
+    live.node.create_subscription(String, "/static", lambda m: words.append(m.data), late)
+    live.wait_until("all three", lambda: words == ["a", "b", "c"])
 
 
 def test_types_that_are_not_installed_are_named(live: Graph, tmp_path: Path) -> None:

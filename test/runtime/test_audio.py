@@ -27,9 +27,11 @@ def pcm16(samples: np.ndarray) -> bytes:
 )
 def test_sample_formats_give_the_same_sound(name: str, dtype: str, scale: float) -> None:
     samples = np.array([0.0, 0.5, -0.25, -1.0])
-    decoded = AudioFormat(16_000, 1, name).decode((samples * scale).astype(dtype).tobytes())
+    data = (samples * scale).astype(dtype).tobytes()
+    decoded = AudioFormat(16_000, 1, name).decode(data)
     assert decoded.dtype == np.float32
     np.testing.assert_array_equal(decoded, samples.astype(np.float32))
+    assert AudioFormat(16_000, 1, name).encode(decoded) == data
 
 
 def test_channels_are_averaged() -> None:
