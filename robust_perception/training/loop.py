@@ -18,7 +18,6 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -30,45 +29,25 @@ from robust_perception.training.acceleration import accelerate
 from robust_perception.training.building import build_network, check_splits, modalities_of
 from robust_perception.training.checkpoint import Progress
 from robust_perception.training.config import TrainingConfig
-from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
+from robust_perception.training.errors import CheckpointError, NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.log import Journal, ProgressLine, duration
 from robust_perception.training.machine import Machine
+from robust_perception.training.method_config import MethodConfig
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.objective import Helpers, objective
 from robust_perception.training.ranks import Ranks
+from robust_perception.training.run import BEST, CONFIG, LAST, Run
 from robust_perception.training.shards import NormStatistics, own_shards, sum_gradients
 from robust_perception.training.stages import moment
 from robust_perception.training.supervision import labelled_names
+from robust_perception.training.teacher import open_teacher
 from robust_perception.training.validation import mean_over, validate
 from robust_perception.training.warm_start import Start, take_over
 from robust_perception.vocabulary import Pattern, patterns_of
 
 STEPS_APART, SHARDS_APART, SEEDS = 1 << 32, 1 << 56, 1 << 63
 """Between the chance of two runs, between that of two shards of a step, and in all."""
-
-LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.yaml"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run is made of.
-
-    Attributes:
-        config: every choice.
-        data: the data folders, each with the splits `train` and `val`; several train together.
-        out: the folder the run writes into.
-        seed: of weights, order, crops and patterns.
-        teacher: weights of a network trained on complete data, for `methods.relation`.
-        start: weights to begin with instead of the first ones; see `warm_start`.
-    """
-
-    config: TrainingConfig
-    data: tuple[Path, ...]
-    out: Path
-    seed: int = 0
-    teacher: Path | None = None
-    start: Path | None = None
 
 
 def train(
@@ -89,10 +68,10 @@ def train(
 
     Raises:
         DatasetError: a split is missing, or cannot serve for what it is for.
-        ConfigError: the data lacks a modality that the configuration names, or a batch cannot be dealt out to
-            the processes.
+        ConfigError: the data lacks a modality that the configuration names, a batch cannot be dealt out to
+            the processes, or there is no teacher where one is asked for, or one that does not fit.
         CheckpointError: the folder holds another run, or one that was not asked to be resumed; the file of
-            `start` cannot be read or fits nowhere.
+            `start` or `teacher` cannot be read or fits nowhere.
         NonFiniteLossError: names the loss and the patterns.
     """
     config, ranks = run.config, machine.ranks
@@ -115,7 +94,8 @@ def train(
         shards=config.optimiser.shards, own=own, workers=machine.workers,
     )  # fmt: skip
     chosen = patterns if config.validation.patterns == "all" else patterns[:1]
-    helpers = build_helpers(run, patterns, ranks.device)
+    teacher = open_teacher(run, network.config)
+    helpers = build_helpers(config.methods, patterns, ranks.device, teacher)
     adam = optimiser.build(network, config.optimiser, config.stages)
     average = optimiser.WeightAverage(network, config.optimiser.average)
     progress = ranks.from_first(lambda: begin(run, resume, loader.steps))
@@ -204,25 +184,16 @@ def add_up(sums: dict[str, float], ranks: Ranks) -> dict[str, float]:
     return {name: sum(part.get(name, 0.0) for part in everywhere) for name in names}
 
 
-def build_helpers(run: Run, patterns: Sequence[Pattern], device: torch.device) -> Helpers:
-    """What the loss needs beside the network.
-
-    Raises:
-        ConfigError: a teacher is asked for and not named, or the other way round.
-        CheckpointError: its file cannot be read.
-    """
-    methods = run.config.methods
-    if bool(methods.relation) != (run.teacher is not None):
-        msg = f"methods.relation {methods.relation}: expected a teacher exactly when > 0, got {run.teacher}"
-        raise ConfigError(msg)
+def build_helpers(
+    methods: MethodConfig, patterns: Sequence[Pattern], device: torch.device, teacher: Start | None
+) -> Helpers:
+    """What the loss needs beside the network."""
     hard = None
     if methods.hard or methods.weakest:
         count = max(1, round(methods.hard_share * len(patterns))) if methods.hard else 1
-        hard = HardCombinations(tuple(p.bits for p in patterns), count)
-    teacher = None
-    if run.teacher is not None:
-        teacher = checkpoint.load_weights(run.teacher)[0].requires_grad_(False).to(device)
-    return Helpers(torch.Generator(device), None if hard is None else hard.to(device), teacher)
+        hard = HardCombinations(tuple(p.bits for p in patterns), count).to(device)
+    taught = None if teacher is None else teacher.network.requires_grad_(False).to(device)
+    return Helpers(torch.Generator(device), hard, taught)
 
 
 def begin(run: Run, resume: bool, steps: int) -> Progress:

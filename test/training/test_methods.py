@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import small_data
 import torch
 from safetensors.torch import load_file
 
+from robust_perception import train as command
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import loop
 from robust_perception.training.building import build_network
+from robust_perception.training.checkpoint import save_weights
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ConfigError, NonFiniteLossError
 from robust_perception.training.loader import Loader
@@ -147,6 +150,45 @@ def test_a_teacher_is_wanted_exactly_when_its_loss_is_on(data: Path, whole: Run,
     with pytest.raises(ConfigError, match="teacher"):
         train(Run(small_data.config(), (data,), tmp_path / "idle", teacher=whole.out / loop.BEST))
     train(Run(taught, (data,), tmp_path / "taught", teacher=whole.out / loop.BEST), stream=io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("sensors", "classes", "words"),
+    [
+        (
+            ["rgb", "audio"],
+            None,
+            r"of this run's sensors \(\['rgb', 'depth'\]\), got one that needs \['audio'\]",
+        ),
+        (["rgb"], ("background", "cold", "warm"), r"of the data's classes \['background', 'warm', 'cold'\]"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_before_the_training(
+    sensors: list[str], classes: tuple[str, ...] | None, words: str, data: Path, tmp_path: Path
+) -> None:
+    network = build_network(small_data.config(data={"modalities": sensors}), FolderDataset(data, "train"))
+    if classes is not None:
+        network.config = dataclasses.replace(network.config, class_names=classes)
+    save_weights(tmp_path / "other.safetensors", network, {})
+    taught = small_data.config(data={"modalities": ["rgb", "depth"]}, methods={"relation": 1.0})
+    run = Run(taught, (data,), tmp_path / "run", teacher=tmp_path / "other.safetensors")
+    with pytest.raises(ConfigError, match=rf"other\.safetensors: expected a teacher {words}"):
+        train(run, stream=io.StringIO())
+    assert not run.out.exists()
+
+
+def test_the_command_takes_a_teacher(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taught.yaml").write_text("methods: {relation: 4.0}\nnetwork: {imagenet: false, width: 16}")
+    words = ["--config", str(tmp_path / "taught.yaml"), "--data", str(data), "--out", str(tmp_path / "run")]
+    seen: list[Run] = []
+    monkeypatch.setattr(command, "train", lambda run, *_, **__: seen.append(run) or tmp_path)
+    assert command.main([*words, "--teacher", "runs/base/best.safetensors", "--no-export"]) == 0
+    assert seen[0].teacher == Path("runs/base/best.safetensors")
+    monkeypatch.undo()
+    assert command.main(words) == 1
+    assert "got None; name its weights with --teacher" in capsys.readouterr().err
 
 
 def test_stages_share_out_the_epochs() -> None:
