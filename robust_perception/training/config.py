@@ -300,3 +300,8 @@ class TrainingConfig:
         """Identity: a hash of what differs from the defaults, so that a new key changes no old one."""
         text = yaml.safe_dump(plain(different(self, TrainingConfig())), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def base_sha256(self) -> str:
+        """Identity of what is trained before the adapters, which come after it on frozen weights."""
+        return dataclasses.replace(self, adapters=AdaptationConfig()).sha256

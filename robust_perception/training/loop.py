@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
@@ -27,9 +28,8 @@ from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import checkpoint, optimiser
 from robust_perception.training.acceleration import accelerate
 from robust_perception.training.building import build_network, check_splits, modalities_of
-from robust_perception.training.checkpoint import Progress
 from robust_perception.training.config import TrainingConfig
-from robust_perception.training.errors import CheckpointError, NonFiniteLossError
+from robust_perception.training.errors import NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.log import Journal, ProgressLine, duration
 from robust_perception.training.machine import Machine
@@ -37,7 +37,8 @@ from robust_perception.training.method_config import MethodConfig
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.objective import Helpers, objective
 from robust_perception.training.ranks import Ranks
-from robust_perception.training.run import BEST, CONFIG, LAST, Run
+from robust_perception.training.resuming import Origins, begin
+from robust_perception.training.run import BEST, LAST, Run
 from robust_perception.training.shards import NormStatistics, own_shards, sum_gradients
 from robust_perception.training.stages import moment
 from robust_perception.training.supervision import labelled_names
@@ -82,9 +83,9 @@ def train(
     check_splits(splits, modalities_of(config, splits["train"]))
     # On a processor convolutions of this layout are a sixth faster.
     network = build_network(config, splits["train"])
-    origin = None if run.start is None else Start.open(run.start)
-    if origin is not None and not (run.out / LAST).is_file():
-        stream.write(f"start: {origin}: {take_over(network, origin)}\n")
+    start = None if run.start is None or (run.out / LAST).is_file() else Start.open(run.start)
+    if start is not None:
+        stream.write(f"start: {start}: {take_over(network, start)}\n")
     network = network.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     patterns = patterns_of(network.config.modalities)
     modalities = network.config.modalities
@@ -98,7 +99,9 @@ def train(
     helpers = build_helpers(config.methods, patterns, ranks.device, teacher)
     adam = optimiser.build(network, config.optimiser, config.stages)
     average = optimiser.WeightAverage(network, config.optimiser.average)
-    progress = ranks.from_first(lambda: begin(run, resume, loader.steps))
+    progress, origins = ranks.from_first(
+        lambda: begin(run, resume, loader.steps, network.config, Origins.of(start, teacher))
+    )
     if progress.epoch:
         checkpoint.load_run(run.out / LAST, network, average.network, adam, helpers.hard)
     accelerate(network, ranks.device, config.optimiser.precision, machine.compiled)
@@ -109,7 +112,7 @@ def train(
     parameters = [p for p in network.parameters() if p.requires_grad]
 
     while progress.epoch < config.optimiser.epochs:
-        start = time.monotonic()
+        began = time.monotonic()
         if helpers.hard is not None and not ranks.first:
             helpers.hard.forget_window()  # the first process has what was seen so far
         sums: dict[str, float] = {}
@@ -151,7 +154,7 @@ def train(
         row = {
             "epoch": float(progress.epoch),
             "stage": float(now.index),
-            "seconds": time.monotonic() - start,
+            "seconds": time.monotonic() - began,
             "rate": learning_rate,
             **sums,
         }
@@ -164,12 +167,14 @@ def train(
             if progress.best is None or row["val/mean"] > progress.best:
                 progress.best = row["val/mean"]
                 if ranks.first:
-                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row, origin))
+                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row, origins))
             line.say(table(scores, row["val/mean"]))
         progress.history.append(row)
         line.say(f"epoch {progress.epoch}: loss {row['loss']:.3f}, {duration(row['seconds'])}")
         if journal is not None:
-            checkpoint.save_run(run.out / LAST, network, average.network, adam, progress, helpers.hard)
+            checkpoint.save_run(
+                run.out / LAST, network, average.network, adam, progress, helpers.hard, asdict(origins)
+            )
             journal.write(progress.history)
         if stop_after is not None and progress.epoch >= stop_after:
             break
@@ -196,47 +201,15 @@ def build_helpers(
     return Helpers(torch.Generator(device), hard, taught)
 
 
-def begin(run: Run, resume: bool, steps: int) -> Progress:
-    """A new run's progress, or that of the folder's last checkpoint.
-
-    Args:
-        run: what to do; its folder is made.
-        resume: whether there may be a checkpoint.
-        steps: of an epoch.
-
-    Raises:
-        CheckpointError: there is one that may not be or that is of another run.
-    """
-    last = run.out / LAST
-    if not last.is_file():
-        run.out.mkdir(parents=True, exist_ok=True)
-        (run.out / CONFIG).write_text(run.config.to_text(), encoding="utf-8")
-        return Progress(run.config.sha256, run.seed)
-    if not resume:
-        msg = f"{run.out}: expected a folder without a run, got {LAST}; add --resume or choose another --out"
-        raise CheckpointError(msg)
-    progress = checkpoint.read_progress(last)
-    for name, expected, got in (
-        ("configuration", run.config.sha256, progress.config_sha256),
-        ("seed", run.seed, progress.seed),
-        ("number of steps", progress.epoch * steps, progress.step),
-    ):
-        if expected != got:
-            msg = f"{last}: expected a run of this {name} ({expected}), got {got}; give it another --out"
-            raise CheckpointError(msg)
-    return progress
-
-
 def is_validated(config: TrainingConfig, epoch: int) -> bool:
     """Whether the run is validated after `epoch` (from 1); always after the last."""
     every, first = config.validation.every, config.validation.first
     return epoch == config.optimiser.epochs or (epoch >= first and (epoch - first) % every == 0)
 
 
-def remembered(run: Run, row: dict[str, float], origin: Start | None = None) -> dict[str, object]:
+def remembered(run: Run, row: dict[str, float], origins: Origins) -> dict[str, object]:
     """What goes beside the best weights; patterns that no validation frame could show are left out."""
-    begun = {} if origin is None else {"start": str(origin)}
-    return begun | {
+    return origins.known() | {
         "config": run.config.to_text(),
         "config_sha256": run.config.sha256,
         "seed": run.seed,

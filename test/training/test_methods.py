@@ -17,9 +17,9 @@ from robust_perception.datasets import FolderDataset
 from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import loop
 from robust_perception.training.building import build_network
-from robust_perception.training.checkpoint import save_weights
+from robust_perception.training.checkpoint import load_weights, save_weights
 from robust_perception.training.config import TrainingConfig
-from robust_perception.training.errors import ConfigError, NonFiniteLossError
+from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
@@ -149,7 +149,15 @@ def test_a_teacher_is_wanted_exactly_when_its_loss_is_on(data: Path, whole: Run,
         train(Run(taught, (data,), tmp_path / "none"), stream=io.StringIO())
     with pytest.raises(ConfigError, match="teacher"):
         train(Run(small_data.config(), (data,), tmp_path / "idle", teacher=whole.out / loop.BEST))
-    train(Run(taught, (data,), tmp_path / "taught", teacher=whole.out / loop.BEST), stream=io.StringIO())
+    run = Run(taught, (data,), tmp_path / "taught", teacher=whole.out / loop.BEST)
+    best = train(run, stream=io.StringIO(), stop_after=1)
+    assert load_weights(best)[1]["teacher"].startswith("best.safetensors of data, epoch ")
+    other = dataclasses.replace(run, teacher=best)
+    with pytest.raises(
+        CheckpointError, match=r"expected a run of this teacher \(best\.safetensors of data.*got "
+    ):
+        train(other, resume=True, stream=io.StringIO())
+    train(run, resume=True, stream=io.StringIO())
 
 
 @pytest.mark.parametrize(
