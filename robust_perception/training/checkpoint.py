@@ -84,7 +84,7 @@ def read_progress(path: Path) -> Progress:
     Raises:
         CheckpointError: missing, damaged, or a network alone.
     """
-    content = _read_content(path)
+    content = read_content(path)
     if "progress" not in content:
         msg = f"{path}: expected a run's state (last.safetensors), got a network's weights"
         raise CheckpointError(msg)
@@ -97,12 +97,12 @@ def read_network(path: Path) -> NetworkConfig:
     Raises:
         CheckpointError: missing, damaged, or of another schema.
     """
-    return _shape(path, _read_content(path))
+    return _shape(path, read_content(path))
 
 
 def read_origins(path: Path) -> dict[str, str | None] | None:
     """What the run of a checkpoint builds on; None in one older than that. Raises as `read_network` does."""
-    found: dict[str, str | None] | None = _read_content(path).get("origins")
+    found: dict[str, str | None] | None = read_content(path).get("origins")
     return found
 
 
@@ -158,7 +158,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         CheckpointError: missing, damaged, or no file of weights.
     """
-    content = _read_content(path)
+    content = read_content(path)
     if "training" not in content:
         msg = f"{path}: expected a network's weights (best.safetensors), got a run's state"
         raise CheckpointError(msg)
@@ -214,7 +214,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) 
     os.replace(unfinished, path)  # noqa: PTH105 - the atomic one is meant
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+    """What the header of a file of `save` says of its tensors.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another format.
+    """
     with _opened(path) as file:
         header = file.metadata() or {}
     if header.get("format") != FORMAT:

@@ -27,6 +27,7 @@ import torch
 from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import checkpoint, optimiser
 from robust_perception.training.acceleration import accelerate
+from robust_perception.training.adaptation import check_adapters
 from robust_perception.training.building import build_network, check_splits, modalities_of
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import NonFiniteLossError
@@ -70,7 +71,8 @@ def train(
     Raises:
         DatasetError: a split is missing, or cannot serve for what it is for.
         ConfigError: the data lacks a modality that the configuration names, a batch cannot be dealt out to
-            the processes, or there is no teacher where one is asked for, or one that does not fit.
+            the processes, there is no teacher where one is asked for, or one that does not fit, or the
+            network cannot have the adapters that it shall get.
         CheckpointError: the folder holds another run, or one that was not asked to be resumed; the file of
             `start` or `teacher` cannot be read or fits nowhere.
         NonFiniteLossError: names the loss and the patterns.
@@ -83,6 +85,7 @@ def train(
     check_splits(splits, modalities_of(config, splits["train"]))
     # On a processor convolutions of this layout are a sixth faster.
     network = build_network(config, splits["train"])
+    check_adapters(network, config.adapters)
     start = None if run.start is None or (run.out / LAST).is_file() else Start.open(run.start)
     if start is not None:
         stream.write(f"start: {start}: {take_over(network, start)}\n")

@@ -24,6 +24,7 @@ from robust_perception.model.adapter_bank import (
     adapter_state,
     attach,
     load_adapter_state,
+    plan,
 )
 from robust_perception.model.errors import ModelError, WeightsError
 from robust_perception.vocabulary import Pattern, patterns_of
@@ -46,6 +47,17 @@ def test_rows_travel_without_the_base(kind: str) -> None:
         load_adapter_state(other, {k: v for k, v in state.items() if k != name})
     with pytest.raises(WeightsError, match="expected shape"):
         load_adapter_state(other, state | {name: torch.zeros(1, 1, 1)})
+
+
+def test_a_plan_says_what_is_attached_and_changes_nothing() -> None:
+    network, config, patterns = small(), AdapterConfig(budget=0.3), patterns_of(TWO)[1:]
+    before, modules = copy.deepcopy(network.state_dict()), [type(m) for m in network.modules()]
+    planned = plan(network, config, patterns, TWO)
+    assert [type(m) for m in network.modules()] == modules
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    bank = attach(network, config, patterns, TWO)
+    assert {name for names, _ in planned.patterns.values() for name in names} == set(bank.adapters)
 
 
 def test_a_copy_follows_its_own_rows() -> None:
