@@ -21,7 +21,8 @@ from robust_perception.training.method_config import (
     PatternConfig,
     StageConfig,
 )
-from robust_perception.training.sections import different, expect, plain, read_section
+from robust_perception.training.sections import different, expect, plain, read_section, read_yaml
+from robust_perception.training.stages import boundaries
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 
@@ -150,7 +151,17 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses; see `losses`."""
+    """Weights of the losses of every pass under a pattern; see `losses`.
+
+    Attributes:
+        cross_entropy: of the label map's cross-entropy.
+        dice: of the label map's Dice loss.
+        detection_class: of the boxes' classes.
+        detection_box: of the boxes' corners.
+        detection_centre: of how central a cell is in its box.
+        scene: of the scene classes.
+        background_weight: weight of a background pixel in the cross-entropy, where any other has 1.
+    """
 
     cross_entropy: float = 1.0
     dice: float = 1.0
@@ -258,6 +269,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         total = sum(stage.share for stage in self.stages)
         expect(abs(total - 1.0) < 1e-6, "stages", "shares that add up to 1", total)
+        ends = boundaries(self.stages, self.optimiser.epochs)
+        for stage, begin, end in zip(self.stages, (0, *ends), ends, strict=False):
+            least = f"a share that is an epoch or more of {self.optimiser.epochs}"
+            expect(end > begin, f"stages.{stage.name}.share", least, stage.share)
         network, methods = self.network, self.methods
         for key, weight, there, what in (
             ("methods.gamma", methods.gamma, network.translation != "none", "network.translation"),
@@ -269,7 +284,8 @@ class TrainingConfig:
             ("methods.hard", methods.hard, network.probabilistic and network.auxiliary,
              "network.probabilistic and network.auxiliary"),
             ("methods.weakest", methods.weakest, network.auxiliary, "network.auxiliary"),
-            ("methods.hard", methods.hard, self.patterns.dropout_weight > 0, "patterns.dropout_weight"),
+            *((f"methods.{name}", getattr(methods, name), self.patterns.dropout_weight > 0,
+               "patterns.dropout_weight") for name in ("hard", "weakest", "swap")),
         ):  # fmt: skip
             expect(weight == 0 or there, key, f"0 without {what}", weight)
 
@@ -278,13 +294,9 @@ class TrainingConfig:
         """Read a YAML file.
 
         Raises:
-            ConfigError: no such file, no YAML, an unknown key or a value that is not allowed.
+            ConfigError: no such file, no YAML, an unknown key, a key twice or a value that is not allowed.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            msg = f"{path}: expected a YAML file, got {error}"
-            raise ConfigError(msg) from None
+        content = read_yaml(path)
         try:
             return read_section(cls, {} if content is None else content, "")
         except ConfigError as error:

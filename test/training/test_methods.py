@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from robust_perception import train as command
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.embedding import HardCombinations
-from robust_perception.training import loop
+from robust_perception.training import loop, optimiser
 from robust_perception.training.building import build_network
 from robust_perception.training.checkpoint import load_weights, save_weights
-from robust_perception.training.config import TrainingConfig
+from robust_perception.training.config import OptimiserConfig, TrainingConfig
 from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.loop import Run, train
@@ -209,6 +209,22 @@ def test_stages_share_out_the_epochs() -> None:
     noises = [moment(stages, 8, epoch, methods, patterns).noise for epoch in range(4, 8)]
     assert noises == pytest.approx([1.0, 0.7667, 0.5333, 0.3], abs=1e-3)
     assert moment(stages, 8, 0, methods, patterns).patterns == PatternConfig(0.0, 1.0, 0.0)
+
+
+def test_a_stage_of_one_epoch_has_the_end_of_its_ramps() -> None:
+    now = moment(
+        (StageConfig(gamma=(0.0, 1.0), noise=(1.0, 0.3)),), 1, 0, MethodConfig(gamma=2.0), PatternConfig()
+    )
+    assert (now.methods.gamma, now.noise) == (2.0, pytest.approx(0.3))
+
+
+def test_a_focus_that_is_no_part_of_the_network_is_refused(data: Path) -> None:
+    network = build_network(small_data.config(), FolderDataset(data, "train"))
+    stages = (StageConfig("x", focus=("fusion", "fusion.completion")),)
+    with pytest.raises(
+        ConfigError, match=r"stages\.x\.focus: .*'encoders', 'fusion'.*got 'fusion\.completion'"
+    ):
+        optimiser.build(network, OptimiserConfig(), stages)
 
 
 def test_a_stage_can_slow_down_what_it_is_not_about() -> None:
