@@ -16,6 +16,9 @@ from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.statistics import measure
 from robust_perception.vocabulary import MODALITIES, Modality
 
+COARSEST = 32
+"""Stride of the encoders' last maps, pixels."""
+
 
 def modalities_of(config: TrainingConfig, dataset: FolderDataset | MixedDataset) -> tuple[Modality, ...]:
     """The sensors of the network: those the configuration names, else all of the data.
@@ -69,6 +72,29 @@ def build_network(config: TrainingConfig, dataset: FolderDataset | MixedDataset)
     if config.network.imagenet:
         network.load_imagenet()
     return network
+
+
+def check_shards(samples: int, config: TrainingConfig) -> None:
+    """Refuse shards that no loss could be formed of.
+
+    Args:
+        samples: of the training split.
+        config: of the run.
+
+    Raises:
+        DatasetError: there are fewer samples than shards of a batch.
+        ConfigError: a shard is a single cell of the coarsest maps, which has no variance to be normalised by.
+    """
+    shards = config.optimiser.shards
+    each = min(config.optimiser.batch, samples) // shards
+    if each == 0:
+        msg = f"training data: expected a sample at least for each of the {shards} shards of a batch "
+        msg += f"(optimiser.shards), got {samples}"
+        raise DatasetError(msg)
+    if each == 1 and config.augmentation.crop == (COARSEST, COARSEST):
+        msg = f"augmentation.crop: expected more than [{COARSEST}, {COARSEST}] where a shard has one sample "
+        msg += f"(batch of {min(config.optimiser.batch, samples)}, {shards} shards): norms need two values"
+        raise ConfigError(msg)
 
 
 def check_splits(splits: Mapping[str, MixedDataset], modalities: Sequence[Modality]) -> None:

@@ -28,7 +28,7 @@ from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import checkpoint, optimiser
 from robust_perception.training.acceleration import accelerate
 from robust_perception.training.adaptation import check_adapters
-from robust_perception.training.building import build_network, check_splits, modalities_of
+from robust_perception.training.building import build_network, check_shards, check_splits, modalities_of
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import NonFiniteLossError
 from robust_perception.training.loader import Loader
@@ -97,6 +97,7 @@ def train(
         splits["train"], modalities, config, run.seed, labelled,
         shards=config.optimiser.shards, own=own, workers=machine.workers,
     )  # fmt: skip
+    check_shards(len(loader.indices), config)
     chosen = patterns if config.validation.patterns == "all" else patterns[:1]
     teacher = open_teacher(run, network.config)
     helpers = build_helpers(config.methods, patterns, ranks.device, teacher)

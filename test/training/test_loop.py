@@ -234,6 +234,22 @@ def test_a_split_that_would_waste_the_run_is_refused_before_it(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("optimiser", "error", "words"),
+    [
+        ({"batch": 8, "shards": 8}, DatasetError, r"each of the 8 shards of a batch .*, got 4"),
+        ({"batch": 2, "shards": 2}, ConfigError, r"augmentation\.crop: expected more than \[32, 32\]"),
+    ],
+)
+def test_shards_that_no_loss_can_be_formed_of_are_refused(
+    optimiser: dict[str, object], error: type[Exception], words: str, data: Path, tmp_path: Path
+) -> None:
+    config = small_data.config(augmentation={"crop": [32, 32]}, optimiser=optimiser)
+    with pytest.raises(error, match=words):
+        train(Run(config, (data,), tmp_path / "run"), stream=io.StringIO())
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_network_knows_what_the_data_has(data: Path) -> None:
     network = loop.build_network(small_data.config(), FolderDataset(data, "train"))
     assert network.config.modalities == tuple(Modality)
