@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_perception.model.adapters import KINDS, Adapter, Layer
-from robust_perception.model.errors import ModelError, WeightsError
+from robust_perception.model.errors import ModelError
 from robust_perception.model.pattern_selection import ROWS, PatternSelection
 from robust_perception.model.resolution import is_wide, stride_of
 from robust_perception.vocabulary import Modality, Pattern
@@ -329,30 +329,3 @@ def adapter_state(network: nn.Module) -> dict[str, Tensor]:
         for name, adapter in adapters_of(network).items()
         for key, value in adapter.state_dict().items()
     }
-
-
-@torch.no_grad()
-def load_adapter_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Write rows into a network with adapters of the same kind, patterns, budget and places.
-
-    Args:
-        network: with adapters.
-        state: what `adapter_state` gave.
-
-    Raises:
-        WeightsError: names or shapes differ; nothing was written.
-    """
-    mine = adapter_state(network)
-    missing, unknown = sorted(mine.keys() - state.keys()), sorted(state.keys() - mine.keys())
-    if missing or unknown:
-        msg = (
-            f"rows of adapters: {len(missing)} missing (first {missing[:2]}), {len(unknown)} unknown (first "
-            f"{unknown[:2]}): attach with the configuration and patterns they were trained with"
-        )
-        raise WeightsError(msg)
-    for name, row in mine.items():
-        if state[name].shape != row.shape:
-            msg = f"{name}: expected shape {tuple(row.shape)}, got {tuple(state[name].shape)}"
-            raise WeightsError(msg)
-    for name, row in mine.items():
-        row.copy_(state[name])
