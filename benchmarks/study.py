@@ -50,9 +50,10 @@ from robust_perception.training import checkpoint
 from robust_perception.training.adaptation import adapt
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ConfigError, TrainingError
-from robust_perception.training.loop import BEST, LAST, Run, train
+from robust_perception.training.loop import train
 from robust_perception.training.machine import Machine
 from robust_perception.training.ranks import DEVICES, Ranks, launch
+from robust_perception.training.run import BEST, LAST, Run
 from robust_perception.training.sections import read_section
 from robust_perception.training.validation import mean_over, validate
 from robust_perception.vocabulary import Pattern, patterns_of

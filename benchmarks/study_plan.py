@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from robust_perception.training.errors import ConfigError
+from robust_perception.training.sections import read_yaml
 
 KEYS = {"name", "common", "rows"}
 
@@ -38,7 +37,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     """Read a study's configuration.
 
     Raises:
-        ConfigError: not of its form, or it extends what is not there or extends another.
+        ConfigError: no YAML or not of its form, a key twice, or it extends what is not there or another.
     """
     content = _read(path)
     base = content.pop("extends", None)
@@ -55,7 +54,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     if not isinstance(content, dict):
         msg = f"{path}: expected the keys {sorted(KEYS)}, got {content!r}"
         raise ConfigError(msg)

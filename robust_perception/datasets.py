@@ -271,11 +271,14 @@ class FolderDataset(Sequence[Sample]):
         content = read_json(path)
         known = self.scene_names
         labels = {}
-        for name, present in content.items() if isinstance(content, dict) else [("", content)]:
-            if not isinstance(present, list) or not set(present) <= set(known):
+        if not isinstance(content, dict):
+            msg = f"{path}: expected {{name: [scene classes]}}, got {shorten(content)}"
+            raise DatasetError(msg)
+        for name, present in content.items():
+            if not isinstance(present, list) or not all(scene in known for scene in present):
                 msg = f"{path}: expected a list out of {list(known)} for {name!r}, got {shorten(present)}"
                 raise DatasetError(msg)
-            labels[str(name)] = np.array([scene in present for scene in known], dtype=np.float32)
+            labels[name] = np.array([scene in present for scene in known], dtype=np.float32)
         return labels
 
 

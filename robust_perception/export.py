@@ -146,7 +146,7 @@ def _write_model(
         training={
             "command": command,
             **{key: training[key] for key in ("seed", "data", "config_sha256", "epoch", "validation")},
-            **({"start": training["start"]} if "start" in training else {}),
+            **{key: training[key] for key in ("start", "teacher") if key in training},
         },
         exporter={
             "torch": torch.__version__,

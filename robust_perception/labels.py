@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +62,16 @@ class ClassTable:
         if not isinstance(content, dict) or not ("fine" in content or "names" in content):
             msg = f"{path}: expected an object with 'fine' or 'names', got {shorten(content)}"
             raise DatasetError(msg)
-        scene = [str(name) for name in content.get("scene_names", ())]
+        scene = _names(path, content, "scene_names")
         if "names" in content:
             _need_fine(path, classes)
-            return cls.plain([str(n) for n in content["names"]], content.get("ignore"), scene)
+            names, ignore = _names(path, content, "names"), content.get("ignore")
+            whole = isinstance(ignore, int) and not isinstance(ignore, bool)
+            if ignore is not None and not (whole and 0 <= ignore <= UNLABELLED):
+                msg = f"{path}: expected 'ignore' as a label value from 0 to {UNLABELLED}, got "
+                msg += shorten(ignore)
+                raise DatasetError(msg)
+            return cls.plain(names, ignore, scene)
         try:
             entries = sorted((int(entry["id"]), str(entry["name"])) for entry in content["fine"])
         except (TypeError, KeyError, ValueError):
@@ -80,7 +87,7 @@ class ClassTable:
         return fine if classes == "fine" else fine._coarse(path, content)
 
     def _coarse(self, path: Path, content: Mapping[str, Any]) -> ClassTable:
-        names = tuple(str(name) for name in content["coarse_names"])
+        names = tuple(_names(path, content, "coarse_names"))
         mapping = content.get("fine_to_coarse")
         fits = isinstance(mapping, list) and len(mapping) == self.label_count
         if not fits or not all(isinstance(m, int) and 0 <= m < len(names) for m in mapping or ()):
@@ -135,16 +142,20 @@ class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
             names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
             rows: dict[str, list[tuple[list[float], int]]] = {name: [] for name in names.values()}
             for annotation in content["annotations"]:
-                category = int(annotation["category_id"])
+                category = _number(annotation["category_id"])
                 if not 0 <= category < table.label_count:
-                    msg = f"{path}: expected 'category_id' below {table.label_count}, got {category}"
+                    msg = f"{path}: expected 'category_id' below {table.label_count}, got "
+                    msg += shorten(annotation["category_id"])
                     raise DatasetError(msg)
-                corner_and_size = [float(v) for v in annotation["bbox"]]
+                corner_and_size = [_number(v) for v in annotation["bbox"]]
                 if len(corner_and_size) != 4 or not np.isfinite(corner_and_size).all():
                     msg = f"{path}: expected 'bbox' as [x, y, width, height], got {annotation['bbox']}"
                     raise DatasetError(msg)
                 x, y, width, height = corner_and_size
-                class_id = int(table.label_to_class[category])
+                if min(width, height) < 0:
+                    msg = f"{path}: expected 'bbox' with a width and height >= 0, got {annotation['bbox']}"
+                    raise DatasetError(msg)
+                class_id = int(table.label_to_class[int(category)])
                 if class_id not in (0, UNLABELLED) and not annotation.get("iscrowd", 0):
                     rows[names[annotation["image_id"]]].append(([x, y, x + width, y + height], class_id))
         except (KeyError, TypeError) as error:
@@ -163,6 +174,23 @@ def read_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         msg = f"{path}: expected a JSON file, got {error}"
         raise DatasetError(msg) from None
+
+
+def _names(path: Path, content: Mapping[str, Any], key: str) -> list[str]:
+    """A list of names of classes; empty without the key."""
+    names = content.get(key, [])
+    if not isinstance(names, list) or len(names) > UNLABELLED:
+        msg = f"{path}: expected {key!r} as a list of at most {UNLABELLED} names, got {shorten(names)}"
+        raise DatasetError(msg)
+    return [str(name) for name in names]
+
+
+def _number(value: object) -> float:
+    """A number; NaN for anything else."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _need_fine(path: Path, classes: str) -> None:

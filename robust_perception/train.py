@@ -18,9 +18,10 @@ from robust_perception.progress import Steps
 from robust_perception.training.adaptation import adapt
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import TrainingError
-from robust_perception.training.loop import Run, train
+from robust_perception.training.loop import train
 from robust_perception.training.machine import Machine
 from robust_perception.training.ranks import DEVICES, launch
+from robust_perception.training.run import Run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,6 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="WEIGHTS",
         help="begin with these weights where they fit: a run's best.safetensors, or a model, folder or name",
     )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="WEIGHTS",
+        help="learn relations (methods.relation) from these weights: a run's best.safetensors, or a model, "
+        "folder or name, of the same classes and no other sensors",
+    )
     parser.add_argument("--seed", type=arguments.seed, default=0, help="of weights, order, crops, patterns")
     parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")
     parser.add_argument(
@@ -72,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     try:
         config = TrainingConfig.load(given.config)
-        run = Run(config, tuple(given.data), given.out, given.seed, start=given.start)
+        run = Run(config, tuple(given.data), given.out, given.seed, given.teacher, given.start)
         machine = Machine(launch(given.device), given.workers, given.compile)
         best = train(run, given.resume, machine=machine)
         if run.config.adapters.kind != "none":

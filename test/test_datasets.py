@@ -164,6 +164,18 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
             {"images": [], "annotations": [{"category_id": 1, "bbox": [0, 0, 1]}]},
             r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \[0, 0, 1\]",
         ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": ["a", 0, 1, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \['a', 0, 1, 1\]",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": "warm", "bbox": [0, 0, 1, 1]}]},
+            r"boxes_coco\.json: expected 'category_id' below 3, got 'warm'",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, -5, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' with a width and height >= 0, got \[9, 9, -5, 1\]",
+        ),
     ],
 )
 def test_wrong_coco_boxes_are_named(folder: Path, content: object, message: str) -> None:
@@ -270,6 +282,11 @@ def test_a_missing_split_lists_what_is_there(folder: Path) -> None:
         ("[]", "'fine' or 'names'"),
         ('{"fine": [{"id": 1, "name": "x"}]}', r"expected ids 0\.\.n-1"),
         ('{"fine": [{"id": 0}]}', "list of {id, name}"),
+        ('{"names": ["a", "b"], "ignore": 300}', "'ignore' as a label value from 0 to 255, got 300"),
+        ('{"names": ["a", "b"], "ignore": "1"}', "'ignore' as a label value from 0 to 255, got '1'"),
+        ('{"names": 5}', "'names' as a list of at most 255 names, got 5"),
+        (json.dumps({"names": ["a"] * 300}), "'names' as a list of at most 255 names"),
+        ('{"names": ["a"], "scene_names": 1}', "'scene_names' as a list of at most 255 names, got 1"),
     ],
 )
 def test_a_wrong_class_table_is_named(folder: Path, content: str, message: str) -> None:
@@ -283,6 +300,35 @@ def test_coarse_classes_that_do_not_exist_are_refused(folder: Path) -> None:
     (folder / "classes.json").write_text('{"fine": [{"id": 0, "name": "background"}]}')
     with pytest.raises(DatasetError, match="coarse_names"):
         FolderDataset(folder, "test", "coarse")
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping", "message"),
+    [
+        (3, [0, 0], "'coarse_names' as a list of at most 255 names, got 3"),
+        ([str(i) for i in range(300)], [0, 299], "'coarse_names' as a list of at most 255 names"),
+        (["a", "b"], [0, 2], "'fine_to_coarse' with 2 indices below 2"),
+    ],
+)
+def test_wrong_coarse_classes_are_named(folder: Path, names: object, mapping: object, message: str) -> None:
+    fine = [{"id": i, "name": str(i)} for i in range(2)]
+    content = {"fine": fine, "coarse_names": names, "fine_to_coarse": mapping}
+    (folder / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"classes\.json: expected {message}"):
+        FolderDataset(folder, "test", "coarse")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": [["tone"]]}, r"expected a list out of .* for 'a', got \[\['tone'\]\]"),
+        (["tone"], r"expected \{name: \[scene classes\]\}, got \['tone'\]"),
+    ],
+)
+def test_scene_classes_of_another_form_are_refused(folder: Path, content: object, message: str) -> None:
+    (folder / "test" / "scene.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"scene\.json: {message}"):
+        FolderDataset(folder, "test")
 
 
 def test_unknown_scene_class_is_refused(folder: Path) -> None:

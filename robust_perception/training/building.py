@@ -72,6 +72,14 @@ def build_network(config: TrainingConfig, dataset: FolderDataset | MixedDataset)
     return network
 
 
+def check_shards(samples: int, shards: int) -> None:
+    """DatasetError when a training split of so many samples cannot give every shard of a batch one."""
+    if samples < shards:
+        msg = f"training data: expected a sample at least for each of the {shards} shards of a batch "
+        msg += f"(optimiser.shards), got {samples}"
+        raise DatasetError(msg)
+
+
 def check_splits(splits: Mapping[str, MixedDataset], modalities: Sequence[Modality]) -> None:
     """Refuse splits that would waste the run: better now than after its last epoch.
 

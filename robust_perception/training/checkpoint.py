@@ -55,15 +55,27 @@ def save_run(
     optimiser: torch.optim.Optimizer,
     progress: Progress,
     mined: nn.Module | None = None,
+    origins: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Write everything that is needed to go on; `mined` is what the run has learnt beside its weights."""
+    """Write everything that is needed to go on.
+
+    Args:
+        path: of the file.
+        network: as it is.
+        average: of its weights.
+        optimiser: with its moments.
+        progress: where the run stands.
+        mined: what the run has learnt beside its weights.
+        origins: what it builds on, in words; see `resuming`.
+    """
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     state = optimiser.state_dict()["state"]
     tensors |= {f"optimiser.{i}.{k}": v for i, values in state.items() for k, v in values.items()}
     if mined is not None:
         tensors |= {f"mined.{k}": v for k, v in mined.state_dict().items()}
-    save(path, tensors, {"network": network.config.to_dict(), "progress": asdict(progress)})
+    content: dict[str, Any] = {"network": network.config.to_dict(), "progress": asdict(progress)}
+    save(path, tensors, content if origins is None else {**content, "origins": dict(origins)})
 
 
 def read_progress(path: Path) -> Progress:
@@ -72,11 +84,26 @@ def read_progress(path: Path) -> Progress:
     Raises:
         CheckpointError: missing, damaged, or a network alone.
     """
-    content = _read_content(path)
+    content = read_content(path)
     if "progress" not in content:
         msg = f"{path}: expected a run's state (last.safetensors), got a network's weights"
         raise CheckpointError(msg)
     return Progress(**_known(path, "progress", content["progress"], Progress))
+
+
+def read_network(path: Path) -> NetworkConfig:
+    """Shape of the network of a checkpoint; no tensor is read.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another schema.
+    """
+    return _shape(path, read_content(path))
+
+
+def read_origins(path: Path) -> dict[str, str | None] | None:
+    """What the run of a checkpoint builds on; None in one older than that. Raises as `read_network` does."""
+    found: dict[str, str | None] | None = read_content(path).get("origins")
+    return found
 
 
 def load_run(
@@ -131,7 +158,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         CheckpointError: missing, damaged, or no file of weights.
     """
-    content = _read_content(path)
+    content = read_content(path)
     if "training" not in content:
         msg = f"{path}: expected a network's weights (best.safetensors), got a run's state"
         raise CheckpointError(msg)
@@ -146,7 +173,7 @@ def build(
     Raises:
         CheckpointError: of another schema, or the tensors are not its own; names the path.
     """
-    network = Network(NetworkConfig.from_dict(_known(path, "network", content["network"], NetworkConfig)))
+    network = Network(_shape(path, content))
     if "adapters" in content:
         plain = _known(path, "adapters", content["adapters"]["config"], AdapterConfig)
         lists = {k: tuple(v) for k, v in plain.items() if isinstance(v, list)}
@@ -154,6 +181,10 @@ def build(
         attach(network, AdapterConfig(**{**plain, **lists}), patterns, network.config.modalities)
     _fill(path, network, tensors)
     return network.eval(), dict(content["training"])
+
+
+def _shape(path: Path, content: Mapping[str, Any]) -> NetworkConfig:
+    return NetworkConfig.from_dict(_known(path, "network", content["network"], NetworkConfig))
 
 
 def _known(path: Path, section: str, values: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -183,7 +214,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) 
     os.replace(unfinished, path)  # noqa: PTH105 - the atomic one is meant
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+    """What the header of a file of `save` says of its tensors.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another format.
+    """
     with _opened(path) as file:
         header = file.metadata() or {}
     if header.get("format") != FORMAT:

@@ -21,7 +21,8 @@ from robust_perception.training.method_config import (
     PatternConfig,
     StageConfig,
 )
-from robust_perception.training.sections import different, expect, plain, read_section
+from robust_perception.training.sections import different, expect, plain, read_section, read_yaml
+from robust_perception.training.stages import boundaries
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 
@@ -151,7 +152,17 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses; see `losses`."""
+    """Weights of the losses of every pass under a pattern; see `losses`.
+
+    Attributes:
+        cross_entropy: of the label map's cross-entropy.
+        dice: of the label map's Dice loss.
+        detection_class: of the boxes' classes.
+        detection_box: of the boxes' corners.
+        detection_centre: of how central a cell is in its box.
+        scene: of the scene classes.
+        background_weight: weight of a background pixel in the cross-entropy, where any other has 1.
+    """
 
     cross_entropy: float = 1.0
     dice: float = 1.0
@@ -262,6 +273,10 @@ class TrainingConfig:
         crop = self.augmentation.crop
         # A norm at stride 32 needs two cells, and one frame may be all of a batch that has the sensor.
         expect(crop != (32, 32), "augmentation.crop", "more than one cell of [32, 32]", crop)
+        ends = boundaries(self.stages, self.optimiser.epochs)
+        for stage, begin, end in zip(self.stages, (0, *ends), ends, strict=False):
+            least = f"a share that is an epoch or more of {self.optimiser.epochs}"
+            expect(end > begin, f"stages.{stage.name}.share", least, stage.share)
         network, methods = self.network, self.methods
         for key, weight, there, what in (
             ("methods.gamma", methods.gamma, network.translation != "none", "network.translation"),
@@ -273,7 +288,8 @@ class TrainingConfig:
             ("methods.hard", methods.hard, network.probabilistic and network.auxiliary,
              "network.probabilistic and network.auxiliary"),
             ("methods.weakest", methods.weakest, network.auxiliary, "network.auxiliary"),
-            ("methods.hard", methods.hard, self.patterns.dropout_weight > 0, "patterns.dropout_weight"),
+            *((f"methods.{name}", getattr(methods, name), self.patterns.dropout_weight > 0,
+               "patterns.dropout_weight") for name in ("hard", "weakest", "swap")),
         ):  # fmt: skip
             expect(weight == 0 or there, key, f"0 without {what}", weight)
 
@@ -282,13 +298,9 @@ class TrainingConfig:
         """Read a YAML file.
 
         Raises:
-            ConfigError: no such file, no YAML, an unknown key or a value that is not allowed.
+            ConfigError: no such file, no YAML, an unknown key, a key twice or a value that is not allowed.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            msg = f"{path}: expected a YAML file, got {error}"
-            raise ConfigError(msg) from None
+        content = read_yaml(path)
         try:
             return read_section(cls, {} if content is None else content, "")
         except ConfigError as error:
@@ -304,3 +316,8 @@ class TrainingConfig:
         """Identity: a hash of what differs from the defaults, so that a new key changes no old one."""
         text = yaml.safe_dump(plain(different(self, TrainingConfig())), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def base_sha256(self) -> str:
+        """Identity of what is trained before the adapters, which come after it on frozen weights."""
+        return dataclasses.replace(self, adapters=AdaptationConfig()).sha256

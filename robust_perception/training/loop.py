@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
@@ -27,48 +27,35 @@ import torch
 from robust_perception.model.embedding import HardCombinations
 from robust_perception.training import checkpoint, optimiser
 from robust_perception.training.acceleration import accelerate
-from robust_perception.training.building import build_network, check_splits, check_validation, modalities_of
-from robust_perception.training.checkpoint import Progress
+from robust_perception.training.adaptation import check_adapters
+from robust_perception.training.building import (
+    build_network,
+    check_shards,
+    check_splits,
+    check_validation,
+    modalities_of,
+)
 from robust_perception.training.config import TrainingConfig
-from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
+from robust_perception.training.errors import NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.log import Journal, ProgressLine, duration
 from robust_perception.training.machine import Machine
+from robust_perception.training.method_config import MethodConfig
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.objective import Helpers, objective
 from robust_perception.training.ranks import Ranks
+from robust_perception.training.resuming import Origins, begin
+from robust_perception.training.run import BEST, LAST, Run
 from robust_perception.training.shards import NormStatistics, own_shards, sum_gradients
 from robust_perception.training.stages import moment
 from robust_perception.training.supervision import labelled_names
+from robust_perception.training.teacher import open_teacher
 from robust_perception.training.validation import mean_over, validate
 from robust_perception.training.warm_start import Start, take_over
 from robust_perception.vocabulary import Pattern, patterns_of
 
 STEPS_APART, SHARDS_APART, SEEDS = 1 << 32, 1 << 56, 1 << 63
 """Between the chance of two runs, between that of two shards of a step, and in all."""
-
-LAST, BEST, CONFIG = "last.safetensors", "best.safetensors", "config.yaml"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run is made of.
-
-    Attributes:
-        config: every choice.
-        data: the data folders, each with the splits `train` and `val`; several train together.
-        out: the folder the run writes into.
-        seed: of weights, order, crops and patterns.
-        teacher: weights of a network trained on complete data, for `methods.relation`.
-        start: weights to begin with instead of the first ones; see `warm_start`.
-    """
-
-    config: TrainingConfig
-    data: tuple[Path, ...]
-    out: Path
-    seed: int = 0
-    teacher: Path | None = None
-    start: Path | None = None
 
 
 def train(
@@ -89,10 +76,12 @@ def train(
 
     Raises:
         DatasetError: a split is missing, or cannot serve for what it is for.
-        ConfigError: the data lacks a modality that the configuration names, or a batch cannot be dealt out to
-            the processes; no validation frame has the sensors of the patterns to validate.
+        ConfigError: the data lacks a modality that the configuration names, a batch cannot be dealt out to
+            the processes, no validation frame has the sensors of the patterns to validate, there is no
+            teacher where one is asked for, or one that does not fit, or the network cannot have the adapters
+            that it shall get.
         CheckpointError: the folder holds another run, or one that was not asked to be resumed; the file of
-            `start` cannot be read or fits nowhere.
+            `start` or `teacher` cannot be read or fits nowhere.
         NonFiniteLossError: names the loss and the patterns.
     """
     config, ranks = run.config, machine.ranks
@@ -103,9 +92,10 @@ def train(
     check_splits(splits, modalities_of(config, splits["train"]))
     # On a processor convolutions of this layout are a sixth faster.
     network = build_network(config, splits["train"])
-    origin = None if run.start is None else Start.open(run.start)
-    if origin is not None and not (run.out / LAST).is_file():
-        stream.write(f"start: {origin}: {take_over(network, origin)}\n")
+    check_adapters(network, config.adapters)
+    start = None if run.start is None or (run.out / LAST).is_file() else Start.open(run.start)
+    if start is not None:
+        stream.write(f"start: {start}: {take_over(network, start)}\n")
     network = network.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     patterns = patterns_of(network.config.modalities)
     modalities = network.config.modalities
@@ -114,12 +104,16 @@ def train(
         splits["train"], modalities, config, run.seed, labelled,
         shards=config.optimiser.shards, own=own, workers=machine.workers,
     )  # fmt: skip
+    check_shards(len(loader.indices), config.optimiser.shards)
     chosen = patterns if config.validation.patterns == "all" else patterns[:1]
     check_validation(config.validation, splits["val"], chosen)
-    helpers = build_helpers(run, patterns, ranks.device)
+    teacher = open_teacher(run, network.config)
+    helpers = build_helpers(config.methods, patterns, ranks.device, teacher)
     adam = optimiser.build(network, config.optimiser, config.stages)
     average = optimiser.WeightAverage(network, config.optimiser.average)
-    progress = ranks.from_first(lambda: begin(run, resume, loader.steps))
+    progress, origins = ranks.from_first(
+        lambda: begin(run, resume, loader.steps, network.config, Origins.of(start, teacher))
+    )
     if progress.epoch:
         checkpoint.load_run(run.out / LAST, network, average.network, adam, helpers.hard)
     accelerate(network, ranks.device, config.optimiser.precision, machine.compiled)
@@ -130,7 +124,7 @@ def train(
     parameters = [p for p in network.parameters() if p.requires_grad]
 
     while progress.epoch < config.optimiser.epochs:
-        start = time.monotonic()
+        began = time.monotonic()
         if helpers.hard is not None and not ranks.first:
             helpers.hard.forget_window()  # the first process has what was seen so far
         sums: dict[str, float] = {}
@@ -172,7 +166,7 @@ def train(
         row = {
             "epoch": float(progress.epoch),
             "stage": float(now.index),
-            "seconds": time.monotonic() - start,
+            "seconds": time.monotonic() - began,
             "rate": learning_rate,
             **sums,
         }
@@ -186,12 +180,14 @@ def train(
                 # As long as nothing could be measured the newest weights are kept, but are not the best.
                 progress.best = None if math.isnan(row["val/mean"]) else row["val/mean"]
                 if ranks.first:
-                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row, origin))
+                    checkpoint.save_weights(run.out / BEST, average.network, remembered(run, row, origins))
             line.say(table(scores, row["val/mean"]))
         progress.history.append(row)
         line.say(f"epoch {progress.epoch}: loss {row['loss']:.3f}, {duration(row['seconds'])}")
         if journal is not None:
-            checkpoint.save_run(run.out / LAST, network, average.network, adam, progress, helpers.hard)
+            checkpoint.save_run(
+                run.out / LAST, network, average.network, adam, progress, helpers.hard, asdict(origins)
+            )
             journal.write(progress.history)
         if stop_after is not None and progress.epoch >= stop_after:
             break
@@ -206,57 +202,16 @@ def add_up(sums: dict[str, float], ranks: Ranks) -> dict[str, float]:
     return {name: sum(part.get(name, 0.0) for part in everywhere) for name in names}
 
 
-def build_helpers(run: Run, patterns: Sequence[Pattern], device: torch.device) -> Helpers:
-    """What the loss needs beside the network.
-
-    Raises:
-        ConfigError: a teacher is asked for and not named, or the other way round.
-        CheckpointError: its file cannot be read.
-    """
-    methods = run.config.methods
-    if bool(methods.relation) != (run.teacher is not None):
-        msg = f"methods.relation {methods.relation}: expected a teacher exactly when > 0, got {run.teacher}"
-        raise ConfigError(msg)
+def build_helpers(
+    methods: MethodConfig, patterns: Sequence[Pattern], device: torch.device, teacher: Start | None
+) -> Helpers:
+    """What the loss needs beside the network."""
     hard = None
     if methods.hard or methods.weakest:
         count = max(1, round(methods.hard_share * len(patterns))) if methods.hard else 1
-        hard = HardCombinations(tuple(p.bits for p in patterns), count)
-    teacher = None
-    if run.teacher is not None:
-        teacher = checkpoint.load_weights(run.teacher)[0].requires_grad_(False).to(device)
-    mined = None if hard is None else hard.to(device)
-    return Helpers(torch.Generator(device), mined, teacher, bool(methods.weakest))
-
-
-def begin(run: Run, resume: bool, steps: int) -> Progress:
-    """A new run's progress, or that of the folder's last checkpoint.
-
-    Args:
-        run: what to do; its folder is made.
-        resume: whether there may be a checkpoint.
-        steps: of an epoch.
-
-    Raises:
-        CheckpointError: there is one that may not be or that is of another run.
-    """
-    last = run.out / LAST
-    if not last.is_file():
-        run.out.mkdir(parents=True, exist_ok=True)
-        (run.out / CONFIG).write_text(run.config.to_text(), encoding="utf-8")
-        return Progress(run.config.sha256, run.seed)
-    if not resume:
-        msg = f"{run.out}: expected a folder without a run, got {LAST}; add --resume or choose another --out"
-        raise CheckpointError(msg)
-    progress = checkpoint.read_progress(last)
-    for name, expected, got in (
-        ("configuration", run.config.sha256, progress.config_sha256),
-        ("seed", run.seed, progress.seed),
-        ("number of steps", progress.epoch * steps, progress.step),
-    ):
-        if expected != got:
-            msg = f"{last}: expected a run of this {name} ({expected}), got {got}; give it another --out"
-            raise CheckpointError(msg)
-    return progress
+        hard = HardCombinations(tuple(p.bits for p in patterns), count).to(device)
+    taught = None if teacher is None else teacher.network.requires_grad_(False).to(device)
+    return Helpers(torch.Generator(device), hard, taught, bool(methods.weakest))
 
 
 def is_validated(config: TrainingConfig, epoch: int) -> bool:
@@ -265,10 +220,9 @@ def is_validated(config: TrainingConfig, epoch: int) -> bool:
     return epoch == config.optimiser.epochs or (epoch >= first and (epoch - first) % every == 0)
 
 
-def remembered(run: Run, row: dict[str, float], origin: Start | None = None) -> dict[str, object]:
+def remembered(run: Run, row: dict[str, float], origins: Origins) -> dict[str, object]:
     """What goes beside the best weights; patterns that no validation frame could show are left out."""
-    begun = {} if origin is None else {"start": str(origin)}
-    return begun | {
+    return origins.known() | {
         "config": run.config.to_text(),
         "config_sha256": run.config.sha256,
         "seed": run.seed,

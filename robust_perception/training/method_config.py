@@ -46,11 +46,12 @@ class MethodConfig:
         temperature: of the contrast.
         regions: largest number of regions of a batch that are compared.
         alpha: of DMRNet's KL.
-        hard: of DMRNet's task loss on hard combinations.
+        hard: of DMRNet's task loss on hard combinations: cross-entropy and Dice of the second decoder, one
+            to one, whatever `losses` weighs them with in the other passes.
         hard_share: part of all patterns that counts as hard.
         window: epochs over which the variance of patterns is mined before the next choice of hard ones.
-        relation: of MMANet's distillation of relations; needs a teacher.
-        weakest: of MMANet's task loss on the weakest combination.
+        relation: of MMANet's distillation of relations; needs a teacher (`--teacher`).
+        weakest: of MMANet's task loss on the weakest combination; the same loss as of `hard`.
     """
 
     beta: float = 16.0
@@ -95,12 +96,15 @@ class StageConfig:
     """A part of the run; every factor multiplies the weight of the same name in `methods` or `patterns`.
 
     Attributes:
-        name: for the log.
-        share: of the epochs; the shares of all stages add up to 1.
-        random: factor of the loss under random patterns.
-        gamma, alpha: factors at the stage's begin and end, with a straight line between.
-        noise: scale of DMRNet's sampling at begin and end; 0 = the mean.
-        swap, contrast, hard: factors.
+        name: for messages; `log.csv` has the stage's number, from 0.
+        share: of the epochs, one at least; the shares of all stages add up to 1.
+        random: factor of the loss under random patterns; 0 = full patterns alone, with weight 1 whatever
+            `patterns.full_weight` is.
+        gamma, alpha: factors in the stage's first and last epoch, with a straight line between; a stage of
+            one epoch has the last.
+        noise: scale of DMRNet's sampling, likewise; 0 = the mean.
+        swap, contrast: factors.
+        hard: factor, of `weakest` too.
         focus: beginnings of the names of modules that learn at the full rate; empty = all.
         rest: factor of the learning rate of all others.
     """

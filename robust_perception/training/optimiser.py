@@ -19,7 +19,7 @@ from torch import nn
 from robust_perception.model.network import Network
 from robust_perception.training.config import OptimiserConfig
 from robust_perception.training.method_config import StageConfig
-from robust_perception.training.stages import learning_scale
+from robust_perception.training.stages import check_focus, learning_scale
 
 
 def build(
@@ -29,7 +29,11 @@ def build(
 
     A group's rate is the peak times `scale` (ImageNet backbones learn slower) times the factor in `stages` of
     the stage that the run is in; matrices and kernels decay.
+
+    Raises:
+        ConfigError: the focus of a stage is the beginning of no parameter's name.
     """
+    check_focus(stages, (name for name, _ in network.named_parameters()))
     groups: dict[tuple[bool, bool, tuple[float, ...]], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and parameter.numel():

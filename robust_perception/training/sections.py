@@ -13,11 +13,44 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
 
 from robust_perception.training.errors import ConfigError
 
 Section = TypeVar("Section")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would keep the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        found = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                expect(key.value not in found, key.value, "each key once", f"it again in line {line}")
+                found.add(key.value)
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds: plain values.
+
+    Raises:
+        ConfigError: no such file, no YAML, or a key is in one place twice; names the file.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe one
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path}: expected a YAML file, got {error}"
+        raise ConfigError(msg) from None
+    except ConfigError as error:
+        msg = f"{path}: {error}"
+        raise ConfigError(msg) from None
 
 
 def expect(condition: bool, what: str, expected: str, got: object) -> None:

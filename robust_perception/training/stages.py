@@ -1,20 +1,24 @@
 """Which part of a run an epoch belongs to, and what counts in it.
 
-    S1   informative space   full patterns, bottleneck and reconstruction, no translation
-    S2a  translators         gamma rises from 0, everything else learns slowly
-    S2b  robust              random patterns beside the full one, sampling, contrast, then hard combinations
-    S2c  settle              the same with the sampling scale going down
+    epochs of stage i    from round(E (s_1 + .. + s_(i-1))) to round(E (s_1 + .. + s_i)) - 1, of E in all
+    ramp [a, b]          a + (b - a) k / (n - 1) in epoch k = 0 .. n - 1 of a stage of n; b where n = 1
 
-A stage is nothing but factors (`StageConfig`): with one stage of factors 1 the run is a plain one.
+A stage is nothing but factors (`StageConfig`): with one stage of factors 1 the run is a plain one. The
+recipes of this package (`joint` of `config/study/mm5.yaml`) have
+
+    S1 with S2a  space    random and full patterns, bottleneck, reconstruction, gamma rising, no sampling
+    S2b          robust   sampling, swap, contrast, alpha rising; then hard combinations
+    S2c          settle   the same with the sampling going down
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
+from robust_perception.training.sections import expect
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,21 @@ def learning_scale(stage: StageConfig, parameter: str) -> float:
     return stage.rest
 
 
+def check_focus(stages: Sequence[StageConfig], parameters: Iterable[str]) -> None:
+    """Refuse a focus that no parameter's name begins with.
+
+    Raises:
+        ConfigError: names the stage, and what there is.
+    """
+    names = list(parameters)
+    for stage in stages:
+        for beginning in stage.focus:
+            there = any(name.startswith(beginning) for name in names)
+            known = sorted({name.partition(".")[0] for name in names})
+            expected = f"the beginning of a parameter's name, of which there are {known} and what is in them"
+            expect(there, f"stages.{stage.name}.focus", expected, beginning)
+
+
 def boundaries(stages: Sequence[StageConfig], epochs: int) -> list[int]:
     """First epoch after each stage; the last is `epochs`."""
     ends, share = [], 0.0
@@ -65,7 +84,8 @@ def moment(
     ends = boundaries(stages, epochs)
     index = next(i for i, end in enumerate(ends) if epoch < end)
     stage, first = stages[index], ends[index - 1] if index else 0
-    done = (epoch - first) / max(1, ends[index] - first - 1)
+    steps = ends[index] - first - 1
+    done = (epoch - first) / steps if steps else 1.0
 
     def ramp(values: tuple[float, float]) -> float:
         return values[0] + (values[1] - values[0]) * done

@@ -50,7 +50,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Start:
-    """Finished weights to begin with.
+    """Finished weights to begin with, or to learn from.
 
     Attributes:
         path: their file (`best.safetensors`), or a model's folder or name.

@@ -23,29 +23,29 @@ from robust_perception.model.adapter_bank import (
     AdapterConfig,
     adapter_state,
     attach,
-    load_adapter_state,
+    plan,
 )
-from robust_perception.model.errors import ModelError, WeightsError
+from robust_perception.model.errors import ModelError
 from robust_perception.vocabulary import Pattern, patterns_of
 
 
 @kinds
-def test_rows_travel_without_the_base(kind: str) -> None:
+def test_rows_are_what_the_network_has_beside_its_base(kind: str) -> None:
     network, bank = adapted_small(kind)
-    state = {name: row.clone() for name, row in adapter_state(network).items()}
+    state = adapter_state(network)
     assert sum(row.numel() for row in state.values()) == sum(bank.count(p) for p in bank.patterns)
     assert network.state_dict().keys() - state.keys() == small().state_dict().keys()
-    other = small()
-    attach(other, bank.config, bank.patterns, TWO)
-    x, pattern = pictures(2), bits(*bank.patterns)
-    assert not torch.equal(other(x, pattern), network(x, pattern))
-    load_adapter_state(other, state)
-    assert torch.equal(other(x, pattern), network(x, pattern))
-    name = next(iter(state))
-    with pytest.raises(WeightsError, match=r"1 missing .*0 unknown"):
-        load_adapter_state(other, {k: v for k, v in state.items() if k != name})
-    with pytest.raises(WeightsError, match="expected shape"):
-        load_adapter_state(other, state | {name: torch.zeros(1, 1, 1)})
+
+
+def test_a_plan_says_what_is_attached_and_changes_nothing() -> None:
+    network, config, patterns = small(), AdapterConfig(budget=0.3), patterns_of(TWO)[1:]
+    before, modules = copy.deepcopy(network.state_dict()), [type(m) for m in network.modules()]
+    planned = plan(network, config, patterns, TWO)
+    assert [type(m) for m in network.modules()] == modules
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    bank = attach(network, config, patterns, TWO)
+    assert {name for names, _ in planned.patterns.values() for name in names} == set(bank.adapters)
 
 
 def test_a_copy_follows_its_own_rows() -> None:

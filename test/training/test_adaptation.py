@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 import small_data
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.adapter_bank import adapters_of
 from robust_perception.training import checkpoint
 from robust_perception.training.adaptation import ADAPTED, adapt, pattern_loss
 from robust_perception.training.building import build_network
+from robust_perception.training.checkpoint import Progress
 from robust_perception.training.config import TrainingConfig
+from robust_perception.training.errors import ConfigError
 from robust_perception.training.loader import Loader
 from robust_perception.training.loop import BEST, Run, train
+from robust_perception.training.run import CONFIG
 from robust_perception.training.validation import validate
 from robust_perception.vocabulary import MODALITIES, Modality, Pattern, patterns_of
 
@@ -80,6 +83,21 @@ def test_a_killed_run_goes_on_to_the_same_rows(data: Path, base: Path, tmp_path:
     assert all(torch.equal(networks[0][k], networks[1][k]) for k in networks[0])
 
 
+def test_rows_of_another_run_are_trained_again(data: Path, base: Path, tmp_path: Path) -> None:
+    file, said = tmp_path / f"{PAIR[0]}.safetensors", io.StringIO()
+    rows = []
+    for seed in (3, 4):
+        adapt(base, (data,), tmp_path, config(), seed, said, only=PAIR[:1])
+        rows.append(load_file(file))
+    assert any(not torch.equal(rows[0][k], rows[1][k]) for k in rows[0])
+    assert said.getvalue().count("rgb+depth.safetensors: expected rows of this base") == 1
+    save_file(rows[0], file)  # as older ones were written
+    before = file.read_bytes()
+    adapt(base, (data,), tmp_path, config(), 4, said, only=PAIR[:1])
+    assert said.getvalue().count("is trained again") == 2 and file.read_bytes() != before
+    assert all(torch.equal(value, rows[1][k]) for k, value in load_file(file).items())
+
+
 def test_the_rows_learn(data: Path, base: Path, tmp_path: Path) -> None:
     adapt(base, (data,), tmp_path, config(), only=PAIR[:1])
     rows = load_file(tmp_path / f"{PAIR[0]}.safetensors")
@@ -116,3 +134,31 @@ def test_the_frozen_network_answers_to_what_a_sample_has(data: Path, tmp_path: P
 def test_a_base_that_is_no_network_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(checkpoint.CheckpointError, match=BEST):
         adapt(tmp_path / BEST, (data,), tmp_path, config())
+
+
+@pytest.mark.parametrize(
+    ("adapters", "words"),
+    [
+        ({"places": ["encoder"]}, r"adapters: place 'encoder': expected a module .*'encoders'"),
+        ({"places": ["encoders.audio"]}, r"adapters: no layer in places \['encoders\.audio'\] serves rgb"),
+        ({"budget": 1e-6}, "adapters: ssf for .*the budget is"),
+    ],
+)
+def test_adapters_that_cannot_be_are_refused_before_the_training(
+    adapters: dict[str, object], words: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(Run(config(**adapters), (data,), tmp_path / "run"), stream=io.StringIO())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_base_goes_on_with_other_adapters(data: Path, base: Path) -> None:
+    other = config(places=["fusion"])
+    before = base.read_bytes()
+    assert train(Run(other, (data,), base.parent), resume=True, stream=io.StringIO()) == base
+    assert base.read_bytes() == before
+    assert (base.parent / CONFIG).read_text() == other.to_text()
+    old = Progress(config().sha256, 0)  # an older state has the whole configuration's identity
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "read_progress", lambda _: dataclasses.replace(old, epoch=2, step=4))
+        train(Run(config(), (data,), base.parent), resume=True, stream=io.StringIO())

@@ -102,11 +102,13 @@ def test_the_manifest_remembers_the_training(run: Path) -> None:
         assert f"| {pattern} |" in card
 
 
-def test_the_card_says_what_the_run_began_with(run: Path) -> None:
+def test_the_card_says_what_the_run_builds_on(run: Path) -> None:
     manifest, (network, _) = Manifest.load(run / "model"), load_weights(run / loop.BEST)
     assert "The run began with" not in model_card(manifest, network)
     begun = replace(manifest, training={**manifest.training, "start": "best.safetensors of other, epoch 4"})
     assert "The run began with best.safetensors of other, epoch 4." in model_card(begun, network)
+    taught = replace(manifest, training={**manifest.training, "teacher": "best.safetensors of base, epoch 2"})
+    assert "Its teacher was best.safetensors of base, epoch 2." in model_card(taught, network)
 
 
 def test_absent_latents_may_hold_anything(run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import shutil
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 import small_data
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.training import log, loop
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
 from robust_perception.training.loop import Run, train
+from robust_perception.training.resuming import Origins
+from robust_perception.training.run import CONFIG
 from robust_perception.vocabulary import ALL_PATTERNS, Modality
 
 
@@ -80,7 +84,7 @@ def test_another_seed_gives_other_weights(whole: Run, data: Path, tmp_path: Path
 
 
 def test_what_a_run_leaves(whole: Run) -> None:
-    assert (whole.out / loop.CONFIG).read_text() == whole.config.to_text()
+    assert (whole.out / CONFIG).read_text() == whole.config.to_text()
     with (whole.out / log.LOG).open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["epoch"]) for row in rows] == [1.0, 2.0]
@@ -118,6 +122,27 @@ def test_another_network_or_another_amount_of_data_does_not_go_on(whole: Run, tm
     more = Run(whole.config, (small_data.write(tmp_path / "more", train=6),), whole.out, seed=3)
     with pytest.raises(CheckpointError, match=r"number of steps \(6\), got 4"):
         train(more, resume=True, stream=io.StringIO())
+
+
+def test_data_with_other_classes_does_not_go_on(whole: Run, tmp_path: Path) -> None:
+    other = small_data.write(tmp_path / "other")
+    table = (other / "classes.json").read_text()
+    (other / "classes.json").write_text(table.replace('"warm"', '"hot"'))
+    with pytest.raises(
+        CheckpointError, match=r"data's class_names \(.*'hot', 'cold'\)\), got .*'warm', 'cold'"
+    ):
+        train(Run(whole.config, (other,), whole.out, seed=3), resume=True, stream=io.StringIO())
+
+
+def test_a_state_that_does_not_know_its_origins_goes_on(whole: Run, tmp_path: Path) -> None:
+    old = Run(whole.config, whole.data, tmp_path / "old", seed=3)
+    old.out.mkdir()
+    with safe_open(whole.out / loop.LAST, framework="pt") as file:
+        header = file.metadata()
+    content = json.loads(header["content"])
+    assert content.pop("origins") == {"start": None, "teacher": None}
+    save_file(tensors(whole.out / loop.LAST), old.out / loop.LAST, {**header, "content": json.dumps(content)})
+    train(old, resume=True, stream=io.StringIO())
 
 
 def test_weights_alone_are_no_run_to_go_on_with(whole: Run, tmp_path: Path) -> None:
@@ -200,7 +225,7 @@ def test_what_could_not_be_measured_is_never_the_best(
 
 def test_what_no_frame_could_show_is_not_remembered(whole: Run) -> None:
     row = {"epoch": 1.0, "val/rgb": 50.0, "val/depth": math.nan, "val/mean": 50.0}
-    assert loop.remembered(whole, row)["validation"] == {"val/rgb": 50.0, "val/mean": 50.0}
+    assert loop.remembered(whole, row, Origins())["validation"] == {"val/rgb": 50.0, "val/mean": 50.0}
 
 
 @pytest.mark.parametrize(
@@ -218,6 +243,13 @@ def test_a_split_that_would_waste_the_run_is_refused_before_it(
     shutil.rmtree(data / split / kind)
     with pytest.raises(DatasetError, match=words):
         train(Run(small_data.config(), (data,), tmp_path / "run"), stream=io.StringIO())
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_samples_than_shards_are_refused(data: Path, tmp_path: Path) -> None:
+    config = small_data.config(optimiser={"batch": 8, "shards": 8})
+    with pytest.raises(DatasetError, match=r"each of the 8 shards of a batch .*, got 4"):
+        train(Run(config, (data,), tmp_path / "run"), stream=io.StringIO())
     assert not (tmp_path / "run").exists()
 
 

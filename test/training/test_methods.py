@@ -12,12 +12,14 @@ import small_data
 import torch
 from safetensors.torch import load_file
 
+from robust_perception import train as command
 from robust_perception.datasets import FolderDataset
 from robust_perception.model.embedding import HardCombinations
-from robust_perception.training import loop, method_losses
+from robust_perception.training import loop, method_losses, optimiser
 from robust_perception.training.building import build_network
-from robust_perception.training.config import TrainingConfig
-from robust_perception.training.errors import ConfigError, NonFiniteLossError
+from robust_perception.training.checkpoint import load_weights, save_weights
+from robust_perception.training.config import OptimiserConfig, TrainingConfig
+from robust_perception.training.errors import CheckpointError, ConfigError, NonFiniteLossError
 from robust_perception.training.loader import Loader
 from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
@@ -227,7 +229,54 @@ def test_a_teacher_is_wanted_exactly_when_its_loss_is_on(data: Path, whole: Run,
         train(Run(taught, (data,), tmp_path / "none"), stream=io.StringIO())
     with pytest.raises(ConfigError, match="teacher"):
         train(Run(small_data.config(), (data,), tmp_path / "idle", teacher=whole.out / loop.BEST))
-    train(Run(taught, (data,), tmp_path / "taught", teacher=whole.out / loop.BEST), stream=io.StringIO())
+    run = Run(taught, (data,), tmp_path / "taught", teacher=whole.out / loop.BEST)
+    best = train(run, stream=io.StringIO(), stop_after=1)
+    assert load_weights(best)[1]["teacher"].startswith("best.safetensors of data, epoch ")
+    other = dataclasses.replace(run, teacher=best)
+    with pytest.raises(
+        CheckpointError, match=r"expected a run of this teacher \(best\.safetensors of data.*got "
+    ):
+        train(other, resume=True, stream=io.StringIO())
+    train(run, resume=True, stream=io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("sensors", "classes", "words"),
+    [
+        (
+            ["rgb", "audio"],
+            None,
+            r"of this run's sensors \(\['rgb', 'depth'\]\), got one that needs \['audio'\]",
+        ),
+        (["rgb"], ("background", "cold", "warm"), r"of the data's classes \['background', 'warm', 'cold'\]"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_before_the_training(
+    sensors: list[str], classes: tuple[str, ...] | None, words: str, data: Path, tmp_path: Path
+) -> None:
+    network = build_network(small_data.config(data={"modalities": sensors}), FolderDataset(data, "train"))
+    if classes is not None:
+        network.config = dataclasses.replace(network.config, class_names=classes)
+    save_weights(tmp_path / "other.safetensors", network, {})
+    taught = small_data.config(data={"modalities": ["rgb", "depth"]}, methods={"relation": 1.0})
+    run = Run(taught, (data,), tmp_path / "run", teacher=tmp_path / "other.safetensors")
+    with pytest.raises(ConfigError, match=rf"other\.safetensors: expected a teacher {words}"):
+        train(run, stream=io.StringIO())
+    assert not run.out.exists()
+
+
+def test_the_command_takes_a_teacher(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taught.yaml").write_text("methods: {relation: 4.0}\nnetwork: {imagenet: false, width: 16}")
+    words = ["--config", str(tmp_path / "taught.yaml"), "--data", str(data), "--out", str(tmp_path / "run")]
+    seen: list[Run] = []
+    monkeypatch.setattr(command, "train", lambda run, *_, **__: seen.append(run) or tmp_path)
+    assert command.main([*words, "--teacher", "runs/base/best.safetensors", "--no-export"]) == 0
+    assert seen[0].teacher == Path("runs/base/best.safetensors")
+    monkeypatch.undo()
+    assert command.main(words) == 1
+    assert "got None; name its weights with --teacher" in capsys.readouterr().err
 
 
 def test_stages_share_out_the_epochs() -> None:
@@ -240,6 +289,22 @@ def test_stages_share_out_the_epochs() -> None:
     noises = [moment(stages, 8, epoch, methods, patterns).noise for epoch in range(4, 8)]
     assert noises == pytest.approx([1.0, 0.7667, 0.5333, 0.3], abs=1e-3)
     assert moment(stages, 8, 0, methods, patterns).patterns == PatternConfig(0.0, 1.0, 0.0)
+
+
+def test_a_stage_of_one_epoch_has_the_end_of_its_ramps() -> None:
+    now = moment(
+        (StageConfig(gamma=(0.0, 1.0), noise=(1.0, 0.3)),), 1, 0, MethodConfig(gamma=2.0), PatternConfig()
+    )
+    assert (now.methods.gamma, now.noise) == (2.0, pytest.approx(0.3))
+
+
+def test_a_focus_that_is_no_part_of_the_network_is_refused(data: Path) -> None:
+    network = build_network(small_data.config(), FolderDataset(data, "train"))
+    stages = (StageConfig("x", focus=("fusion", "fusion.completion")),)
+    with pytest.raises(
+        ConfigError, match=r"stages\.x\.focus: .*'encoders', 'fusion'.*got 'fusion\.completion'"
+    ):
+        optimiser.build(network, OptimiserConfig(), stages)
 
 
 def test_a_stage_can_slow_down_what_it_is_not_about() -> None:

@@ -75,6 +75,23 @@ def test_a_misspelt_key_is_refused_with_the_right_one(key: str, tmp_path: Path) 
         ("patterns: {full_weight: 0, distillation: 1}", r"patterns\.distillation: expected 0 unless"),
         ("losses: {dice: -1}", r"losses\.dice: expected a value >= 0, got -1"),
         ("validation: {every: 0}", r"validation\.every: expected a positive count, got 0"),
+        (
+            "methods: {weakest: 1}\nnetwork: {auxiliary: true}\npatterns: {dropout_weight: 0}",
+            r"methods\.weakest: expected 0 without patterns\.dropout_weight, got 1",
+        ),
+        (
+            "methods: {swap: 1}\nnetwork: {translation: mean}\npatterns: {dropout_weight: 0}",
+            r"methods\.swap: expected 0 without patterns\.dropout_weight, got 1",
+        ),
+        (
+            "stages: [{name: warm, share: 0.05}, {name: rest, share: 0.95}]\noptimiser: {epochs: 8}",
+            r"stages\.warm\.share: expected a share that is an epoch or more of 8, got 0\.05",
+        ),
+        (
+            "optimiser: {epochs: 3}\nname: x\noptimiser: {batch: 4}",
+            r"optimiser: expected each key once, .* in line 3",
+        ),
+        ("data: {size: [64, 64], size: [80, 80]}", "size: expected each key once"),
         ("a: [", "expected a YAML file"),
         ("!!python/object/apply:os.getcwd []", "expected a YAML file"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from robust_perception.training.checkpoint import load_weights, save_weights
 from robust_perception.training.errors import CheckpointError
 from robust_perception.training.loop import Run, train
 from robust_perception.training.warm_start import OF_CLASSES, OF_DATA, OF_SCENES, OF_SENSORS, Start, take_over
+from robust_perception.vocabulary import Pattern
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +133,34 @@ def test_a_run_that_goes_on_keeps_what_it_has_learnt(data: Path, start: Start, t
     train(twice, resume=True, stream=io.StringIO())
     one, other = (load_weights(run.out / loop.BEST)[0].state_dict() for run in (once, twice))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_run_that_goes_on_needs_its_start_no_more_and_remembers_it(
+    data: Path, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter(range(9))
+    monkeypatch.setattr(loop, "validate", lambda *_: {Pattern.parse("rgb"): float(next(scores))})
+    config = small_data.config(**small_data.EVERYTHING, optimiser={"epochs": 3})
+    run = Run(config, (data,), tmp_path / "run", 2, start=tmp_path / "copy" / "best.safetensors")
+    (tmp_path / "copy").mkdir()
+    shutil.copy(start.path, tmp_path / "copy")
+    train(run, stream=io.StringIO(), stop_after=1)
+    shutil.rmtree(tmp_path / "copy")
+    train(run, resume=True, stream=io.StringIO(), stop_after=2)
+    best = train(dataclasses.replace(run, start=None), resume=True, stream=io.StringIO())
+    remembered = load_weights(best)[1]
+    assert (remembered["epoch"], remembered["start"]) == (3, str(start))
+    save_weights(tmp_path / "best.safetensors", start.network, {"data": "data", "epoch": 9, "seed": 1})
+    other = dataclasses.replace(run, start=tmp_path / "best.safetensors")
+    with pytest.raises(CheckpointError, match=r"this start \(.*epoch 9.*\), got .*epoch 4"):
+        train(other, resume=True, stream=io.StringIO())
+
+
+def test_a_run_without_a_start_gets_none_afterwards(data: Path, start: Start, tmp_path: Path) -> None:
+    run = Run(small_data.config(**small_data.EVERYTHING), (data,), tmp_path / "run", 2)
+    train(run, stream=io.StringIO(), stop_after=1)
+    with pytest.raises(CheckpointError, match=r"this start \(best\.safetensors of data.*\), got None"):
+        train(dataclasses.replace(run, start=start.path), resume=True, stream=io.StringIO())
 
 
 def test_a_start_that_is_no_file_of_weights_is_named(data: Path, tmp_path: Path) -> None:
