@@ -14,6 +14,7 @@ import enum
 import types
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import onnxruntime
 
 from robust_perception.engine.cuda import Device
 from robust_perception.engine.cuda_runtime import CudaRuntime
+from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.tensorrt_library import FAMILIES, Library, make_logger
 
 DEVICE = Device("Test GPU", (8, 9), 46, 8 << 30, "580.1", "13.0")
@@ -356,3 +358,8 @@ def library(trt: FakeTensorRt, name: str = "tensorrt_rtx", version: str = "1.7.1
 
 def runtime(cuda: FakeCuda) -> CudaRuntime:
     return CudaRuntime(cuda)
+
+
+def plans_of(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """A model's plans for the fake module: its graphs."""
+    return {name: (folder / graph.file).read_bytes() for name, graph in manifest.graphs.items()}
