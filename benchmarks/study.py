@@ -14,7 +14,7 @@ taken and waits for those it builds on. On a GPU a handful of them fill it, each
 
 Single results are records
 
-    {data, classes, labels, budget, row, seed, pattern, split, metric, value, commit}
+    {data, classes, labels, budget, row, seed, machine, pattern, split, metric, value, commit}
 
 of `metric` foreground_miou (percent; patterns, "mean" over them and "worst"), and of parameters and
 training_seconds ("all", or the pattern of a dedicated network). `--collect` adds them to those of other runs;
@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.study_plan import merge, read_plan
 from robust_perception import arguments
+from robust_perception.benchmarking.machine import describe
 from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.model.errors import ModelError
 from robust_perception.model.network import Network
@@ -196,6 +197,7 @@ def run_task(study: Study, task: Task, machine: Machine) -> None:
         "budget": study.budget,
         "row": task.row,
         "seed": task.seed,
+        "machine": described(machine.ranks.device),
     }
     records = [
         common | {"pattern": pattern, "split": "test", "metric": metric, "value": value, "commit": commit()}
@@ -226,6 +228,14 @@ def measure(
 def parameters(network: Network) -> int:
     """Of the network that runs: what only training needs is not counted."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
+
+
+def described(device: torch.device) -> str:
+    """What trained: the last bits of a sum are the processor's, and a whole training makes much of them."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    told = describe()
+    return f"{told['cpu']}, {told['architecture']} with {', '.join(told['instruction_sets'])}"
 
 
 def commit() -> str:

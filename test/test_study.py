@@ -78,6 +78,7 @@ def test_rows_build_on_each_other_and_every_result_is_a_record(
         "budget",
         "row",
         "seed",
+        "machine",
         "pattern",
         "split",
         "metric",
