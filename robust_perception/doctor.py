@@ -198,10 +198,12 @@ def gpu() -> str:
 
 def simulation() -> Iterator[Finding]:
     """Whether the simulated rig can render; a robot does without."""
-    if importlib.util.find_spec("mujoco") is None:
-        mend = "pip install 'robust_perception[sim]'"
-        yield Finding("simulation", "warning", "mujoco is not installed; only the simulation needs it", mend)
-        return
+    for module in ("mujoco", "scipy"):
+        if importlib.util.find_spec(module) is None:
+            mend = "pip install 'robust_perception[sim]'"
+            found = f"{module} is not installed; only the simulation needs it"
+            yield Finding("simulation", "warning", found, mend)
+            return
     devices = egl_devices()
     if not devices:
         mend = "sudo apt-get install -y libegl1 libgl1-mesa-dri"

@@ -175,13 +175,15 @@ def set_up(purpose: str, venv: Path) -> None:
     stamp_file = venv / "robust_perception_setup.json"
     stamp = json.loads(stamp_file.read_text(encoding="utf-8")) if stamp_file.is_file() else {}
     world = distro or "wheels"
+    pinned = (SETUPTOOLS, TORCH, *FILES_ONLY)
+    files = [REPOSITORY / "setup.py", CONSTRAINTS, APT_CONSTRAINTS]
     wanted = {
-        purpose: digest([REPOSITORY / "setup.py", CONSTRAINTS, APT_CONSTRAINTS], world, *FILES_ONLY),
+        purpose: digest(files, world, *pinned, *EXTRAS[purpose]),
         "source": digest(REPOSITORY / name for name in SOURCES if (REPOSITORY / name).exists()),
         "interfaces": digest([interfaces.INTERFACES, Path(interfaces.__file__)], world),
     }
-    if purpose == "demo" and stamp.get("test") == wanted["demo"]:  # testing needs all that the demo needs
-        stamp["demo"] = stamp["test"]
+    if purpose == "demo" and stamp.get("test") == digest(files, world, *pinned, *EXTRAS["test"]):
+        stamp["demo"] = wanted["demo"]  # testing needs all that the demo needs
     if not (venv / "bin" / "robust-perception").is_file():  # whoever removed it did not know of the stamp
         stamp.pop("source", None)
     if all(stamp.get(name) == value for name, value in wanted.items()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib.metadata
 import operator
 import os
 import re
@@ -17,6 +19,13 @@ import pytest
 import setuptools
 
 FORBIDDEN_WHEELS = ("launch", "cv-bridge", "cvbridge3")
+ROS = r"rclpy|ament_\w+|\w+_msgs|\w+_interfaces|std_srvs"
+EXTRA_OF = {
+    "benchmarking/torch_network": "train", "card": "evaluate", "demo": "demo", "export": "train",
+    "exporting": "train", "fleet": "fleet", "model": "train", "simulation": "sim", "train": "train",
+    "training": "train",
+}  # fmt: skip
+"""Room or file -> the extra that whoever uses it has installed."""
 
 
 @pytest.fixture
@@ -45,13 +54,44 @@ def test_package_manifest_is_valid(repository: Path) -> None:
 
 
 def test_the_ros_packages_imported_are_the_dependencies(repository: Path) -> None:
-    ros = r"rclpy|ament_\w+|\w+_msgs|\w+_interfaces|std_srvs"
     text = (repository / "package.xml").read_text(encoding="utf-8")
-    depends = set(re.findall(rf"<exec_depend>({ros})</exec_depend>", text))
+    depends = set(re.findall(rf"<exec_depend>({ROS})</exec_depend>", text))
     imported: set[str] = set()
     for file in (repository / "robust_perception").rglob("*.py"):
-        imported |= set(re.findall(rf"^\s*(?:from|import) ({ros})\b", file.read_text(encoding="utf-8"), re.M))
+        imported |= set(re.findall(rf"^\s*(?:from|import) ({ROS})\b", file.read_text(encoding="utf-8"), re.M))
     assert imported == depends
+
+
+def test_what_a_room_imports_comes_with_the_package_or_the_rooms_extra(
+    repository: Path, setup_arguments: dict[str, Any]
+) -> None:
+    brought_by = importlib.metadata.packages_distributions()
+    extras = setup_arguments["extras_require"]
+    for file in sorted((repository / "robust_perception").rglob("*.py")):
+        parts = file.relative_to(repository / "robust_perception").with_suffix("").parts
+        extra = EXTRA_OF.get("/".join(parts), EXTRA_OF.get(parts[0], ""))
+        wanted = [*setup_arguments["install_requires"], *extras.get(extra, [])]
+        there = {plain_name(requirement) for requirement in wanted}
+        for module in imported_at_once(file) - {"robust_perception", *sys.stdlib_module_names}:
+            names = {plain_name(name) for name in brought_by.get(module, [])}
+            if not re.fullmatch(ROS, module):
+                assert names & there, f"{file} imports {module}, which [{extra}] does not bring"
+
+
+def imported_at_once(file: Path) -> set[str]:
+    """First names of the modules that a file imports when it is imported itself."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return {name.partition(".")[0] for name in names}
+
+
+def plain_name(requirement: str) -> str:
+    """Name of a distribution without its version, as indexes write it."""
+    return re.split(r"[<>=!~;\[ ]", requirement)[0].lower().replace("_", "-")
 
 
 def test_robot_gets_no_ros_wheels(setup_arguments: dict[str, Any]) -> None:
@@ -62,7 +102,7 @@ def test_robot_gets_no_ros_wheels(setup_arguments: dict[str, Any]) -> None:
         *setup_arguments["install_requires"],
         *functools.reduce(operator.iadd, setup_arguments["extras_require"].values(), []),
     ]
-    names = {re.split(r"[<>=!~;\[ ]", requirement)[0].lower().replace("_", "-") for requirement in everything}
+    names = {plain_name(requirement) for requirement in everything}
     assert not names & set(FORBIDDEN_WHEELS)
 
 
@@ -74,7 +114,7 @@ def test_constraints_pin_every_direct_dependency(repository: Path, setup_argumen
         *functools.reduce(operator.iadd, setup_arguments["extras_require"].values(), []),
     ]
     for requirement in everything:
-        name = re.split(r"[<>=!~;\[ ]", requirement)[0].lower().replace("_", "-")
+        name = plain_name(requirement)
         assert name in pinned or name.startswith("ros-"), (
             f"{name} has no exact version in tools/constraints.txt"
         )
