@@ -139,7 +139,10 @@ def in_words(content: Mapping[str, Any]) -> str:
 
 def number(value: float | None, digits: int = 1) -> str:
     """A figure for people; a dash for what is not known."""
-    return NOTHING if value is None else f"{value + 0.0:.{digits}f}".replace("-0.0", "0.0")
+    if value is None:
+        return NOTHING
+    said = f"{value:.{digits}f}"
+    return said.lstrip("-") if float(said) == 0.0 else said  # no minus before nothing
 
 
 def listed(names: Sequence[str]) -> str:
