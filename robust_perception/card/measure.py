@@ -110,8 +110,8 @@ def measure(
     first = max(sensors, key=lambda m: importance["foreground"][str(m)])
     count = report.frames
     spread = _spread(count, options.slides)
-    examples = Examples(engine.manifest)
     timed, still, course = _stages(ahead, dataset, bag, sensors, range(count), spread)
+    examples = Examples(engine.manifest, course.source.start_ns)
     losses = loss_course.measure(engine, course.perceives, course.source, course.oldest_s, examples)
     progress("losses", 1, 1)
     faults = under_faults.measure(
@@ -213,6 +213,5 @@ def _summary(report: Report, losses: Mapping[str, Any]) -> dict[str, Any]:
             "pattern": None if worst is None else str(worst.pattern),
             "foreground_miou": None if worst is None else worst.foreground_miou,
         },
-        "degrade_ms": losses["degrade_ms"],
-        "recover_ms": losses["recover_ms"],
+        **{name: losses[name] for name in ("degrade_ms", "recover_ms", "never_degraded", "never_recovered")},
     }

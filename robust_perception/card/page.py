@@ -18,6 +18,7 @@ from robust_perception.card import plots
 from robust_perception.card.compare import Comparison
 from robust_perception.card.examples import Example
 from robust_perception.card.measure import Measured
+from robust_perception.evaluation.course import Changes, degraded, recovered
 
 NOTHING = "–"
 DEEP = 40.0
@@ -66,7 +67,7 @@ def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
     pages = environment()
     content = measured.content
     sensors = content["sensors"]
-    pages.filters |= {"number": number, "lost": lost_style, "share": share_style, "strength": strength}
+    pages.filters |= {"lost": lost_style, "share": share_style, "strength": strength}
     pages.globals |= {"fault_name": NAMES.get}
     return pages.get_template("card.html").render(
         card=content,
@@ -93,14 +94,20 @@ def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
 
 
 def environment() -> Environment:
-    """How the templates of this room are read: everything escaped, nothing undefined."""
-    return Environment(
+    """How the templates of this room are read: everything escaped, nothing undefined, figures for people."""
+    pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pages.filters |= {
+        "number": number,
+        "degraded": lambda losses: slowest(degraded(losses)),
+        "recovered": lambda losses: slowest(recovered(losses)),
+    }
+    return pages
 
 
 def today() -> str:
@@ -123,15 +130,17 @@ def in_words(content: Mapping[str, Any]) -> str:
         f"{number(worst['foreground_miou'])} % with the worst, {worst['pattern']}.",
         f"The sensor that matters most is {first}.",
     ]
-    if summary["degrade_ms"] is not None:
-        sentences.append(
-            f"When a sensor falls silent, an output without it follows within "
-            f"{number(summary['degrade_ms'], 0)} ms of its last frame."
-        )
-    if summary["recover_ms"] is not None:
-        sentences.append(
-            f"When it returns, it takes part again within {number(summary['recover_ms'], 0)} ms of its first."
-        )
+    losses = content["course"]["losses"]
+    sentences += _changes(
+        degraded(losses),
+        "When a sensor falls silent, an output without it follows within {} ms of its last frame.",
+        "{} times that a sensor fell silent, no output without it followed",
+    )
+    sentences += _changes(
+        recovered(losses),
+        "When it returns, it takes part again within {} ms of its first.",
+        "{} times that a sensor returned, it did not take part again",
+    )
     if hardest is not None:
         sentences.append(hardest)
     return " ".join(sentences)
@@ -143,6 +152,22 @@ def number(value: float | None, digits: int = 1) -> str:
         return NOTHING
     said = f"{value:.{digits}f}"
     return said.lstrip("-") if float(said) == 0.0 else said  # no minus before nothing
+
+
+def slowest(changes: Changes) -> str:
+    """The slowest change of the output, or how many never came."""
+    if changes.never:
+        return "never" if changes.never == changes.count else f"{changes.never} of {changes.count} never"
+    return NOTHING if changes.slowest_ms is None else f"{number(changes.slowest_ms, 0)} ms"
+
+
+def _changes(changes: Changes, within: str, never: str) -> list[str]:
+    """A sentence on changes of the output; none where there was nothing to change for."""
+    slowest_ms = None if changes.slowest_ms is None else number(changes.slowest_ms, 0)
+    if changes.never:
+        rest = "" if slowest_ms is None else f"; else it took up to {slowest_ms} ms"
+        return [f"{never.format(f'{changes.never} of {changes.count}')}{rest}."]
+    return [] if slowest_ms is None else [within.format(slowest_ms)]
 
 
 def listed(names: Sequence[str]) -> str:

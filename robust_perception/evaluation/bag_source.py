@@ -65,6 +65,7 @@ class BagSource:
         periods_s: per sensor, median seconds between its first messages.
         scene_names: the model's, when the bag has a truth about them.
         check_header_age: as the config has it.
+        start_ns: when the recording begins, by the clock that the arrivals have.
         has_truth: whether the bag has any truth.
         said: what could not be done, in words.
 
@@ -92,6 +93,7 @@ class BagSource:
             truth = TruthReader(bag, class_names, scene_names)
             self.has_truth = truth.known
             self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
+            self.start_ns = self._start_ns - self._behind_ns
             self._audio_info = self._find_audio_info(bag)
             scene = any(topic.name == "/truth/scene" and topic.count for topic in bag.topics)
         self.scene_names = self._scene_names if scene else ()
@@ -120,7 +122,7 @@ class BagSource:
                 if due.topic == self._audio_info:
                     decoders[Modality.AUDIO].describe(message)
                     continue
-                time_ns = self._start_ns + due.offset_ns - self._behind_ns
+                time_ns = self.start_ns + due.offset_ns
                 yield Arrival(time_ns, _decoded(decoders[sensors[due.topic]], message))
 
     def truths(self) -> Iterator[Truth]:
