@@ -106,12 +106,12 @@ class Changes(NamedTuple):
     Attributes:
         slowest_ms: the slowest that came; None when none did.
         never: how many did not come.
-        count: how many could have.
+        of: how many could have.
     """
 
     slowest_ms: float | None
     never: int
-    count: int
+    of: int
 
 
 def degraded(rows: Iterable[Mapping[str, Any]]) -> Changes:

@@ -93,7 +93,7 @@ class DetectionMetric:
                 }
             )
             evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
-            # Boxes of all sizes, at most 100 of a class a frame; its own table of twelve numbers takes far longer.
+            # Boxes of all sizes, 100 of a class a frame; its own table of twelve numbers takes far longer.
             evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
             evaluation.params.maxDets = [100]
             evaluation.evaluate()

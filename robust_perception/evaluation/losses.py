@@ -1,8 +1,8 @@
 """Losses of sensors, and how long the output took to do without each and to take it in again.
 
 For a sensor with timeout T a *loss* is a stretch (a, b) between two measurements that arrived one after the
-other with b - a > T; where the end of the recording is told, also that from the last measurement to it. A sensor
-that starts late was not lost. With the outputs by time of publication:
+other with b - a > T; where the end of the recording is told, also that from the last measurement to it. A
+sensor that starts late was not lost. With the outputs by time of publication:
 
     degraded   t - a   t = first output after a that does without the sensor
     back       t - b   t = first output after b made of one of its frames from b on; also counted in frames
@@ -153,6 +153,7 @@ def _degraded_at_end(
     last_ns: int,
     expired_ns: int,
 ) -> float | None:
+    """As of any loss, but None too when the recording had no output after the timeout."""
     reduced = next((o for o in outputs if o.published_ns > last_ns and modality not in o.pattern), None)
     if reduced is not None:
         return (reduced.published_ns - last_ns) / MS

@@ -37,6 +37,7 @@ class Source(Protocol):
         periods_s: per sensor, seconds between two of its frames; missing where nobody can tell.
         scene_names: scene classes of the truth.
         check_header_age: whether stamps are held against the time of arrival.
+        unfit: why frames could not have faults of content in the newest pass, by sensor.
         start_ns: its time 0, that of a script without a lead: no frame arrives before.
     """
 
@@ -45,6 +46,7 @@ class Source(Protocol):
     check_header_age: bool
     scene_names: tuple[str, ...]
     start_ns: int
+    unfit: Mapping[Modality, str]
 
     @property
     def seconds(self) -> float:
@@ -88,6 +90,7 @@ class Slides:
         self.scene_names = dataset.scene_names
         self.check_header_age = True
         self.start_ns = FIRST_STAMP_NS
+        self.unfit: Mapping[Modality, str] = {}
         self._keep = keep
         self._kept: OrderedDict[int, Sample] = OrderedDict()
 

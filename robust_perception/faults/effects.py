@@ -9,7 +9,7 @@ drift         T' = T + kelvin min(1, t / seconds), t since the window began
 clipping      x' = clip(gain x, -1, 1): a microphone that is driven too hard
 gaps          a `part` of the stretches of 20 ms is silent: packets that did not come
 
-Kelvin of a thermal picture that holds grey values and no temperatures are the grey values that stand for them.
+Kelvin of a thermal picture that holds grey values and no temperatures are grey values that stand for them.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception.units import GREY_A_KELVIN
-from robust_perception.vocabulary import Array, Modality, SensorFrame
+from robust_perception.vocabulary import Array, SensorFrame
 
 GREY_HIGHEST = 255.0
 
@@ -18,7 +18,7 @@ def counts(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
 
 def a_kelvin(frame: SensorFrame) -> float:
-    """What a kelvin is in the unit of a thermal frame: of grey values, those that `preprocess` takes for it."""
+    """What a kelvin is in the unit of a thermal frame; of grey values, what `preprocess` takes for it."""
     return 1.0 if frame.radiometric else GREY_A_KELVIN
 
 

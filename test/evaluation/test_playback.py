@@ -44,6 +44,7 @@ class Ticking:
     scene_names = ()
     check_header_age = True
     start_ns = S
+    unfit: Mapping[Modality, str] = {}
 
     def __init__(self, period_s: float = 0.1, count: int = 60, refused: int = -1) -> None:
         self.periods_s: Mapping[Modality, float] = dict.fromkeys(SENSORS, period_s)

@@ -30,6 +30,7 @@ class Schedule:
     scene_names: tuple[str, ...] = ()
     check_header_age: bool = True
     start_ns: int = S
+    unfit: Mapping[Modality, str] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
