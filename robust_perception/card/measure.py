@@ -43,12 +43,14 @@ class Options:
         slides: samples in the slide show.
         rounds: inferences a pattern for the latency.
         seed: of the faults.
+        sensor: that faults of link and clock hit; None = the one that matters most.
     """
 
     limit: int | None = None
     slides: int = SLIDES
     rounds: int = 10
     seed: int = 0
+    sensor: Modality | None = None
 
 
 class Measured(NamedTuple):
@@ -108,6 +110,8 @@ def measure(
     )
     importance = _importance(report, sensors)
     first = max(sensors, key=lambda m: importance["foreground"][str(m)])
+    if options.sensor in sensors:
+        first = options.sensor
     count = report.frames
     spread = _spread(count, options.slides)
     timed, still, course = _stages(ahead, dataset, bag, sensors, range(count), spread)

@@ -109,7 +109,9 @@ def _held_s(points: Sequence[Mapping[str, Any]]) -> float:
     return max(HELD_S, HELD_PERIODS * median(periods)) if periods else HELD_S
 
 
-def _together(points: Sequence[Mapping[str, Any]], sensor: str, held_s: float) -> Iterator[tuple[float, float]]:
+def _together(
+    points: Sequence[Mapping[str, Any]], sensor: str, held_s: float
+) -> Iterator[tuple[float, float]]:
     """Stretches in which a sensor took part in the output, seconds."""
     start: float | None = None
     until = 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from robust_perception.card import plots
-from robust_perception.card.page import _changes, number, slowest
+from robust_perception.card.page import _changes, _hardest, number, slowest
 from robust_perception.evaluation.course import degraded, recovered
 
 
@@ -46,6 +46,16 @@ def test_the_sentence_on_changes_tells_of_those_that_never_came() -> None:
     told = _changes(degraded([loss(300.0, None), loss("never", None)]), *words)
     assert told == ["1 of 2 times never; else it took up to 300 ms."]
     assert _changes(degraded([]), *words) == []
+
+
+def test_a_fault_that_leaves_no_output_costs_most_and_one_that_never_acted_nothing() -> None:
+    def row(kind: str, points: float | None, outputs: int, **more: str) -> dict[str, Any]:
+        severe = {"points_lost": points, "outputs": outputs, **more}
+        return {"kind": kind, "sensors": ["rgb"], "severities": {"severe": severe}}
+
+    rows = [row("noise", 9.0, 5), row("smoke", None, 0, reason="rgb: the fault met no frame")]
+    assert "is noise on rgb: 9.0 points" in str(_hardest(rows))
+    assert "is silent on rgb: no output is left" in str(_hardest([*rows, row("loss", None, 0)]))
 
 
 @pytest.mark.parametrize(("period_s", "least_s"), [(0.1, 1.2), (0.5, 2.0)])
