@@ -96,6 +96,13 @@ class Sample:
     class_ids: npt.NDArray[np.int64] | None
     scene: npt.NDArray[np.float32] | None
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) of the picture whose pixels label and boxes are in; None when nobody knows."""
+        images = [frame.data for modality, frame in self.frames.items() if modality.is_image]
+        shown = self.label if self.label is not None else next(iter(images), None)
+        return None if shown is None else (shown.shape[0], shown.shape[1])
+
 
 class FolderDataset(Sequence[Sample]):
     """One split of a data folder, decoded sample by sample, in the order of names.

@@ -26,6 +26,16 @@ THERMAL_SCALE = 1.0 / 64.0
 THERMAL_OFFSET = 0.0
 """Kelvin of count 0 in a data folder."""
 
+NOMINAL_KELVIN = (283.15, 313.15)
+"""Temperatures given to grey values 0 and 255 of a picture that is not radiometric.
+
+10 and 40 degrees Celsius, the range an indoor scene fills. Only the order of such temperatures means
+anything.
+"""
+
+GREY_A_KELVIN = 255.0 / (NOMINAL_KELVIN[1] - NOMINAL_KELVIN[0])
+"""Grey values of such a picture that stand for one kelvin."""
+
 
 def depth_from_counts(counts: Array, scale: float = DEPTH_SCALE) -> npt.NDArray[np.float32]:
     """Depth counts to metres.

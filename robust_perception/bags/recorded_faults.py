@@ -1,14 +1,16 @@
 """A fault script applied to recorded messages.
 
 A fault that only decides whether and when a message arrives leaves its bytes alone. One that changes content
-takes the message apart and puts it together again in the same encoding; pictures with an alpha channel and
-grey ones of an RGB camera become rgb8. How samples of sound are stored is learnt from the AudioInfo that the
-same recording holds; until it has come, such a fault has no effect on sound.
+takes the message apart and puts it together again in the same encoding, a compressed one in the same format;
+pictures with an alpha channel and grey ones of an RGB camera become rgb8. How samples of sound are stored is
+learnt from the AudioInfo that the same recording holds; until it has come, such a fault has none on sound.
+Where a fault of content has no effect, those of arrival have theirs all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +21,12 @@ from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.sensor_topics import audio_info_topics
 from robust_perception.faults.kinds import KINDS
 from robust_perception.faults.script import FaultScript
+from robust_perception.faults.values import counts
+from robust_perception.runtime import images
 from robust_perception.runtime.audio import AudioFormat
 from robust_perception.runtime.decoders import ImageDecoder, ImageUnits, stamp_to_ns
 from robust_perception.runtime.errors import DecodingError, EncodingError, MessageError
-from robust_perception.vocabulary import IMAGE_MODALITIES, Modality, Reason, SensorFrame
+from robust_perception.vocabulary import IMAGE_MODALITIES, Array, Modality, Reason, SensorFrame
 
 
 class RecordedFaults:
@@ -33,6 +37,9 @@ class RecordedFaults:
         sensors: topic -> the sensor on it; other topics pass.
         image_units: what the counts of integer images mean, asked for every message.
         say: told once a topic why a fault cannot be applied to it.
+
+    Attributes:
+        unfit: the newest such reason, by sensor.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class RecordedFaults:
         self._script, self._sensors, self._say = script, sensors, say
         self._units = image_units
         self._said: set[str] = set()
+        self.unfit: dict[Modality, str] = {}
         self._time_s = 0.0
         self._decoders = {m: ImageDecoder(m, image_units, lambda _: None) for m in IMAGE_MODALITIES}
         self._formats: dict[str, AudioFormat | str] = {}
@@ -60,18 +68,26 @@ class RecordedFaults:
         active = [fault for fault in self._script.active(time_s) if fault.sensor is modality]
         if modality is None or not active:
             return [(message.data, 0.0)]
-        if all(KINDS[fault.kind].nature == "arrival" for fault in active):
-            token = SensorFrame(modality, np.zeros(0, np.float32), 0)
-            return [(message.data, delivery.delay_s) for delivery in self._script.apply(token, time_s)]
+        changing = [fault.kind for fault in active if KINDS[fault.kind].nature == "content"]
+        if not changing:
+            return self._arrivals_of(message, modality, time_s)
         try:
             frame, encode = self._open(message, modality)
         except (DecodingError, BagError) as error:
+            detail = error.detail if isinstance(error, MessageError) else str(error)
+            self.unfit[modality] = detail
             if message.topic not in self._said:
                 self._said.add(message.topic)
-                detail = error.detail if isinstance(error, MessageError) else str(error)
-                self._say(f"{message.topic}: {active[0].kind} has no effect: {detail}")
-            return [(message.data, 0.0)]
+                self._say(f"{message.topic}: {changing[0]} has no effect: {detail}")
+            return self._arrivals_of(message, modality, time_s)
         return [(encode(delivery.frame), delivery.delay_s) for delivery in self._script.apply(frame, time_s)]
+
+    def _arrivals_of(
+        self, message: RawMessage, modality: Modality, time_s: float
+    ) -> list[tuple[bytes, float]]:
+        """What arrives of a message whose content nothing changes."""
+        token = SensorFrame(modality, np.zeros(0, np.float32), 0)
+        return [(message.data, d.delay_s) for d in self._script.apply(token, time_s, content=False)]
 
     def _open(
         self, message: RawMessage, modality: Modality
@@ -81,13 +97,17 @@ class RecordedFaults:
             image = types.deserialize(message.data, types.IMAGE)
             frame = self._decoders[modality].decode(image)
             return frame, lambda changed: _image(changed, image.encoding, self._units())
+        if message.msgtype == types.COMPRESSED and modality.is_image:
+            packed = types.deserialize(message.data, types.COMPRESSED)
+            frame = self._decoders[modality].decode(packed)
+            return frame, lambda changed: _compressed(changed, packed, self._units())
         if message.msgtype == types.AUDIO and modality is Modality.AUDIO:
             chunk = types.deserialize(message.data, types.AUDIO)
             stored = self._format_of(message.topic)
             samples = stored.decode(memoryview(chunk.audio.data))
             stamp_ns, frame_id = stamp_to_ns(chunk.header.stamp), str(chunk.header.frame_id)
             return SensorFrame(modality, samples, stamp_ns, frame_id), lambda changed: _audio(changed, stored)
-        expected = types.IMAGE if modality.is_image else types.AUDIO
+        expected = f"{types.IMAGE} or {types.COMPRESSED}" if modality.is_image else types.AUDIO
         detail = f"expected {expected}, got {message.msgtype}"
         raise MessageError(modality, Reason.WRONG_ENCODING, detail)
 
@@ -115,18 +135,31 @@ def _audio(frame: SensorFrame, stored: AudioFormat) -> bytes:
 
 def _image(frame: SensorFrame, encoding: str, scale: ImageUnits) -> bytes:
     stamped = (frame.stamp_ns, frame.frame_id)
-    if not frame.radiometric:
-        grey = np.clip(np.rint(frame.data), 0, 255).astype(np.uint8)
-        return dataset.image(grey, "mono8", *stamped)
     if frame.modality is Modality.RGB:
         if encoding == "bgr8":
             return dataset.image(frame.data[..., ::-1], encoding, *stamped)
         return dataset.image(frame.data, "rgb8", *stamped)
-    if encoding == "32FC1":
-        return dataset.image(frame.data, encoding, *stamped)
-    if frame.modality is Modality.DEPTH:
-        counts = units.counts_from_depth(frame.data, scale.depth_scale)
-    else:
-        counts = units.counts_from_thermal(frame.data, scale.thermal_scale, scale.thermal_offset)
+    if not frame.radiometric:
+        return dataset.image(_counts(frame, scale), "mono8", *stamped)
     # mono16 is 16UC1 by another name
-    return dataset.image(counts, encoding, *stamped)
+    data = frame.data if encoding == "32FC1" else _counts(frame, scale)
+    return dataset.image(data, encoding, *stamped)
+
+
+def _compressed(frame: SensorFrame, before: Any, scale: ImageUnits) -> bytes:
+    header = dataset.header(frame.stamp_ns, frame.frame_id)
+    if frame.modality is Modality.RGB or before.format.startswith("32FC1"):
+        data = images.compress(frame.data, before)
+    else:
+        data = images.compress(_counts(frame, scale), before)
+    message = types.message_class(types.COMPRESSED)(header, before.format, data)
+    return types.serialize(message, types.COMPRESSED)
+
+
+def _counts(frame: SensorFrame, scale: ImageUnits) -> Array:
+    """Depth or thermal values as integers of a camera."""
+    if not frame.radiometric:
+        return counts(frame.data.astype(np.float32, copy=False))
+    if frame.modality is Modality.DEPTH:
+        return units.counts_from_depth(frame.data, scale.depth_scale)
+    return units.counts_from_thermal(frame.data, scale.thermal_scale, scale.thermal_offset)

@@ -16,6 +16,7 @@ from robust_perception.bags.errors import BagError, MessageTypeError
 from robust_perception.bags.interfaces import DEFINITIONS
 
 IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
 AUDIO = "audio_common_msgs/msg/AudioDataStamped"
 AUDIO_INFO = "audio_common_msgs/msg/AudioInfo"
 

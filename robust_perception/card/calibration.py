@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from robust_perception.datasets import Sample
-from robust_perception.engine.postprocess import resize_boxes, resize_label_map
+from robust_perception.engine.postprocess import resize_label_map
 from robust_perception.evaluation.thresholds import LEAST_SCORE, Found, add_boxes
 from robust_perception.vocabulary import UNLABELLED, Pattern, Perception
 
@@ -33,21 +33,19 @@ class Calibration:
     def __call__(self, sample: Sample, perception: Perception) -> None:
         """Take in a frame."""
         pattern = perception.frame_set.pattern
-        label_map, boxes = perception.label_map, perception.boxes
         if sample.label is not None:
             size = (sample.label.shape[0], sample.label.shape[1])
-            boxes = resize_boxes(boxes, (label_map.shape[0], label_map.shape[1]), size)
             known = sample.label != UNLABELLED
             if known.any():
-                right = resize_label_map(label_map, size)[known] == sample.label[known]
+                right = resize_label_map(perception.label_map, size)[known] == sample.label[known]
                 frames = self._frames.setdefault(pattern, [])
                 frames.append((perception.confidence, float(right.mean())))
         if sample.boxes is not None:
             said = perception.scores >= LEAST_SCORE
             counted = Perception(
                 frame_set=perception.frame_set,
-                label_map=label_map,
-                boxes=boxes[said],
+                label_map=perception.label_map,
+                boxes=perception.boxes[said],
                 scores=perception.scores[said],
                 class_ids=perception.class_ids[said],
                 scene=perception.scene,

@@ -11,7 +11,7 @@ from typing import Any
 from robust_perception import arguments
 from robust_perception.bags.errors import BagError
 from robust_perception.card import page
-from robust_perception.card.compare import Comparison, compare, read_card
+from robust_perception.card.compare import Comparison, compare, read_card, sensor_of
 from robust_perception.card.errors import CardError
 from robust_perception.card.measure import RATE_HZ, SLIDES, Measured, Options, measure
 from robust_perception.datasets import DatasetError
@@ -25,6 +25,7 @@ from robust_perception.evaluation.protocol import open_dataset
 from robust_perception.evaluation.recipe import bag_sha256, data_sha256, versions
 from robust_perception.evaluation.report import to_text
 from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.vocabulary import Modality
 
 BAG_SECONDS = 20.0
 """How much of a bag is played for every fault where nobody says."""
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.make_way(given.out, given.json)
         before = None if given.against is None else read_card(given.against)
-        measured = make(given)
+        measured = make(given, None if before is None else sensor_of(before))
         comparison = None if before is None else compare(measured.content, before, given.tolerance)
         date = page.today()
         given.out.write_text(page.render(measured, comparison, date), encoding="utf-8")
@@ -112,12 +113,18 @@ def verdict(comparison: Comparison | None) -> int:
     return 1 if comparison.regressions else 0
 
 
-def make(given: argparse.Namespace) -> Measured:
-    """Measure what a command line asks for, with the recipe."""
+def make(given: argparse.Namespace, sensor: Modality | None = None) -> Measured:
+    """Measure what a command line asks for, with the recipe.
+
+    Args:
+        given: the command line.
+        sensor: that faults of link and clock hit, so that a card has the rows of the one it is held against;
+            None = the one that matters most.
+    """
     engine = Engine.load(given.model, given.backend, given.threads, given.precision, given.cache)
     dataset = open_dataset(given.data, given.split, engine.manifest.class_names, given.classes)
     bag = None if given.bag is None else _open_bag(engine, given)
-    options = Options(given.limit, given.slides, given.rounds, given.seed)
+    options = Options(given.limit, given.slides, given.rounds, given.seed, sensor)
     side = engine
     if runs_abreast(engine.info.backend):
         side = Engine.load(
@@ -143,6 +150,11 @@ def make(given: argparse.Namespace) -> Measured:
             "bag": given.bag.resolve().name,
             "bag_sha256": bag_sha256(given.bag),
             "seconds": bag.seconds,
+            "topics": {str(modality): topic for modality, topic in bag.topics.items()},
+            "depth_scale": given.depth_scale,
+            "thermal_scale": given.thermal_scale,
+            "thermal_offset": given.thermal_offset,
+            "header_age": not given.no_header_age,
         }
     recipe["versions"] = versions()
     return measured._replace(content={"recipe": recipe, **measured.content})

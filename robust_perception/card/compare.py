@@ -14,9 +14,24 @@ from typing import Any, NamedTuple
 
 from robust_perception.card.errors import CardError
 from robust_perception.card.measure import SCHEMA
+from robust_perception.vocabulary import MODALITIES, Modality
 
-SAME = ("data_sha256", "split", "bag_sha256", "seed", "slides", "seconds")
-"""What two cards must agree in to be compared."""
+SAME = (
+    "data_sha256",
+    "split",
+    "seed",
+    "slides",
+    "bag_sha256",
+    "seconds",
+    "topics",
+    "depth_scale",
+    "thermal_scale",
+    "thermal_offset",
+    "header_age",
+)
+"""What two recipes must agree in to be compared."""
+SAME_CONTENT = ("frames", "classes")
+"""And what the cards themselves must."""
 
 
 class Change(NamedTuple):
@@ -85,6 +100,12 @@ def read_card(path: Path) -> dict[str, Any]:
     return content
 
 
+def sensor_of(card: Mapping[str, Any]) -> Modality | None:
+    """The sensor that faults of link and clock hit in a card; None where it does not say."""
+    told = card["faults"].get("sensor") if isinstance(card["faults"], Mapping) else None
+    return next((m for m in MODALITIES if m == told), None)
+
+
 def compare(now: Mapping[str, Any], before: Mapping[str, Any], tolerance: float) -> Comparison:
     """Hold a card against an older one.
 
@@ -94,8 +115,7 @@ def compare(now: Mapping[str, Any], before: Mapping[str, Any], tolerance: float)
     try:
         ours, theirs = now["recipe"], before["recipe"]
         differing = [key for key in SAME if ours.get(key) != theirs.get(key)]
-        if now["frames"] != before["frames"]:
-            differing.append("frames")
+        differing += [key for key in SAME_CONTENT if now[key] != before[key]]
         if differing:
             msg = f"expected a card of the same data, measured alike, got another {', '.join(differing)}"
             raise CardError(msg)

@@ -36,18 +36,20 @@ class Example(NamedTuple):
 
 
 class Examples:
-    """Keeps the best and the worst outputs of a course; one of a scene. A sink of `follow`."""
+    """Keeps the best and the worst outputs of a course; one of a scene. A sink of `follow`.
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
+    Args:
+        manifest: of the model.
+        start_ns: when the source starts.
+    """
+
+    def __init__(self, manifest: Manifest, start_ns: int) -> None:
+        self._manifest, self._start_ns = manifest, start_ns
         self._best: list[Example] = []
         self._worst: list[Example] = []
-        self.start_ns: int | None = None
 
     def __call__(self, played: Played, truth: Truth | None, quality: float) -> None:
         """Take in an output."""
-        if self.start_ns is None:
-            self.start_ns = played.published_ns
         if truth is None or truth.label is None or math.isnan(quality):
             return
         self._best = self._with(self._best, played, truth, quality, -1.0)
@@ -82,7 +84,7 @@ class Examples:
         return sorted(candidates, key=rank)[:EACH]
 
     def _draw(self, played: Played, truth: Truth, quality: float) -> Example:
-        assert truth.label is not None and self.start_ns is not None
+        assert truth.label is not None
         perception = played.perception
         said = perception.scores >= self._manifest.threshold(played.pattern)
         shown = replace(
@@ -92,7 +94,7 @@ class Examples:
             class_ids=perception.class_ids[said],
         )
         facts = {
-            "time_s": (played.published_ns - self.start_ns) / 1e9,
+            "time_s": (played.published_ns - self._start_ns) / 1e9,
             "pattern": str(played.pattern),
             "foreground_miou": quality,
         }

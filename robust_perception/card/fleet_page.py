@@ -34,7 +34,6 @@ def render(content: Mapping[str, Any], date: str) -> str:
         date: when it was made, in words.
     """
     pages = environment()
-    pages.filters["number"] = number
     sensors = [sensor for sensor in ("rgb", "depth", "thermal", "audio") if _is_in(sensor, content)]
     return pages.get_template("fleet.html").render(
         report=content,

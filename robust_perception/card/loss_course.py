@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from robust_perception.bags.truth import Truth
 from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
-from robust_perception.evaluation.course import Course, follow
+from robust_perception.evaluation.course import degraded, follow, recovered
 from robust_perception.evaluation.playback import Playback, Played
 from robust_perception.evaluation.stream import Source
 from robust_perception.faults.kinds import Fault
@@ -57,15 +56,11 @@ def measure(
         "timeouts_ms": {str(m): 1e3 * playback.timeouts_s[m] for m in source.modalities},
         "faults": [{"sensor": str(f.sensor), "at": f.at, "until": f.until} for f in script.faults],
         "losses": course.losses_json(),
-        "degrade_ms": _worst(course, "degrade"),
-        "recover_ms": _worst(course, "recover"),
+        "degrade_ms": degraded(course.losses_json()).slowest_ms,
+        "recover_ms": recovered(course.losses_json()).slowest_ms,
+        "never_degraded": degraded(course.losses_json()).never,
+        "never_recovered": recovered(course.losses_json()).never,
         "recover_frames": max((v.frames_back for v in course.losses if v.frames_back), default=None),
         "points": course.over_time(),
         "without_losses": clean.over_time(),
     }
-
-
-def _worst(course: Course, which: str) -> float | None:
-    times = [loss.degraded_ms if which == "degrade" else loss.back_ms for loss in course.losses]
-    known = [t for t in times if t is not None and t < math.inf]
-    return max(known, default=None)

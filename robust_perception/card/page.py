@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from robust_perception.card import plots
 from robust_perception.card.compare import Comparison
 from robust_perception.card.examples import Example
 from robust_perception.card.measure import Measured
+from robust_perception.evaluation.course import Changes, degraded, recovered
 
 NOTHING = "–"
 DEEP = 40.0
@@ -66,11 +68,12 @@ def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
     pages = environment()
     content = measured.content
     sensors = content["sensors"]
-    pages.filters |= {"number": number, "lost": lost_style, "share": share_style, "strength": strength}
+    pages.filters |= {"lost": lost_style, "share": share_style, "strength": strength}
     pages.globals |= {"fault_name": NAMES.get}
     return pages.get_template("card.html").render(
         card=content,
         sensors=sensors,
+        first=most_important(content),
         words=in_words(content),
         date=date,
         course=plots.course(content["course"], sensors),
@@ -93,14 +96,20 @@ def render(measured: Measured, comparison: Comparison | None, date: str) -> str:
 
 
 def environment() -> Environment:
-    """How the templates of this room are read: everything escaped, nothing undefined."""
-    return Environment(
+    """How the templates of this room are read: everything escaped, nothing undefined, figures for people."""
+    pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pages.filters |= {
+        "number": number,
+        "degraded": lambda losses: slowest(degraded(losses)),
+        "recovered": lambda losses: slowest(recovered(losses)),
+    }
+    return pages
 
 
 def today() -> str:
@@ -112,8 +121,6 @@ def in_words(content: Mapping[str, Any]) -> str:
     """What the card says, in a few sentences."""
     summary, recipe = content["summary"], content["recipe"]
     full, mean, worst = summary["full"], summary["mean"], summary["worst"]
-    shares = content["importance"]["foreground"]
-    first = max(shares, key=lambda name: shares[name])
     hardest = _hardest(content["faults"]["rows"])
     sentences = [
         f"The model {recipe['model']} {recipe['model_version']} was measured on {content['frames']} frames "
@@ -121,25 +128,52 @@ def in_words(content: Mapping[str, Any]) -> str:
         f"With all of them ({full['pattern']}) it reaches {number(full['foreground_miou'])} % foreground "
         f"mIoU, on average over all subsets {number(mean['foreground_miou'])} %, and "
         f"{number(worst['foreground_miou'])} % with the worst, {worst['pattern']}.",
-        f"The sensor that matters most is {first}.",
+        f"The sensor that matters most is {most_important(content)}.",
     ]
-    if summary["degrade_ms"] is not None:
-        sentences.append(
-            f"When a sensor falls silent, an output without it follows within "
-            f"{number(summary['degrade_ms'], 0)} ms of its last frame."
-        )
-    if summary["recover_ms"] is not None:
-        sentences.append(
-            f"When it returns, it takes part again within {number(summary['recover_ms'], 0)} ms of its first."
-        )
+    losses = content["course"]["losses"]
+    sentences += _changes(
+        degraded(losses),
+        "When a sensor falls silent, an output without it follows within {} ms of its last frame.",
+        "{} times that a sensor fell silent, no output without it followed",
+    )
+    sentences += _changes(
+        recovered(losses),
+        "When it returns, it takes part again within {} ms of its first.",
+        "{} times that a sensor returned, it did not take part again",
+    )
     if hardest is not None:
         sentences.append(hardest)
     return " ".join(sentences)
 
 
+def most_important(content: Mapping[str, Any]) -> str:
+    """The sensor with the largest Shapley value."""
+    shares: Mapping[str, float] = content["importance"]["foreground"]
+    return max(shares, key=lambda name: shares[name])
+
+
 def number(value: float | None, digits: int = 1) -> str:
     """A figure for people; a dash for what is not known."""
-    return NOTHING if value is None else f"{value + 0.0:.{digits}f}".replace("-0.0", "0.0")
+    if value is None:
+        return NOTHING
+    said = f"{value:.{digits}f}"
+    return said.lstrip("-") if float(said) == 0.0 else said  # no minus before nothing
+
+
+def slowest(changes: Changes) -> str:
+    """The slowest change of the output, or how many never came."""
+    if changes.never:
+        return "never" if changes.never == changes.of else f"{changes.never} of {changes.of} never"
+    return NOTHING if changes.slowest_ms is None else f"{number(changes.slowest_ms, 0)} ms"
+
+
+def _changes(changes: Changes, within: str, never: str) -> list[str]:
+    """A sentence on changes of the output; none where there was nothing to change for."""
+    slowest_ms = None if changes.slowest_ms is None else number(changes.slowest_ms, 0)
+    if changes.never:
+        rest = "" if slowest_ms is None else f"; else it took up to {slowest_ms} ms"
+        return [f"{never.format(f'{changes.never} of {changes.of}')}{rest}."]
+    return [] if slowest_ms is None else [within.format(slowest_ms)]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -176,17 +210,22 @@ def strength(keys: Mapping[str, float], sensors: Sequence[str]) -> str:
 
 
 def _hardest(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    known = [
-        (figures["points_lost"], row)
-        for row in rows
-        for severity, figures in row["severities"].items()
-        if severity == "severe" and figures["points_lost"] is not None
-    ]
-    if not known:
+    known = [(_cost(row["severities"]["severe"]), row) for row in rows if "severe" in row["severities"]]
+    costs = [(points, row) for points, row in known if points is not None]
+    if not costs:
         return None
-    points, row = max(known, key=lambda pair: pair[0])
+    points, row = max(costs, key=lambda pair: pair[0])
     name = f"{NAMES[row['kind']]} on {listed(row['sensors'])}"
-    return f"Of {len(rows)} faults, the one that costs most when severe is {name}: {number(points)} points."
+    cost = "no output is left" if points == math.inf else f"{number(points)} points"
+    return f"Of {len(rows)} faults, the one that costs most when severe is {name}: {cost}."
+
+
+def _cost(figures: Mapping[str, Any]) -> float | None:
+    """Points that a fault cost; infinite where it left no output, None where nobody knows."""
+    if "reason" not in figures and figures["outputs"] == 0:
+        return math.inf
+    points: float | None = figures["points_lost"]
+    return points
 
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 WIDTH, LEFT, RIGHT = 1080, 74, 14
 LANE, GAP = 18, 8
 PLOT = 150
 SIDE, MARGIN = 118, 30
-HELD_S = 0.35
-"""An output stands for the time until the next one, but for no longer than this."""
+HELD_S, HELD_PERIODS = 0.35, 1.5
+"""An output stands for the time until the next one, but for no longer than the longer of the two."""
 
 
 def course(content: Mapping[str, Any], sensors: Sequence[str]) -> str:
     """Quality over time: a lane a sensor, when it took part and when it was lost; mIoU of every output."""
     points, end_s = content["points"], max(float(content["seconds"]), 0.1)
+    held_s = _held_s(content["without_losses"])
 
     def x(time_s: float) -> float:
         return LEFT + min(max(time_s, 0.0), end_s) / end_s * (WIDTH - LEFT - RIGHT)
@@ -27,7 +30,7 @@ def course(content: Mapping[str, Any], sensors: Sequence[str]) -> str:
     for sensor in sensors:
         parts.append(_text("name", LEFT - 10, y + LANE * 0.72, sensor, "end"))
         parts.append(_rect("none", x(0), x(end_s), y, LANE))
-        for start, stop in _together(points, sensor):
+        for start, stop in _together(points, sensor, held_s):
             parts.append(_rect(f"s-{sensor}", x(start), x(stop), y, LANE))
         for fault in content["faults"]:
             if fault["sensor"] == sensor:
@@ -50,10 +53,10 @@ def course(content: Mapping[str, Any], sensors: Sequence[str]) -> str:
         parts.append(_line("grid", x(second), x(second), top, top + PLOT + 4))
         parts.append(_text("tick", x(second), top + PLOT + 18, str(second), "middle"))
     parts.append(_text("tick", x(end_s / 2), top + PLOT + 36, "time, s", "middle"))
-    for segment in _segments(content["without_losses"]):
+    for segment in _segments(content["without_losses"], held_s):
         path = " ".join(f"{x(t):.1f},{height(v):.1f}" for t, v in segment)
         parts.append(f'<polyline class="whole" points="{path}"/>')
-    for segment in _segments(points):
+    for segment in _segments(points, held_s):
         path = " ".join(f"{x(t):.1f},{height(v):.1f}" for t, v in segment)
         parts.append(f'<polyline class="line" points="{path}"/>')
     for point in points:
@@ -99,7 +102,16 @@ def reliability(content: Mapping[str, Any] | None, what: str, truth: str) -> str
     return _svg("reliability", MARGIN + SIDE + 8, SIDE + 38, f"{truth} against {what}", parts)
 
 
-def _together(points: Sequence[Mapping[str, Any]], sensor: str) -> Iterator[tuple[float, float]]:
+def _held_s(points: Sequence[Mapping[str, Any]]) -> float:
+    """How long an output stands at most, by how often there is one."""
+    times = [point["time_s"] for point in points]
+    periods = [b - a for a, b in pairwise(times)]
+    return max(HELD_S, HELD_PERIODS * median(periods)) if periods else HELD_S
+
+
+def _together(
+    points: Sequence[Mapping[str, Any]], sensor: str, held_s: float
+) -> Iterator[tuple[float, float]]:
     """Stretches in which a sensor took part in the output, seconds."""
     start: float | None = None
     until = 0.0
@@ -109,18 +121,18 @@ def _together(points: Sequence[Mapping[str, Any]], sensor: str) -> Iterator[tupl
             yield start, min(at, until)
             start = None
         if part:
-            start, until = at if start is None else start, at + HELD_S
+            start, until = at if start is None else start, at + held_s
     if start is not None:
         yield start, until
 
 
-def _segments(points: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[float, float]]]:
-    """The line through the outputs, interrupted where there is none for `HELD_S`."""
+def _segments(points: Sequence[Mapping[str, Any]], held_s: float) -> Iterator[list[tuple[float, float]]]:
+    """The line through the outputs, interrupted where there is none for `held_s`."""
     segment: list[tuple[float, float]] = []
     for point in points:
         if point["foreground_miou"] is None:
             continue
-        if segment and point["time_s"] - segment[-1][0] > HELD_S:
+        if segment and point["time_s"] - segment[-1][0] > held_s:
             yield segment
             segment = []
         segment.append((point["time_s"], point["foreground_miou"]))

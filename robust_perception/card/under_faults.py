@@ -6,7 +6,8 @@ some samples are shown for a second each, and the fault hits one sensor, the one
 both run over the bag.
 
 An output is held against the truth of the moment at which it comes out; moments without an output are counted
-apart, as `output_part`.
+apart, as `output_part`. Under a fault that could not act on one of its sensors nothing is known, and `reason`
+says why.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ from robust_perception.faults.severities import CYCLE_S, KINDS_MEASURED, SEVERIT
 from robust_perception.runtime.pacing import Infers
 from robust_perception.vocabulary import Modality
 
-LEAD_S = 2 * CYCLE_S
-"""Age of the script at the first frame: what grows has grown, what repeats begins a cycle."""
+LEAD_S = 2 * CYCLE_S + 2.15
+"""Age of the script at the first frame: what grows has grown, and what repeats begins shortly before a cut of
+a slide show, the first time 1.85 s after its start. Within a slide a frozen picture changes nothing.
+"""
 
 OVER_TIME = ("freeze", "freeze_stamp", "clock", "shutter")
 """Kinds that change content or stamp, but are about time all the same."""
+
+
+NOT_MET = "the fault met no frame"
 
 
 class Case(NamedTuple):
@@ -100,6 +106,10 @@ def measure(
             script = generated(case.kind, severity, case.sensors, LEAD_S + seconds, seed=seed)
             course = _run(engine, stage, script)
             figures = _figures(course, baseline["foreground_miou"], stage.source)
+            spared = next((m for m in case.sensors if m not in script.met), None)
+            if spared is not None:
+                figures |= dict.fromkeys(("foreground_miou", "map50", "points_lost"), math.nan)
+                figures["reason"] = f"{spared}: {stage.source.unfit.get(spared, NOT_MET)}"
             severities[severity] = {"keys": _keys(script), **figures}
             done += 1
             progress(done, total)

@@ -80,7 +80,7 @@ def losses(evidence: Evidence, limits: Limits) -> list[Loss]:
 
 def p99(values: Sequence[float]) -> float:
     """The 99th percentile as a value that was seen; NaN of nothing."""
-    return float(np.percentile(values, 99, method="higher")) if values else math.nan
+    return float(np.percentile(values, 99, method="inverted_cdf")) if values else math.nan
 
 
 def quiet(evidence: Evidence, limits: Limits) -> list[tuple[int, int]]:

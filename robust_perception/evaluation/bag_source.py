@@ -27,7 +27,6 @@ from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, Image
 from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
 
-COMPRESSED = "sensor_msgs/msg/CompressedImage"
 LOOKED_AT = 200
 """Messages from which the period of a sensor is taken."""
 
@@ -61,11 +60,14 @@ class BagSource:
         config: how it is read.
 
     Attributes:
-        modalities: the sensors that model and bag both have.
+        topics: of the sensors that model and bag both have.
+        modalities: these sensors.
         periods_s: per sensor, median seconds between its first messages.
         scene_names: the model's, when the bag has a truth about them.
         check_header_age: as the config has it.
+        start_ns: when the recording begins, by the clock that the arrivals have.
         has_truth: whether the bag has any truth.
+        unfit: see `Source`.
         said: what could not be done, in words.
 
     Raises:
@@ -84,14 +86,16 @@ class BagSource:
         self._class_names, self._scene_names = tuple(class_names), tuple(scene_names)
         self.check_header_age = self._config.check_header_age
         self.said: list[str] = []
+        self.unfit: Mapping[Modality, str] = {}
         with BagReader(path) as bag:
-            self._topics = self._find(bag, modalities)
-            self.modalities = tuple(m for m in MODALITIES if m in self._topics)
-            self.periods_s: Mapping[Modality, float] = _periods(bag, self._topics)
-            self._behind_ns = 0 if self.check_header_age else _behind_ns(bag, self._topics)
+            self.topics: Mapping[Modality, str] = self._find(bag, modalities)
+            self.modalities = tuple(m for m in MODALITIES if m in self.topics)
+            self.periods_s: Mapping[Modality, float] = _periods(bag, self.topics)
+            self._behind_ns = 0 if self.check_header_age else _behind_ns(bag, self.topics)
             truth = TruthReader(bag, class_names, scene_names)
             self.has_truth = truth.known
             self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
+            self.start_ns = self._start_ns - self._behind_ns
             self._audio_info = self._find_audio_info(bag)
             scene = any(topic.name == "/truth/scene" and topic.count for topic in bag.topics)
         self.scene_names = self._scene_names if scene else ()
@@ -105,10 +109,11 @@ class BagSource:
     def arrivals(self, script: FaultScript, lead_s: float = 0.0) -> Iterator[Arrival]:
         """What arrives under a script, by time; BagError on a damaged bag."""
         decoders = self._decoders()
-        sensors = {topic: modality for modality, topic in self._topics.items()}
+        sensors = {topic: modality for modality, topic in self.topics.items()}
         topics = [*sensors, *([self._audio_info] if self._audio_info else [])]
         last_ns = self._start_ns + round(self.seconds * SECOND)
         faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say)
+        self.unfit = faults.unfit
 
         def alter(message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
             return faults(message, time_s + lead_s)
@@ -120,7 +125,7 @@ class BagSource:
                 if due.topic == self._audio_info:
                     decoders[Modality.AUDIO].describe(message)
                     continue
-                time_ns = self._start_ns + due.offset_ns - self._behind_ns
+                time_ns = self.start_ns + due.offset_ns
                 yield Arrival(time_ns, _decoded(decoders[sensors[due.topic]], message))
 
     def truths(self) -> Iterator[Truth]:
@@ -151,7 +156,7 @@ class BagSource:
         return found
 
     def _find_audio_info(self, bag: BagReader) -> str | None:
-        topic = self._topics.get(Modality.AUDIO)
+        topic = self.topics.get(Modality.AUDIO)
         names = {t.name for t in bag.topics}
         wanted = () if topic is None else audio_info_topics(topic)
         return next((name for name in wanted if name in names), None)
@@ -183,7 +188,7 @@ def _decoded(decoder: Any, message: Any) -> SensorFrame | MessageError:
 
 
 def _check_type(path: Path, modality: Modality, topic: Topic) -> None:
-    allowed = (types.IMAGE, COMPRESSED) if modality.is_image else (types.AUDIO,)
+    allowed = (types.IMAGE, types.COMPRESSED) if modality.is_image else (types.AUDIO,)
     if topic.msgtype not in allowed:
         msg = f"{path}: {topic.name}: expected {' or '.join(allowed)} for {modality}, got {topic.msgtype}"
         raise BagError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Point(NamedTuple):
     """An output, in short.
 
     Attributes:
-        time_s: seconds since the first arrival.
+        time_s: seconds since the start of the source.
         pattern: what it was made from.
         foreground_miou: of this output alone, percent; NaN without a truth.
         confidence: the model's own, 0 to 1.
@@ -48,7 +48,7 @@ class Course:
         by_pattern: by what they were made from, richest first; empty when nobody asked.
         points: outputs in order.
         losses: of sensors, by time.
-        start_ns: source time of the first arrival.
+        start_ns: source time at its start, from which all times of faults, outputs and losses count.
         seconds: of the source.
         refused: why messages could not become frames, and how often.
         failures: what the engine could not perceive.
@@ -85,15 +85,48 @@ class Course:
 
 
 def loss_json(loss: Loss, start_ns: int) -> dict[str, Any]:
-    """A loss as plain values; `degrade_ms` is null when nobody was left, "never" when it did not happen."""
+    """A loss as plain values.
+
+    `first_s` is null when the recording ended first, `degrade_ms` when nobody was left; it is "never" when no
+    output did without the sensor.
+    """
     return {
         "sensor": str(loss.modality),
         "last_s": (loss.last_ns - start_ns) / SECOND,
-        "first_s": (loss.first_ns - start_ns) / SECOND,
+        "first_s": None if loss.open else (loss.first_ns - start_ns) / SECOND,
         "degrade_ms": "never" if loss.degraded_ms == math.inf else loss.degraded_ms,
         "recover_ms": loss.back_ms,
         "recover_frames": loss.frames_back,
     }
+
+
+class Changes(NamedTuple):
+    """How the output did without sensors that were lost, or took them in again.
+
+    Attributes:
+        slowest_ms: the slowest that came; None when none did.
+        never: how many did not come.
+        of: how many could have.
+    """
+
+    slowest_ms: float | None
+    never: int
+    of: int
+
+
+def degraded(rows: Iterable[Mapping[str, Any]]) -> Changes:
+    """How the output did without sensors, by the plain values of losses that left somebody."""
+    return _changes([row["degrade_ms"] for row in rows if row["degrade_ms"] is not None])
+
+
+def recovered(rows: Iterable[Mapping[str, Any]]) -> Changes:
+    """How the output took in sensors again, by the plain values of losses after which they spoke again."""
+    return _changes([row["recover_ms"] for row in rows if row["first_s"] is not None])
+
+
+def _changes(times: Sequence[float | str | None]) -> Changes:
+    came = [time for time in times if isinstance(time, (int, float))]
+    return Changes(max(came, default=None), len(times) - len(came), len(times))
 
 
 def follow(
@@ -125,6 +158,8 @@ def follow(
     scene_names = [name for name in engine.manifest.scene_names if name in source.scene_names]
     columns = Columns.of(scene_names, engine.manifest.scene_names, source.scene_names)
     tallies: dict[Pattern, Tally] = {}
+    if by_pattern and exactly is not None:  # has its row also when it never comes
+        tallies[exactly] = Tally.of(len(class_names), scene_names)
     whole = Tally.of(len(class_names), scene_names)
     points: list[Point] = []
     outputs: list[Played] = []
@@ -144,7 +179,7 @@ def follow(
                     own.add(sample, played.perception, columns, pixels)
                 if overall:
                     whole.add(sample, played.perception, columns, pixels)
-            time_s = (played.published_ns - playback.start_ns) / SECOND
+            time_s = (played.published_ns - source.start_ns) / SECOND
             points.append(Point(time_s, played.pattern, quality, played.perception.confidence))
             if sink is not None:
                 sink(played, truth, quality)
@@ -156,13 +191,15 @@ def follow(
         engine.score_threshold = before
         engine.reset()
     assert playback.timeouts_s is not None
-    arrived: dict[Modality, list[int]] = playback.arrived
+    switched_on = source.modalities if playback.sensors is None else playback.sensors
+    arrived = {m: ends for m, ends in playback.arrived.items() if m in switched_on}
+    end_ns = source.start_ns + round(source.seconds * SECOND)
     return Course(
         overall=whole.result(Pattern.of(source.modalities), class_names) if overall else None,
         by_pattern=[tallies[p].result(p, class_names) for p in ALL_PATTERNS if p in tallies],
         points=points,
-        losses=losses(arrived, outputs, playback.timeouts_s),
-        start_ns=playback.start_ns,
+        losses=losses(arrived, outputs, playback.timeouts_s, end_ns),
+        start_ns=source.start_ns,
         seconds=source.seconds,
         refused=dict(playback.refused),
         failures=tuple(playback.failures),

@@ -1,7 +1,7 @@
 """Box detection: COCO's mean average precision, by faster-coco-eval: what pycocotools gives, but quick.
 
 `map50_95` is the mean over IoU thresholds 0.50, 0.55 .. 0.95 and `map50` the value at 0.50, both over the
-classes that have a true box in the split, with at most 100 boxes a frame. In percent.
+classes that have a true box in the split, with at most 100 boxes of a class a frame. In percent.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class DetectionMetric:
                 }
             )
             evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
-            # Boxes of all sizes, at most 100 a frame; its own table of twelve numbers takes far longer.
+            # Boxes of all sizes, 100 of a class a frame; its own table of twelve numbers takes far longer.
             evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
             evaluation.params.maxDets = [100]
             evaluation.evaluate()

@@ -61,6 +61,7 @@ class BagReport:
                 degrade, recover = loss["degrade_ms"], loss["recover_ms"]
                 gone = "nobody left" if degrade is None else f"output without it after {_ms(degrade)}"
                 back = "not back" if recover is None else f"back {_ms(recover)} after its first frame"
+                back = "silent to the end" if loss["first_s"] is None else back
                 lines.append(f"  {loss['last_s']:8.2f} s  {loss['sensor']:<8} {gone}, {back}")
             lines += [f"  {count} x {text}" for text, count in course.refused.items()]
             lines += [f"  {text}" for text in course.failures]

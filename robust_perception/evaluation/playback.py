@@ -63,7 +63,7 @@ class Playback:
         engine: what perceives, or perceives ahead.
         source: what is played.
         script: faults on the way.
-        lead_s: age of the script at the first frame.
+        lead_s: age of the script at the start of the source.
         rate_hz: most outputs a second.
         sensors: that take part; None = all of the source. The others are switched off.
         timeouts_s: per sensor; None = the graph's own, or three periods of slower sensors.
@@ -88,7 +88,6 @@ class Playback:
     refused: dict[str, int] = field(default_factory=dict, init=False)
     failures: list[str] = field(default_factory=list, init=False)
     absent: dict[Modality, SensorStatus] = field(default_factory=dict, init=False)
-    start_ns: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.timeouts_s is None:
@@ -119,7 +118,7 @@ class Playback:
         pending = next(arrivals, None)
         if pending is None:
             return
-        now_ns = self.start_ns = pending.time_ns
+        now_ns = pending.time_ns
         last_ns = now_ns
         while pending is not None or now_ns <= last_ns + synchronizer.config.gather_ns + 2 * _TICK_NS:
             while pending is not None and pending.time_ns <= now_ns:

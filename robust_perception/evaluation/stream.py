@@ -37,19 +37,23 @@ class Source(Protocol):
         periods_s: per sensor, seconds between two of its frames; missing where nobody can tell.
         scene_names: scene classes of the truth.
         check_header_age: whether stamps are held against the time of arrival.
+        unfit: why frames could not have faults of content in the newest pass, by sensor.
+        start_ns: its time 0, that of a script without a lead: no frame arrives before.
     """
 
     modalities: tuple[Modality, ...]
     periods_s: Mapping[Modality, float]
     check_header_age: bool
     scene_names: tuple[str, ...]
+    start_ns: int
+    unfit: Mapping[Modality, str]
 
     @property
     def seconds(self) -> float:
-        """From the first arrival to the last."""
+        """From `start_ns` to the end."""
 
     def arrivals(self, script: FaultScript, lead_s: float = 0.0) -> Iterator[Arrival]:
-        """What arrives under a script, by time; the script is `lead_s` old at the first frame."""
+        """What arrives under a script, by time; the script is `lead_s` old at `start_ns`."""
 
     def truths(self) -> Iterator[Truth]:
         """What was really there, by stamp."""
@@ -85,6 +89,8 @@ class Slides:
         self.periods_s: Mapping[Modality, float] = dict.fromkeys(self.modalities, 1.0 / rate_hz)
         self.scene_names = dataset.scene_names
         self.check_header_age = True
+        self.start_ns = FIRST_STAMP_NS
+        self.unfit: Mapping[Modality, str] = {}
         self._keep = keep
         self._kept: OrderedDict[int, Sample] = OrderedDict()
 

@@ -56,7 +56,7 @@ class Tally:
         columns: Columns,
         pixels: ConfusionMatrix | None = None,
     ) -> None:
-        """Hold a perception against what is known of its instant; the sample's frames are not looked at.
+        """Hold a perception against what is known of its instant.
 
         Args:
             sample: what is known.
@@ -65,14 +65,11 @@ class Tally:
             pixels: `pixels_of` them, where somebody has counted already.
         """
         self.confidences.append(perception.confidence)
-        boxes = perception.boxes
         if sample.label is not None:
-            # Only sound alone comes at the model's size; everything else has the size of its images already.
-            source, target = perception.label_map.shape[:2], sample.label.shape[:2]
-            boxes = resize_boxes(boxes, (source[0], source[1]), (target[0], target[1]))
             pixels = pixels or pixels_of(sample.label, perception, self.segmentation.classes)
             self.segmentation.join(pixels.counts)
         if sample.boxes is not None and sample.class_ids is not None:
+            boxes = in_pixels_of(sample.size, perception)
             self.detection.add(sample.boxes, sample.class_ids, boxes, perception.class_ids, perception.scores)
         if sample.scene is not None and columns.model:
             self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
@@ -111,6 +108,15 @@ class Tally:
             scene=self.scene.compute(),
             confidence=float(np.mean(self.confidences)) if self.confidences else float("nan"),
         )
+
+
+def in_pixels_of(size: tuple[int, int] | None, perception: Perception) -> npt.NDArray[np.float32]:
+    """The boxes of a perception in pixels of a picture of size (H, W); as they are where it is not known.
+
+    Only sound alone comes at the model's size; everything else has the size of its images already.
+    """
+    height, width = perception.label_map.shape[:2]
+    return perception.boxes if size is None else resize_boxes(perception.boxes, (height, width), size)
 
 
 def pixels_of(label: npt.NDArray[np.uint8], perception: Perception, classes: int) -> ConfusionMatrix:

@@ -3,8 +3,8 @@
     F1(t) = 2 TP(t) / (TP(t) + FP(t) + true boxes)
     threshold = the t with the largest F1 among those with TP(t) >= FP(t)
 
-A box that is published should more likely be there than not. Where no t does that, as for sound alone, none
-is published.
+t is a score that occurred, and boxes of equal scores are published together. A box that is published should
+more likely be there than not. Where no t does that, as for sound alone, none is published.
 
 A poorer pattern scores lower: one threshold for all would silence it. A box is true when it overlaps a
 true box of its class, not taken yet by a better one, with IoU >= 0.5. Measured on validation frames, never
@@ -13,6 +13,7 @@ on test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,13 +23,16 @@ import numpy.typing as npt
 from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.protocol import offline_frame_set
+from robust_perception.evaluation.tally import in_pixels_of
 from robust_perception.vocabulary import Pattern, Perception
 
 LEAST_SCORE = 0.05
 FALLBACK = 0.3
-"""Threshold of a pattern of which no frame tells anything."""
+"""Threshold of a pattern of which no frame tells anything: none shows a true box."""
 NEVER = 1.0
-"""Threshold of a pattern whose boxes are more often wrong than right."""
+"""Threshold of a pattern that finds nothing, or whose boxes are more often wrong than right."""
+DIGITS = 3
+"""Of a threshold; it is rounded down, so that the box it was chosen for is published."""
 IOU = 0.5
 
 
@@ -83,7 +87,8 @@ def add_boxes(
     assert sample.boxes is not None and sample.class_ids is not None
     tally.true_boxes += len(sample.boxes)
     free = np.ones(len(sample.boxes), dtype=bool)
-    overlap = iou(perception.boxes, sample.boxes)
+    boxes = in_pixels_of(sample.size, perception)
+    overlap = iou(boxes, sample.boxes)
     for i in np.argsort(-perception.scores, kind="stable"):
         if known is not None and not known[perception.class_ids[i]]:
             continue
@@ -96,15 +101,18 @@ def add_boxes(
 
 
 def _best(tally: Found) -> float:
-    if not tally.scores:
+    if not tally.true_boxes:
         return FALLBACK
+    if not tally.scores:
+        return NEVER
     order = np.argsort(-np.array(tally.scores), kind="stable")
     scores = np.array(tally.scores)[order]
     hits = np.cumsum(np.array(tally.hits)[order])
     published = np.arange(1, len(hits) + 1)
-    f1 = np.where(2 * hits >= published, 2.0 * hits / (published + tally.true_boxes), 0.0)
+    able = np.append(scores[1:] != scores[:-1], True) & (2 * hits >= published)
+    f1 = np.where(able, 2.0 * hits / (published + tally.true_boxes), 0.0)
     best = int(f1.argmax())
-    return round(float(scores[best]), 3) if f1[best] > 0.0 else NEVER
+    return math.floor(float(scores[best]) * 10**DIGITS) / 10**DIGITS if f1[best] > 0.0 else NEVER
 
 
 def iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -53,7 +53,8 @@ def model_card(manifest: Manifest, network: Network) -> str:
             "## What it reaches on its validation split",
             "",
             "Foreground mIoU in percent, by arithmetic; the temperature of the confidence and its expected "
-            "calibration error without and with it; the score from which a box is published.",
+            "calibration error without and with it, both on the frames that it was fitted on; the score from "
+            "which a box is published.",
             "",
             f"| sensors | {' | '.join(manifest.precisions)} | temperature | calibration error | score |",
             f"|---|{'---|' * (len(manifest.precisions) + 3)}",

@@ -1,13 +1,15 @@
 """What faults make of a frame's values: noise, light, damaged pixels, heat, sound; `smoke` has its own file.
 
 noise         x' = x + sigma N(0, 1), in the frame's own unit
-darkness      c' = gain c + 3 (1 - gain) N(0, 1): what the camera adds of itself stays
+darkness      c' = gain c + 3 sqrt(1 - gain^2) N(0, 1): what the camera adds of itself, 3 counts, stays
 overexposure  c' = min(gain c, 255): what is brighter than 255 / gain is white
 dead_rows     a `part` of the rows, the same throughout the window, read nothing
 holes         a `part` of the picture, in patches some 16 pixels wide, has no distance
 drift         T' = T + kelvin min(1, t / seconds), t since the window began
 clipping      x' = clip(gain x, -1, 1): a microphone that is driven too hard
 gaps          a `part` of the stretches of 20 ms is silent: packets that did not come
+
+Kelvin of a thermal picture that holds grey values and no temperatures are grey values that stand for them.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ import numpy as np
 
 from robust_perception.faults.moment import Moment
 from robust_perception.faults.smoke import smoke
-from robust_perception.faults.values import counts
+from robust_perception.faults.values import a_kelvin, counts, finite, measurable
 from robust_perception.vocabulary import AUDIO_RATE, Array, Modality, SensorFrame
 
 DARK_NOISE = 3.0
-"""Deviation of the noise that darkness leaves, counts of 255."""
+"""Deviation of the noise that a camera has of its own, which darkness leaves; counts of 255."""
 PATCH = 16
 """Width of a hole in depth, pixels."""
 PACKET = AUDIO_RATE // 50
@@ -36,22 +38,25 @@ Effect = Callable[[SensorFrame, Mapping[str, float], Moment], Array]
 def noise(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Array:
     """Add Gaussian noise of deviation `sigma` in the frame's own unit; invalid depth stays invalid."""
     shape = frame.data.shape
+    sigma = values["sigma"] * (a_kelvin(frame) if frame.modality is Modality.THERMAL else 1.0)
     noisy = frame.data.astype(np.float32)
-    noisy += np.float32(values["sigma"]) * moment.chance.standard_normal(shape, dtype=np.float32)
+    noisy += np.float32(sigma) * moment.chance.standard_normal(shape, dtype=np.float32)
     if frame.modality is Modality.RGB:
         return counts(noisy)
     if frame.modality is Modality.AUDIO:
         return np.clip(noisy, -1.0, 1.0)
     if frame.modality is Modality.DEPTH:
         noisy[noisy <= 0] = np.nan
-    return noisy
+    return measurable(frame, noisy)
 
 
 def darkness(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Array:
     """Take light away from a colour picture; what the camera adds of itself stays."""
     gain = values["gain"]
     dim = frame.data.astype(np.float32) * np.float32(gain)
-    dim += np.float32(DARK_NOISE * (1 - gain)) * moment.chance.standard_normal(dim.shape, dtype=np.float32)
+    # The light's own noise is dimmed with it; variances add up to what they were.
+    sigma = np.float32(DARK_NOISE * math.sqrt(1 - gain * gain))
+    dim += sigma * moment.chance.standard_normal(dim.shape, dtype=np.float32)
     return counts(dim)
 
 
@@ -69,7 +74,7 @@ def dead_rows(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -
     if frame.modality is Modality.RGB:
         damaged[dead] = 0
     else:
-        nothing = np.nan if frame.modality is Modality.DEPTH else damaged.min()
+        nothing = np.nan if frame.modality is Modality.DEPTH else finite(damaged).min()
         damaged[dead] = nothing
     return damaged
 
@@ -91,8 +96,8 @@ def drift(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Ar
     """Temperatures that wander off as the camera warms up."""
     seconds = values["seconds"]
     reached = min(1.0, moment.since_s / seconds) if seconds > 0 else 1.0
-    warmer: Array = frame.data.astype(np.float32) + np.float32(values["kelvin"] * reached)
-    return warmer
+    off = np.float32(values["kelvin"] * reached * a_kelvin(frame))
+    return measurable(frame, frame.data.astype(np.float32) + off)
 
 
 def clipping(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Array:

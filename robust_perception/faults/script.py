@@ -71,12 +71,15 @@ class FaultScript:
     """A schedule of faults, to be applied to every frame on its way.
 
     It remembers nothing but the frame that each freeze window in progress repeats, so times may jump, as they
-    do when a bag starts over.
+    do when a bag starts over, and which sensors it has met.
 
     Args:
         faults: the windows, in the order in which they act.
         seed: of everything that is left to chance, >= 0.
         name: where it came from, for messages.
+
+    Attributes:
+        met: the sensors on whose frames it has acted since the start or the last `reset`.
 
     Raises:
         FaultError: the seed is negative.
@@ -89,6 +92,7 @@ class FaultScript:
         self.faults = tuple(faults)
         self.seed = seed
         self.name = name
+        self.met: set[Modality] = set()
         self._held: dict[int, _Held] = {}
 
     @classmethod
@@ -131,12 +135,13 @@ class FaultScript:
                 joined.append((start, end))
         return tuple(joined)
 
-    def apply(self, frame: SensorFrame, t_s: float) -> list[Delivery]:
+    def apply(self, frame: SensorFrame, t_s: float, content: bool = True) -> list[Delivery]:
         """What arrives of this frame.
 
         Args:
             frame: as measured; never written to.
             t_s: when it was measured, seconds since the start of the script.
+            content: whether faults of content act; without, only those that decide if and when it arrives.
 
         Returns:
             Nothing, or one delivery.
@@ -149,8 +154,12 @@ class FaultScript:
             if not fault.covers(t_s):
                 self._held.pop(index, None)
                 continue
+            arrives = KINDS[fault.kind].nature == "arrival"
+            if not (arrives or content):
+                continue
+            self.met.add(frame.modality)
             moment = Moment(self.seed, index, t_s, t_s - fault.at)
-            if KINDS[fault.kind].nature == "arrival":
+            if arrives:
                 lost = lost or arrival.lost(fault, moment)
                 delay += arrival.delay_s(fault, moment)
             elif fault.kind in _HOLDING:
@@ -174,5 +183,6 @@ class FaultScript:
         return held.frame if fault.kind == "freeze_stamp" else replace(held.frame, stamp_ns=frame.stamp_ns)
 
     def reset(self) -> None:
-        """Forget the frames that freeze windows hold."""
+        """Forget the frames that freeze windows hold, and whom it has met."""
         self._held.clear()
+        self.met.clear()

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception.faults.moment import Moment
-from robust_perception.faults.values import counts
+from robust_perception.faults.values import counts, finite
 from robust_perception.vocabulary import Array, Modality, SensorFrame
 
 SMOKE_GREY = 190.0
@@ -41,7 +41,7 @@ def smoke(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Ar
         returned = np.exp(-2 * thickness * np.nan_to_num(seen))
         seen[moment.chance.random(seen.shape, dtype=np.float32) > returned] = np.nan
         return seen
-    mean = seen.mean()
+    mean = finite(seen).mean()  # a dead pixel is no temperature
     flattened: Array = mean + (seen - mean) * np.exp(np.float32(-0.05 * TYPICAL_DISTANCE) * thickness)
     return flattened
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from robust_perception.evaluation.course import degraded, recovered
 from robust_perception.evaluation.report import PatternResult, Report, to_text, without_nan
 from robust_perception.evaluation.tally import Tally
 from robust_perception.fleet.errors import ResultError
@@ -118,9 +119,7 @@ def losses_by_sensor(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         sensor: {
             "count": len(losses),
-            "degrade_ms": _slowest(losses, "degrade_ms"),
-            "recover_ms": _slowest(losses, "recover_ms"),
-            "never_degraded": sum(loss["degrade_ms"] == "never" for loss in losses),
+            **_changes(losses),
         }
         for sensor, losses in sorted(found.items())
     }
@@ -145,17 +144,22 @@ def _row(name: str, result: BagResult, overall: PatternResult) -> dict[str, Any]
             for pattern, row in report["patterns"].items()
         },
         "losses": losses,
-        "degrade_ms": _slowest(losses, "degrade_ms"),
-        "recover_ms": _slowest(losses, "recover_ms"),
+        **_changes(losses),
         "refused": sum(sum(course["refused"].values()) for course in passes),
         "failures": [text for course in passes for text in course["failures"]],
         "said": report["said"],
     }
 
 
-def _slowest(losses: Iterable[Mapping[str, Any]], which: str) -> float | None:
-    known = (loss[which] for loss in losses)
-    return max((value for value in known if isinstance(value, (int, float))), default=None)
+def _changes(losses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The slowest changes of the output, and how many never came."""
+    without, again = degraded(losses), recovered(losses)
+    return {
+        "degrade_ms": without.slowest_ms,
+        "recover_ms": again.slowest_ms,
+        "never_degraded": without.never,
+        "never_recovered": again.never,
+    }
 
 
 def _cell(value: float | None) -> str:

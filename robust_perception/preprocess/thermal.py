@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from robust_perception.preprocess.images import check, resize_area
+from robust_perception.units import NOMINAL_KELVIN
 from robust_perception.vocabulary import Array, SensorFrame
-
-NOMINAL_KELVIN = (283.15, 313.15)
-"""Temperatures given to grey values 0 and 255 of a picture that is not radiometric.
-
-10 and 40 degrees Celsius, the range an indoor scene fills. Only the order of such temperatures means
-anything.
-"""
 
 
 def prepare(frame: SensorFrame, size: tuple[int, int]) -> Array:

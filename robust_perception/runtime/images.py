@@ -41,6 +41,7 @@ BYTES_PER_PIXEL = {
 }
 """Encodings understood here."""
 
+JPEG_START = b"\xff\xd8"
 COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")
 """In front of the PNG of a `compressedDepth` image: format, and the two parameters of its quantisation."""
 
@@ -150,6 +151,30 @@ def decompress(message: Any) -> Array:
     metres[values == 0] = np.nan
     depth: Array = metres
     return depth
+
+
+def compress(pixels: Array, like: Any) -> npt.NDArray[np.uint8]:
+    """Data for a compressed image message of the same format as another one.
+
+    Args:
+        pixels: as `decompress` gives them of such a message; what was grey may have become colour.
+        like: a message that can be decompressed.
+
+    Returns:
+        JPEG where that one holds one, else PNG; behind its header where it has one.
+    """
+    data = np.frombuffer(like.data, np.uint8)
+    packed = "compressedDepth" in like.format
+    head = data[: COMPRESSED_DEPTH_HEADER.size] if packed else data[:0]
+    if packed and like.format.startswith("32FC1"):
+        _, a, b = COMPRESSED_DEPTH_HEADER.unpack(head.tobytes())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.rint(a / pixels.astype(np.float64) + b)
+        pixels = np.clip(np.nan_to_num(values, nan=0.0), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+    stored: npt.NDArray[Any] = pixels if pixels.ndim == 2 else pixels[..., ::-1]  # OpenCV writes B G R
+    is_jpeg = data[:2].tobytes() == JPEG_START
+    _, encoded = cv2.imencode(".jpg" if is_jpeg else ".png", np.ascontiguousarray(stored))
+    return np.concatenate([head, np.asarray(encoded, np.uint8).ravel()])
 
 
 def _decode(data: npt.NDArray[np.uint8], format_: str) -> Array:

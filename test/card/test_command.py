@@ -145,7 +145,7 @@ def test_the_same_inputs_give_the_same_card(made: Made, model: Path, data: Path,
 def test_a_regression_closes_the_gate_and_the_page_shows_it(
     measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "make", lambda given: measured)
+    monkeypatch.setattr(command, "make", lambda given, sensor: measured)
     old = json.loads(to_text(measured.content))
     old["patterns"]["depth"]["foreground_miou"] += 7.0
     path, out = tmp_path / "old.json", tmp_path / "card.html"
@@ -192,7 +192,8 @@ def test_losses_and_faults_can_be_played_on_a_bag(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     two = [Case("delay", (Modality.RGB,), True), Case("noise", (Modality.DEPTH,), False)]
-    monkeypatch.setattr(under_faults, "cases", lambda sensors, first: two)
+    hit: list[Modality] = []
+    monkeypatch.setattr(under_faults, "cases", lambda sensors, first: hit.append(first) or two)
     write_dataset(FolderDataset(data, "test"), tmp_path / "bag", rate=10.0, labels=True)
     write_dataset(FolderDataset(data, "test"), tmp_path / "plain", rate=10.0)
     target = tmp_path / "card.json"
@@ -203,6 +204,14 @@ def test_losses_and_faults_can_be_played_on_a_bag(
     assert len(content["recipe"]["bag_sha256"]) == 64
     assert content["course"]["losses"] == [], "too short for one"
     assert content["faults"]["clean"]["still"] == content["faults"]["clean"]["timed"]
+    assert content["recipe"]["topics"]["rgb"] == "/rgb/image"
+    other = "audio" if hit[0] is not Modality.AUDIO else "depth"
+    content["faults"]["sensor"] = other
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(content))
+    assert main([*words, "--bag", str(tmp_path / "bag"), "--against", str(old)]) == 0
+    assert hit[1] == other, "the rows are those of the older card, whatever matters most now"
+    assert f"hit {other}, as in the card" in (tmp_path / "card.html").read_text(encoding="utf-8")
     capsys.readouterr()
     assert main([*words, "--bag", str(tmp_path / "plain")]) == 1
     assert "expected /truth topics, got none" in capsys.readouterr().err

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from robust_perception.card.compare import compare, read_card
+from robust_perception.card.compare import compare, read_card, sensor_of
 from robust_perception.card.errors import CardError
+from robust_perception.vocabulary import Modality
 
 
 def card() -> dict[str, Any]:
@@ -18,6 +19,7 @@ def card() -> dict[str, Any]:
     return {
         "schema": 1,
         "frames": 5,
+        "classes": ["background", "cup"],
         "recipe": {"data_sha256": "d", "split": "test", "seed": 0, "slides": 8, "model_sha256": "m"},
         "patterns": {
             "rgb+depth": {"foreground_miou": 80.0, "map50": 90.0},
@@ -65,9 +67,25 @@ def test_only_cards_of_the_same_data_are_compared(key: str) -> None:
         compare(card(), other, 1.0)
 
 
-def test_another_number_of_frames_is_another_measurement() -> None:
-    with pytest.raises(CardError, match="got another frames"):
-        compare(card(), card() | {"frames": 6}, 1.0)
+@pytest.mark.parametrize("other", [{"frames": 6}, {"classes": ["background", "cup", "box"]}])
+def test_other_frames_or_classes_are_another_measurement(other: dict[str, Any]) -> None:
+    with pytest.raises(CardError, match=f"got another {next(iter(other))}"):
+        compare(card(), card() | other, 1.0)
+
+
+@pytest.mark.parametrize("key", ["topics", "depth_scale", "thermal_scale", "thermal_offset", "header_age"])
+def test_a_bag_that_is_read_otherwise_is_another_measurement(key: str) -> None:
+    now = card()
+    now["recipe"][key] = "another"
+    with pytest.raises(CardError, match=f"got another {key}"):
+        compare(now, card(), 1.0)
+
+
+def test_the_sensor_of_a_card_is_that_of_its_faults() -> None:
+    told = card()
+    assert sensor_of(told) is None
+    told["faults"]["sensor"] = "depth"
+    assert sensor_of(told) is Modality.DEPTH
 
 
 @pytest.mark.parametrize(

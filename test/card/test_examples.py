@@ -32,7 +32,7 @@ def played(time_ns: int) -> Played:
 
 
 def test_a_scene_that_comes_back_is_shown_once(tmp_path: Path) -> None:
-    examples = Examples(Manifest.load(make_model(tmp_path / "tiny", references=False)))
+    examples = Examples(Manifest.load(make_model(tmp_path / "tiny", references=False)), 10**9)
     qualities = {0: [50.0, 90.0], 1: [30.0, 80.0], 2: [60.0, 70.0], 3: [float("nan"), 10.0]}
     for turn in range(2):
         for scene, values in qualities.items():
@@ -49,7 +49,7 @@ def test_a_scene_that_comes_back_is_shown_once(tmp_path: Path) -> None:
 
 
 def test_an_output_without_a_truth_is_no_example(tmp_path: Path) -> None:
-    examples = Examples(Manifest.load(make_model(tmp_path / "tiny", references=False)))
+    examples = Examples(Manifest.load(make_model(tmp_path / "tiny", references=False)), 0)
     examples(played(1), None, float("nan"))
     examples(played(2), Truth(2), 50.0)
     assert (list(examples.best), list(examples.worst)) == ([], [])

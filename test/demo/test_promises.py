@@ -127,7 +127,9 @@ def test_too_few_losses_prove_nothing(good: Evidence) -> None:
 
 def test_percentile_is_a_value_that_was_seen() -> None:
     assert p99([1.0, 2.0, 3.0]) == 3.0
-    assert p99([*range(1, 201)]) == 199.0
+    assert p99([*range(1, 101)]) == 99.0, "99 % do not exceed it"
+    assert p99([*range(1, 201)]) == 198.0
+    assert p99([1.0, float("inf")]) == float("inf")
     assert p99([]) != p99([])
 
 

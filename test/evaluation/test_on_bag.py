@@ -28,6 +28,7 @@ from robust_perception.evaluation.protocol import choose_patterns, evaluate, ope
 from robust_perception.vocabulary import Pattern
 
 RATE = 10.0
+S = 1_000_000_000
 FRAMES = 6
 
 
@@ -123,6 +124,44 @@ def test_losses_are_measured_in_the_time_of_the_bag(
     assert "no /truth topics" in told.err
     assert "output without it after 304 ms, back 100 ms after its first frame" in told.out
     assert re.search(r"3\.9 s in \d+\.\d s, \d+\.\d times as fast as recorded", told.out)
+
+
+def test_a_sensor_that_dies_is_a_loss_and_a_pattern_that_never_came_has_a_row(
+    model: Path, long_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, target = tmp_path / "faults.yaml", tmp_path / "bag.json"
+    words = ["--model", str(model), "--bag", str(long_bag), "--json", str(target), "--faults", str(script)]
+    script.write_text("faults: [{at: 1.0, sensor: depth, fault: loss}]")
+    assert main(words) == 0
+    (course,) = json.loads(target.read_text())["passes"].values()
+    (loss,) = course["losses"]
+    assert (loss["sensor"], loss["last_s"], loss["first_s"], loss["recover_ms"]) == ("depth", 0.9, None, None)
+    assert 300 < loss["degrade_ms"] <= 304
+    assert "1 losses of sensors\n" in capsys.readouterr().out
+    script.write_text("faults: [{at: 0.0, sensor: depth, fault: loss}]")
+    assert main([*words, "--patterns", "rgb+depth,rgb"]) == 0
+    report = json.loads(target.read_text())
+    rows = {pattern: (row["frames"], row["map50"]) for pattern, row in report["patterns"].items()}
+    assert rows == {"rgb+depth": (0, None), "rgb": (40, None)}
+    assert report["passes"]["rgb"]["losses"] == [], "of what is switched on"
+
+
+def test_times_count_from_the_start_of_the_bag_for_faults_and_outputs_alike(
+    model: Path, tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/other", types.AUDIO_INFO, b"\0\1\0\0", S)
+        for i in range(25):
+            stamp = 3 * S + i * S // 10
+            pixels = np.full((64, 96, 3), i, np.uint8)
+            writer.write("/rgb/image", types.IMAGE, image(pixels, "rgb8", stamp, "c"), stamp)
+    script, target = tmp_path / "faults.yaml", tmp_path / "bag.json"
+    script.write_text("faults: [{at: 3.0, until: 4.0, sensor: rgb, fault: loss}]")
+    words = ["--model", str(model), "--bag", str(tmp_path / "bag"), "--json", str(target)]
+    assert main([*words, "--faults", str(script)]) == 0
+    (course,) = json.loads(target.read_text())["passes"].values()
+    assert course["over_time"][0]["time_s"] == 2.0
+    assert [(loss["last_s"], loss["first_s"]) for loss in course["losses"]] == [(2.9, 4.0)]
 
 
 def test_the_same_bag_and_faults_give_the_same(model: Path, bag: Path, tmp_path: Path) -> None:

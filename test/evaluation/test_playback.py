@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -42,6 +43,8 @@ class Ticking:
     modalities = SENSORS
     scene_names = ()
     check_header_age = True
+    start_ns = S
+    unfit: Mapping[Modality, str] = {}
 
     def __init__(self, period_s: float = 0.1, count: int = 60, refused: int = -1) -> None:
         self.periods_s: Mapping[Modality, float] = dict.fromkeys(SENSORS, period_s)
@@ -86,6 +89,23 @@ def test_a_loss_takes_the_timeout_and_a_return_two_frames() -> None:
     assert loss.degraded_ms is not None
     assert timeout_ms < loss.degraded_ms <= timeout_ms + 1e3 * TICK
     assert (loss.frames_back, loss.back_ms) == (2, 100.0)
+
+
+@pytest.mark.parametrize("dead", [(Modality.RGB,), SENSORS])
+def test_a_sensor_that_never_returns_is_lost_to_the_end(dead: tuple[Modality, ...]) -> None:
+    source = Ticking()
+    playback = Playback(Blank(), source, FaultScript([Fault(2.0, math.inf, m, "loss") for m in dead]))
+    made = list(playback.run())
+    assert losses(playback.arrived, made, TIMEOUTS_S) == [], "nobody has said when the recording ends"
+    found = losses(playback.arrived, made, TIMEOUTS_S, S + round(source.seconds * S))
+    assert {loss.modality for loss in found} == set(dead)
+    for loss in found:
+        assert (loss.last_ns, loss.open, loss.back_ms) == (S + 19 * S // 10, True, None)
+        if len(dead) == 1:
+            assert loss.degraded_ms is not None
+            assert 0 < loss.degraded_ms - 1e3 * TIMEOUTS_S[Modality.RGB] <= 1e3 * TICK
+        else:
+            assert loss.degraded_ms is None, "nobody left"
 
 
 def test_slower_sensors_have_three_of_their_periods() -> None:

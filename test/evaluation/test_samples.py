@@ -29,6 +29,8 @@ class Schedule:
     truths_ms: list[int] = field(default_factory=list)
     scene_names: tuple[str, ...] = ()
     check_header_age: bool = True
+    start_ns: int = S
+    unfit: Mapping[Modality, str] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

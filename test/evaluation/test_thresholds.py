@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robust_perception.datasets import Sample
+from robust_perception.evaluation.tally import Columns, Tally
 from robust_perception.evaluation.thresholds import FALLBACK, NEVER, Found, _best, add_boxes, iou
 from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
 
@@ -49,10 +50,39 @@ def test_a_true_box_is_taken_once() -> None:
     assert tally.hits == [True, False]
 
 
-def test_a_pattern_that_finds_nothing_keeps_the_fallback() -> None:
+def test_a_pattern_that_finds_nothing_publishes_nothing() -> None:
     tally = Found()
     add_boxes(tally, sample(), perception([], [], []))
-    assert _best(tally) == FALLBACK
+    assert _best(tally) == NEVER
+
+
+def test_without_a_true_box_the_fallback_stays() -> None:
+    assert _best(Found()) == FALLBACK
+    assert _best(Found([0.9, 0.4], [False, False])) == FALLBACK
+
+
+def test_the_box_that_the_threshold_was_chosen_for_is_published() -> None:
+    assert _best(Found([0.8236], [True], 1)) == 0.823
+
+
+@pytest.mark.parametrize("hits", [[True, False, False], [False, False, True]])
+def test_boxes_of_one_score_are_published_together_or_not_at_all(hits: list[bool]) -> None:
+    assert _best(Found([0.9, 0.9, 0.9], hits, 1)) == NEVER
+    assert _best(Found([0.9, 0.9, 0.9, 0.95], [*hits, True], 2)) == 0.95
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_boxes_of_sound_alone_are_held_against_those_of_the_picture(labelled: bool) -> None:
+    found = perception([[2, 2, 4, 4]], [0.9], [1])
+    picture = SensorFrame(Modality.DEPTH, np.zeros((16, 24), np.float32), 1)
+    label = np.zeros((16, 24), np.uint8) if labelled else None
+    true = np.array([[6, 4, 12, 8]], np.float32)
+    sound = Sample("a", {Modality.DEPTH: picture}, label, true, np.array([1]), None)
+    tally, metrics = Found(), Tally.of(2, ())
+    add_boxes(tally, sound, found)
+    metrics.add(sound, found, Columns([], []))
+    assert tally.hits == [True]
+    assert metrics.detection.compute()[0] == pytest.approx(100.0)
 
 
 def test_boxes_more_often_wrong_than_right_are_not_published() -> None:

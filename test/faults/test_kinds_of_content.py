@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from robust_perception.faults.severities import (
     generated,
     script_of_all,
 )
+from robust_perception.preprocess import prepare
 from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
 
 RATE = 10.0
@@ -132,6 +134,40 @@ def test_drift_grows_and_then_stays() -> None:
         np.testing.assert_allclose(
             once("drift", Modality.THERMAL, t, kelvin=4.0, seconds=2.0) - sent, off, atol=1e-4
         )
+
+
+def changed(sent: SensorFrame, kind: str, **values: float) -> np.ndarray:
+    """The values of a frame under one fault that has lasted for 2 s."""
+    (delivery,) = FaultScript([Fault(0.0, 9.0, sent.modality, kind, values)], seed=5).apply(sent, 2.0)
+    return delivery.frame.data
+
+
+def test_kelvin_of_a_picture_without_temperatures_are_its_grey_values() -> None:
+    grey = SensorFrame(Modality.THERMAL, np.full((90, 90), 100, np.float32), 1, radiometric=False)
+    was = prepare(grey, (90, 90))
+
+    def kelvin(data: np.ndarray) -> np.ndarray:
+        return prepare(replace(grey, data=data), (90, 90)) - was
+
+    np.testing.assert_allclose(kelvin(changed(grey, "drift", kelvin=12.0, seconds=1.0)), 12.0, atol=1e-3)
+    assert kelvin(changed(grey, "noise", sigma=4.0)).std() == pytest.approx(4.0, rel=0.05)
+    assert changed(grey, "drift", kelvin=90.0, seconds=1.0).max() == 255, "white is as hot as it gets"
+
+
+def test_darkness_leaves_the_noise_of_the_camera_as_it_was() -> None:
+    noise = 3 * np.random.default_rng(0).standard_normal((200, 200, 3))
+    sent = SensorFrame(Modality.RGB, np.rint(128 + noise).astype(np.uint8), 1)
+    for gain in (1.0, 0.5, 0.3):
+        assert changed(sent, "darkness", gain=gain).std() == pytest.approx(3.0, rel=0.03)
+
+
+def test_a_dead_thermal_pixel_does_no_harm_beside_itself() -> None:
+    image = np.linspace(290, 310, 64, dtype=np.float32).reshape(8, 8)
+    image[3, 0] = np.nan
+    sent = SensorFrame(Modality.THERMAL, image, 1)
+    assert np.isnan(changed(sent, "smoke", density=0.1)).sum() == 1
+    dead = changed(sent, "dead_rows", part=0.5)
+    assert (dead == 290.0).all(axis=1).sum() == 4
 
 
 def test_clipping_is_flat_at_full_scale_and_gaps_are_silence() -> None:

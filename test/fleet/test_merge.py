@@ -107,6 +107,26 @@ def test_a_long_bag_weighs_more_than_a_short_one() -> None:
     assert content["failed"] == [{"name": "c", "error": "expected a bag, got nothing"}]
 
 
+def test_losses_that_never_changed_the_output_are_counted_beside_the_slowest() -> None:
+    times = [("never", None, 3.0), (300.0, 100.0, 3.0), (250.0, None, None)]
+    losses = [
+        {"sensor": "rgb", "degrade_ms": gone, "recover_ms": back, "first_s": first}
+        for gone, back, first in times
+    ]
+    one = result(tally([]), 0)
+    course = {"losses": losses, "refused": {}, "failures": []}
+    merged = merge(
+        [("a", BagResult("k", {**one.report, "passes": {"rgb": course}}, one.tallies))],
+        [],
+        CLASSES,
+        SCENES,
+        {},
+    )
+    expected = {"degrade_ms": 300.0, "recover_ms": 100.0, "never_degraded": 1, "never_recovered": 1}
+    assert expected.items() <= merged.rows[0].items()
+    assert merged.to_json()["losses"] == {"rgb": {"count": 3, **expected}}
+
+
 def test_a_result_of_other_classes_is_named() -> None:
     other = BagResult("k", result(tally([]), 0).report, {RGB: Tally.of(5, SCENES).arrays()})
     with pytest.raises(ResultError, match="late: expected the result of a bag with 3 classes"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from robust_perception.preprocess import INPUT_DTYPES, input_shape, prepare
-from robust_perception.preprocess.thermal import NOMINAL_KELVIN
+from robust_perception.units import NOMINAL_KELVIN
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality, SensorFrame
 
 SIDES = st.tuples(st.integers(1, 40), st.integers(1, 40))

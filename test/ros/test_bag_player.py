@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +25,8 @@ from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
 from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.runtime.images import decompress
+from robust_perception.vocabulary import Modality
 
 SENSORS = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
 S = 1_000_000_000
@@ -223,11 +226,56 @@ def test_sound_of_no_known_format_is_left_alone_and_told() -> None:
 def test_a_fault_that_does_not_fit_is_told_once() -> None:
     said: list[str] = []
     alter = faults("{at: 0.0, sensor: rgb, fault: darkness, gain: 0.1}", said)
-    packed = raw("/rgb/image", 0, b"jpeg", "sensor_msgs/msg/CompressedImage")
-    assert alter(packed, 1.0) == [(b"jpeg", 0.0)]
-    assert alter(packed, 1.1) == [(b"jpeg", 0.0)]
+    other = raw("/rgb/image", 0, b"cloud", "sensor_msgs/msg/PointCloud2")
+    assert alter(other, 1.0) == [(b"cloud", 0.0)]
+    assert alter(other, 1.1) == [(b"cloud", 0.0)]
     (text,) = said
-    assert text.startswith("/rgb/image: darkness has no effect: expected sensor_msgs/msg/Image, got")
+    assert text.startswith("/rgb/image: darkness has no effect: expected sensor_msgs/msg/Image or")
+
+
+def test_faults_of_arrival_act_where_those_of_content_cannot() -> None:
+    dark = "{at: 0.0, sensor: rgb, fault: darkness, gain: 0.1}"
+    late = "{at: 0.0, sensor: rgb, fault: delay, seconds: 0.5}"
+    other = raw("/rgb/image", 0, b"no picture")
+    assert faults(f"{dark}, {late}")(other, 1.0) == [(b"no picture", 0.5)]
+    alter = faults(f"{dark}, {{at: 0.0, sensor: rgb, fault: loss}}")
+    assert alter(other, 1.0) == []
+    assert list(alter.unfit) == [Modality.RGB]
+
+
+def packed(pixels: np.ndarray, format_: str, suffix: str, head: bytes = b"") -> bytes:
+    data = np.frombuffer(head + cv2.imencode(suffix, pixels)[1].tobytes(), np.uint8)
+    message = types.message_class(types.COMPRESSED)(header(S, "c"), format_, data)
+    return types.serialize(message, types.COMPRESSED)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_compressed_picture_is_darkened_in_its_own_format(suffix: str) -> None:
+    alter = faults("{at: 0.0, until: 5.0, sensor: rgb, fault: darkness, gain: 0.1}")
+    data = packed(np.full((16, 16, 3), (40, 80, 200), np.uint8), "rgb8; compressed bgr8", suffix)
+    ((dark, _),) = alter(raw("/rgb/image", 0, data, types.COMPRESSED), 1.0)
+    before, after = (types.deserialize(d, types.COMPRESSED) for d in (data, dark))
+    assert after.format == before.format
+    assert after.data[:2].tobytes() == before.data[:2].tobytes()
+    assert decompress(after).mean(axis=(0, 1)) == pytest.approx([20, 8, 4], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("format_", "head"),
+    [
+        ("16UC1; png compressed", b""),
+        ("16UC1; compressedDepth png", struct.pack("<iff", 0, 0, 0)),
+        ("32FC1; compressedDepth png", struct.pack("<iff", 0, 10000.0, -900.0)),
+    ],
+)
+def test_a_compressed_distance_survives_a_frozen_picture(format_: str, head: bytes) -> None:
+    counts = np.random.default_rng(1).integers(500, 4000, (8, 8)).astype(np.uint16)
+    counts[0] = 0
+    data = packed(counts, format_, ".png", head)
+    alter = faults("{at: 0.0, until: 5.0, sensor: depth, fault: freeze}")
+    ((frozen, _),) = alter(raw("/depth/image", 0, data, types.COMPRESSED), 1.0)
+    before, after = (decompress(types.deserialize(d, types.COMPRESSED)) for d in (data, frozen))
+    np.testing.assert_array_equal(after, before)
 
 
 class Stage:
