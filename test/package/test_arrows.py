@@ -15,7 +15,7 @@ PAGE = SOURCE.parent / "docs" / "architecture.md"
 
 LEAVES = ("vocabulary", "units", "labels", "datasets")
 """Each may import those before it; every room may import all of them."""
-COMMON = {*LEAVES, "arguments", "environment", "progress"}
+COMMON = {*LEAVES, "arguments", "environment", "extras", "progress"}
 ENTRY_POINTS = {"bag", "bench", "build_engine", "cli", "doctor", "evaluate", "export", "train"}
 TORCH_ALLOWED = {"model", "training", "exporting", "train", "export"}
 TORCH_FILE = Path("benchmarking") / "torch_network.py"
