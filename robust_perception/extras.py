@@ -1,8 +1,8 @@
 """How to install what an extra of this package brings.
 
 The package is on no public index, so an extra is installed from the source tree. On a robot, where colcon has
-installed the package and apt has installed ROS, a few packages are named themselves. What an extra brings is said
-in setup.py; the installed metadata repeat it.
+installed the package and apt has installed ROS, a few packages are named themselves. setup.py says what an
+extra brings; the installed metadata repeat it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def install(*extras: str) -> str:
 
 
 def packages(*extras: str) -> list[str]:
-    """What extras bring, as the installed metadata say it: names with versions; empty where there are none."""
+    """What extras bring, names with versions; empty where no installed metadata say it."""
     try:
         said = importlib.metadata.requires(environment.NAME) or []
     except importlib.metadata.PackageNotFoundError:

@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--results",
         type=Path,
         default=RESULTS,
-        help="folder of one small file a bag; what is there already is not measured again (default: %(default)s)",
+        help="folder of one small file a bag; what is there is not measured again (default: %(default)s)",
     )
     group.add_argument("--html", type=Path, help="write the page with a row a bag here")
 
