@@ -167,7 +167,7 @@ def test_failing_command_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: p
         bootstrap.run([sys.executable, "-c", "raise SystemExit('no such thing')"], "trying")
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-slow", "doctor", "clean", "help"])
+@pytest.mark.parametrize("target", ["demo", "test", "check", "test-slow", "doctor", "clean", "help"])
 def test_make_knows_its_targets(target: str, repository: Path) -> None:
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
