@@ -95,6 +95,15 @@ def test_room_imports_only_what_it_may(room: str, page: Page) -> None:
         assert forbidden(room, file.read_text(encoding="utf-8"), page) == [], file
 
 
+@pytest.mark.parametrize("room", rooms())
+def test_every_arrow_of_a_room_is_used(room: str, page: Page) -> None:
+    files = (SOURCE / room).rglob("*.py")
+    names = {name for file in files for name in imported_names(file.read_text(encoding="utf-8"))}
+    inner = {name.removeprefix(f"{PACKAGE}.") for name in names}
+    unused = {target for target in page.arrows[room] if not any(within(name, target) for name in inner)}
+    assert unused == set()
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_leaf_imports_only_the_leaves_before_it(leaf: str) -> None:
     earlier = LEAVES[: LEAVES.index(leaf)]
