@@ -13,9 +13,7 @@ demo:  ## lose and regain every sensor on the live graph; leaves demo_out/report
 
 # Live graphs have deadlines and get the machine to themselves; all other tests share its cores, a thread each.
 # Pytest ends with 5 where ARGS leave a lane without tests.
-test:  ## ruff, mypy and the fast tests
-	@$(PYTHON) tools/bootstrap.py test
-	@$(MAKE) --no-print-directory check
+test: check  ## ruff, mypy and the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ros" -n auto --dist loadfile $(ARGS) || [ $$? = 5 ]
 	$(BIN)/python -m pytest -m "not slow and ros" $(ARGS) || [ $$? = 5 ]
 
@@ -28,7 +26,8 @@ test-runtimes:  ## the engine's tests with OpenVINO and TensorRT-RTX installed
 	@$(PYTHON) tools/bootstrap.py runtimes
 	$(BIN)/python -m pytest test/engine test/benchmarking test/exporting $(ARGS)
 
-check:
+check:  ## ruff and mypy alone
+	@$(PYTHON) tools/bootstrap.py test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -15,6 +15,9 @@ from robust_perception.vocabulary import MODALITIES, Modality, Pattern
 
 Number = TypeVar("Number", int, float)
 
+MAX_DOMAIN = 101
+"""Highest ROS domain whose ports lie below those that Linux gives to other programs."""
+
 
 def patterns(text: str) -> list[Pattern]:
     """Read `rgb+thermal,depth`."""
@@ -60,6 +63,12 @@ def rate(text: str) -> float:
     return _read(text, float, lambda value: 0 < value <= 1000, expected)
 
 
+def domain(text: str) -> int:
+    """Read a ROS domain."""
+    expected = f"a ROS domain from 0 to {MAX_DOMAIN}"
+    return _read(text, int, lambda value: 0 <= value <= MAX_DOMAIN, expected)
+
+
 def picture_size(text: str) -> tuple[int, int]:
     """Read `320x240`, width and height."""
     width, _, height = text.partition("x")
@@ -95,6 +104,16 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_domain_option(parser: argparse.ArgumentParser) -> None:
+    """Add in which ROS domain a command runs a graph of its own."""
+    parser.add_argument(
+        "--domain",
+        type=domain,
+        default=os.getpid() % 60 + 41,
+        help=f"ROS domain of the graph, 0 to {MAX_DOMAIN} (default: one that hardly anybody uses)",
+    )
+
+
 BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset", "no_header_age")
 """What `add_bag_options` adds."""
 
@@ -111,13 +130,22 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument("--seconds", type=positive_number, help="only the first seconds of the bag")
     group.add_argument(
-        "--depth-scale", type=positive_number, default=DEPTH_SCALE, help="metres per count (%(default)s)"
+        "--depth-scale",
+        type=positive_number,
+        default=DEPTH_SCALE,
+        help="metres per count (default: %(default)s)",
     )
     group.add_argument(
-        "--thermal-scale", type=positive_number, default=THERMAL_SCALE, help="kelvin per count (%(default)s)"
+        "--thermal-scale",
+        type=positive_number,
+        default=THERMAL_SCALE,
+        help="kelvin per count (default: %(default)s)",
     )
     group.add_argument(
-        "--thermal-offset", type=number, default=THERMAL_OFFSET, help="kelvin of count 0 (%(default)s)"
+        "--thermal-offset",
+        type=number,
+        default=THERMAL_OFFSET,
+        help="kelvin of count 0 (default: %(default)s)",
     )
     group.add_argument(
         "--no-header-age",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from robust_perception import arguments
+from robust_perception import arguments, extras
 from robust_perception.benchmarking import latency, machine, memory, rates, switching, table
 from robust_perception.benchmarking.errors import BenchmarkError
 from robust_perception.benchmarking.frames import Frames
@@ -60,8 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=(),
         help="comma-separated, e.g. rgb+thermal,depth (default: all of the model)",
     )
-    parser.add_argument("--rounds", type=arguments.positive, default=50, help="default: %(default)s")
-    parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")
+    parser.add_argument(
+        "--rounds", type=arguments.positive, default=50, help="rounds of measuring (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=arguments.positive, help="processor threads of one operator (default: one a core)"
+    )
     parser.add_argument(
         "--torch",
         nargs="?",
@@ -149,8 +153,8 @@ def _torch(weights: Path, first: Variant, threads: int) -> tuple[list[Variant], 
     try:
         from robust_perception.benchmarking.torch_network import torch_variants
     except ModuleNotFoundError as error:
-        msg = f"--torch: expected the packages of training, got no {error.name!r}; install them: "
-        msg += "pip install 'robust_perception[train]'"
+        msg = f"--torch: expected the packages of training, got no {error.name!r}; "
+        msg += extras.install("train")
         raise BenchmarkError(msg) from None
     return torch_variants(weights, first.engine.folder, first.engine.manifest, threads)
 

@@ -13,35 +13,39 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from robust_perception import environment
+from robust_perception import environment, extras
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main` it is, the extra it needs beyond the base, one line of help."""
+    """A command: the module whose `main` it is, the extras it needs beyond the base, one line of help."""
 
     module: str
-    extra: str | None
+    extras: tuple[str, ...]
     help: str
 
 
 COMMANDS = {
     "demo": Command(
-        "robust_perception.demo.command", "ros,sim,demo", "lose and regain every sensor on the live graph"
+        "robust_perception.demo.command",
+        ("ros", "sim", "demo"),
+        "lose and regain every sensor on the live graph",
     ),
-    "train": Command("robust_perception.train", "train", "train a model on a data folder"),
+    "train": Command("robust_perception.train", ("train",), "train a model on a data folder"),
     "evaluate": Command(
-        "robust_perception.evaluate", "evaluate", "measure a model under every pattern, on bags"
+        "robust_perception.evaluate",
+        ("evaluate",),
+        "measure a model on a data folder or on bags, with any of its sensors missing",
     ),
-    "export": Command("robust_perception.export", "train", "turn a checkpoint into a model folder"),
+    "export": Command("robust_perception.export", ("train",), "turn a checkpoint into a model folder"),
     "build-engine": Command(
-        "robust_perception.build_engine", None, "build a model's TensorRT plans for the GPU that is here"
+        "robust_perception.build_engine", (), "build a model's TensorRT plans for the GPU that is here"
     ),
     "card": Command(
-        "robust_perception.card.command", "evaluate", "one page: quality, faults, losses; a gate for CI"
+        "robust_perception.card.command", ("evaluate",), "one page: quality, faults, losses; a gate for CI"
     ),
-    "bench": Command("robust_perception.bench", None, "measure a model's time and memory on this machine"),
-    "bag": Command("robust_perception.bag", None, "write, read and convert bags"),
-    "doctor": Command("robust_perception.doctor", None, "what this machine has and lacks, with the mend"),
+    "bench": Command("robust_perception.bench", (), "measure a model's time and memory on this machine"),
+    "bag": Command("robust_perception.bag", ("evaluate",), "write, read and convert bags"),
+    "doctor": Command("robust_perception.doctor", (), "what this machine has and lacks, and how to fix it"),
 }
 
 
@@ -74,10 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == environment.NAME:
             raise
-        extra = f"[{command.extra}]" if command.extra else ""
         print(
-            f"robust-perception {options.command} needs {error.name!r}, which is not installed; install: "
-            f"pip install 'robust_perception{extra}' (in the source tree: pip install '.{extra}')",
+            f"robust-perception {options.command} needs {error.name!r}, which is not installed: "
+            f"{extras.install(*command.extras)}",
             file=sys.stderr,
         )
         return 1

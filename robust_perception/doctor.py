@@ -1,4 +1,4 @@
-"""What this machine has and lacks to run the graph, and the mend for each fault.
+"""What this machine has and lacks to run the graph, and how to fix each fault.
 
     robust-perception doctor [--json]
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from robust_perception import environment
+from robust_perception import environment, extras
 from robust_perception.engine import choice, cuda
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest
@@ -86,7 +86,7 @@ def ros() -> Iterator[Finding]:
     """Where ROS comes from, its middleware and the middleware's profile."""
     world = environment.ros_world()
     if world == "none":
-        mend = "source /opt/ros/<distro>/setup.bash, or without ROS: pip install 'robust_perception[ros]'"
+        mend = "source /opt/ros/<distro>/setup.bash, or without ROS: " + extras.install("ros")
         yield Finding("ROS", "fault", "rclpy cannot be imported", mend)
         return
     distro = os.environ.get("ROS_DISTRO") or "kilted"
@@ -200,13 +200,13 @@ def simulation() -> Iterator[Finding]:
     """Whether the simulated rig can render; a robot does without."""
     for module in ("mujoco", "scipy"):
         if importlib.util.find_spec(module) is None:
-            mend = "pip install 'robust_perception[sim]'"
+            mend = extras.install("sim")
             found = f"{module} is not installed; only the simulation needs it"
             yield Finding("simulation", "warning", found, mend)
             return
     devices = egl_devices()
     if not devices:
-        mend = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
+        mend = f"sudo apt-get install -y {' '.join(environment.GRAPHICS_PACKAGES)}"
         yield Finding("simulation", "warning", "EGL offers no device; only the simulation needs it", mend)
         return
     version = importlib.metadata.version("mujoco")
@@ -268,9 +268,11 @@ def examine(model_name: str = "default") -> list[Finding]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the findings; 0 when none is a fault."""
     parser = argparse.ArgumentParser(
-        prog="robust-perception doctor", description="What this machine has and lacks, with the mend."
+        prog="robust-perception doctor", description="What this machine has and lacks, and how to fix it."
     )
-    parser.add_argument("--model", default="default", help="model folder or name to check (default: default)")
+    parser.add_argument(
+        "--model", default="default", help="model folder or name to check (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args(argv)
     findings = examine(options.model)
@@ -287,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("everything the graph needs is here")
     else:
         faults = [finding.subject for finding in findings if finding.state == "fault"]
-        print(f"something the graph needs is not here, mend first: {', '.join(faults)}")
+        print(f"something the graph needs is not here, fix first: {', '.join(faults)}")
     return 0 if works else 1
 
 

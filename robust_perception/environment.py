@@ -17,6 +17,9 @@ NAME = "robust_perception"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Read by Fast DDS 3 (ROS 2 Kilted on) and by Fast DDS 2 (before)."""
 
+GRAPHICS_PACKAGES = ("libegl1", "libgl1-mesa-dri", "libgl1")
+"""Debian packages with which the simulation renders without a display; tools/machine.py looks for each."""
+
 _BEFORE_KILTED = ("humble", "iron", "jazzy")
 
 World = Literal["apt", "wheels", "none"]

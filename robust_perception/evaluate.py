@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception import arguments
+from robust_perception import arguments, extras
 from robust_perception.bags.errors import BagError
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.ahead import Ahead
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", required=True, help="model folder, or name of an installed model")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="folder with <split>/{rgb,depth,thermal,label}")
+    what.add_argument("--data", type=Path, help="data folder, <split>/{rgb,depth,thermal,audio,label}")
     what.add_argument("--bag", type=Path, help="folder of a bag, or its .mcap or .db3 file")
     what.add_argument(
         "--bags",
@@ -77,20 +77,36 @@ def build_parser() -> argparse.ArgumentParser:
         default=(),
         help="comma-separated, e.g. rgb+thermal,depth (default: all; of a bag: all sensors, as they come)",
     )
-    parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
-    parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
-    parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    parser.add_argument(
+        "--classes",
+        choices=("auto", "fine", "coarse"),
+        default="auto",
+        help="labels to use; auto = those of the model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backend", choices=CHOICES, default="auto", help="what runs the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISION_CHOICES,
+        default="auto",
+        help="arithmetic the model runs in (default: %(default)s)",
+    )
     arguments.add_cache_option(parser)
     parser.add_argument(
-        "--threads", type=arguments.positive, help="that perceive at a time (default: all cores)"
+        "--threads",
+        type=arguments.positive,
+        help="most processor threads that work at a time (default: one a core)",
     )
-    parser.add_argument("--limit", type=arguments.positive, help="only the first frames")
+    parser.add_argument("--limit", type=arguments.positive, help="measure only the first so many frames")
     parser.add_argument("--label-maps", type=Path, help="write <DIR>/<pattern>/<NAME>.png for every frame")
     bag = parser.add_argument_group("bags")
-    bag.add_argument("--faults", default="", help="fault script: a file, or a name out of config/faults")
+    bag.add_argument(
+        "--faults", default="", help="fault script: a file, or a name out of config/faults (default: none)"
+    )
     arguments.add_bag_options(bag)
     bag.add_argument(
-        "--rate", type=arguments.rate, default=RATE_HZ, help="most outputs a second (%(default)s)"
+        "--rate", type=arguments.rate, default=RATE_HZ, help="most outputs a second (default: %(default)s)"
     )
     fleet.add_options(parser)
     return parser
@@ -197,7 +213,7 @@ def of_bag(engine: Engine, ahead: Ahead, given: argparse.Namespace) -> BagReport
 def of_bags(engine: Engine, given: argparse.Namespace) -> FleetReport:
     """The report on many bags."""
     if given.html is not None and importlib.util.find_spec("jinja2") is None:
-        msg = "--html needs jinja2, which is not installed: pip install 'robust_perception[evaluate]'"
+        msg = f"--html needs jinja2, which is not installed: {extras.install('evaluate')}"
         raise FleetError(msg)
     bags = find_bags(given.bags)
     crew = fleet.crew_of(given.workers, given.address, len(bags), _say)

@@ -58,13 +58,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="learn relations (methods.relation) from these weights: a run's best.safetensors, or a model, "
         "folder or name, of the same classes and no other sensors",
     )
-    parser.add_argument("--seed", type=arguments.seed, default=0, help="of weights, order, crops, patterns")
-    parser.add_argument("--threads", type=arguments.positive, help="of one operator (default: all cores)")
     parser.add_argument(
-        "--device", choices=DEVICES, default="auto", help="auto (default) = CUDA if there is any"
+        "--seed",
+        type=arguments.seed,
+        default=0,
+        help="seed of weights, order, crops and patterns (default: %(default)s)",
     )
     parser.add_argument(
-        "--workers", type=arguments.count, default=0, help="processes that read ahead (default: a thread)"
+        "--threads", type=arguments.positive, help="processor threads of one operator (default: one a core)"
+    )
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto = CUDA if there is any (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=arguments.count,
+        default=0,
+        help="processes that read ahead; 0 = a thread of this one (default: %(default)s)",
     )
     parser.add_argument("--compile", action="store_true", help="compile the network; pays on a GPU")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")

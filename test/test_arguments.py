@@ -18,6 +18,7 @@ from robust_perception import arguments
         (arguments.positive, ["0", "x", "1.5", ""], "a whole number above 0"),
         (arguments.count, ["-1", "abc"], "a whole number from 0 on"),
         (arguments.seed, ["-1", "one"], "a seed, a whole number from 0 on"),
+        (arguments.domain, ["-1", "102", "home"], "a ROS domain from 0 to 101"),
         (arguments.rate, ["0", "1001", "nan", "fast"], "a rate above 0 and up to 1000 frames a second"),
         (arguments.positive_number, ["0", "inf", "nan", "long"], "a number above 0"),
         (arguments.number_from_zero, ["-1", "inf", "nan", "little"], "a number from 0 on"),

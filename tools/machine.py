@@ -76,6 +76,8 @@ def missing_packages(*, build: bool) -> dict[str, str]:
         missing["libegl1"] = "renders the simulation without a display"
     if not mesa_driver():
         missing["libgl1-mesa-dri"] = "renders the simulation in software where there is no GPU"
+    if not (loads("libGL.so.1") or loads("libOpenGL.so.0")):
+        missing["libgl1"] = "gives the simulation the functions of OpenGL"
     return missing
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception import arguments
+from robust_perception import arguments, extras
 from robust_perception.bag_commands.errors import CommandError
 from robust_perception.bags.dataset import write_dataset
 from robust_perception.datasets import FIRST_STAMP_NS
@@ -32,15 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", required=True, type=Path, help="folder with <split>/{rgb,depth,thermal,audio}"
     )
     parser.add_argument("--split", default="test", help="split to replay (default: %(default)s)")
-    parser.add_argument("--limit", type=arguments.positive, help="only the first frames")
+    parser.add_argument("--limit", type=arguments.positive, help="replay only the first so many frames")
     parser.add_argument(
         "--patterns",
         type=arguments.patterns,
         default=(),
         help="comma-separated, e.g. rgb+thermal,depth (default: all)",
     )
-    parser.add_argument("--rate", type=arguments.rate, default=3.0, help="frames a second (%(default)s)")
-    parser.add_argument("--domain", type=int, default=os.getpid() % 60 + 41, help="ROS domain of the graph")
+    parser.add_argument(
+        "--rate", type=arguments.rate, default=3.0, help="frames a second (default: %(default)s)"
+    )
+    arguments.add_domain_option(parser)
 
 
 LabelMap = npt.NDArray[np.uint8]
@@ -83,7 +85,7 @@ def run(given: argparse.Namespace) -> int:
         from robust_perception.ros.errors import RosError
         from robust_perception.ros.replay_check import LiveGraph
     except ModuleNotFoundError as error:
-        msg = f"check runs the live graph and needs {error.name!r}; source ROS, or install the extra 'ros'"
+        msg = f"check runs the live graph and needs {error.name!r}; source ROS, or {extras.install('ros')}"
         raise CommandError(msg) from None
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -31,10 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=arguments.picture_size, metavar="WxH", help="make all pictures so large"
     )
-    parser.add_argument("--limit", type=arguments.positive, help="only the first frames")
+    parser.add_argument("--limit", type=arguments.positive, help="write only the first so many frames")
     parser.add_argument("--labels", action="store_true", help="write the truth too, for `evaluate --bag`")
-    parser.add_argument("--classes", choices=("fine", "coarse"), default="fine", help="labels to write")
-    parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
+    parser.add_argument(
+        "--classes", choices=("fine", "coarse"), default="fine", help="labels to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--storage",
+        choices=tuple(STORAGES),
+        default="mcap",
+        help="what the bag's files are (default: %(default)s)",
+    )
     parser.add_argument(
         "--modalities",
         nargs="+",

@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from robust_perception import arguments
+from robust_perception import arguments, extras
 from robust_perception.bag_commands.errors import CommandError
 from robust_perception.bags.writer import COMPRESSIONS, STORAGES
 
@@ -21,9 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help="by full name; none and no --regex: all")
     parser.add_argument("--out", type=Path, help="folder of the new bag (default: recording_DATE-TIME)")
-    parser.add_argument("--regex", default="", help="topics whose full name this expression matches, too")
-    parser.add_argument("--exclude", default="", help="no topics whose full name this expression matches")
-    parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: %(default)s")
+    parser.add_argument(
+        "--regex", default="", help="topics whose full name this expression matches, too (default: none)"
+    )
+    parser.add_argument(
+        "--exclude", default="", help="no topics whose full name this expression matches (default: none)"
+    )
+    parser.add_argument(
+        "--storage",
+        choices=tuple(STORAGES),
+        default="mcap",
+        help="what the bag's files are (default: %(default)s)",
+    )
     parser.add_argument(
         "--compression",
         choices=COMPRESSIONS,
@@ -31,13 +40,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="zstd or lz4 of mcap, message or file of sqlite3 (default: %(default)s)",
     )
     parser.add_argument(
-        "--split-mb", type=arguments.count, default=0, help="new file before one is larger, MiB"
+        "--split-mb",
+        type=arguments.count,
+        default=0,
+        help="go on in a new file before one is larger, MiB; 0 = never (default: %(default)s)",
     )
-    parser.add_argument("--split-seconds", type=float, default=0.0, help="new file after so many seconds")
-    parser.add_argument("--queue-mb", type=arguments.positive, default=256, help="memory for what waits, MiB")
-    parser.add_argument("--keep-free-mb", type=arguments.count, default=64, help="end when the disk has less")
-    parser.add_argument("--duration", type=float, default=0.0, help="end after so many seconds")
-    parser.add_argument("--progress", type=float, default=1.0, help="seconds between lines (%(default)s)")
+    parser.add_argument(
+        "--split-seconds",
+        type=arguments.number_from_zero,
+        default=0.0,
+        help="go on in a new file after so many seconds; 0 = never (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--queue-mb",
+        type=arguments.positive,
+        default=256,
+        help="most memory for messages that wait for the disk, MiB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-free-mb",
+        type=arguments.count,
+        default=64,
+        help="end the recording when the disk has less space left, MiB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--duration",
+        type=arguments.number_from_zero,
+        default=0.0,
+        help="end after so many seconds; 0 = on Ctrl-C (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--progress",
+        type=arguments.number_from_zero,
+        default=5.0,
+        help="seconds between two lines that tell how it goes; 0 = none (default: %(default)s)",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -49,7 +86,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         from robust_perception.ros import recorder_node
     except ModuleNotFoundError as error:
-        msg = f"record needs ROS, got no {error.name!r}; source ROS, or install the extra 'ros'"
+        msg = f"record needs ROS, got no {error.name!r}; source ROS, or {extras.install('ros')}"
         raise CommandError(msg) from None
     values = {
         "bag": "" if given.out is None else str(given.out),

@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[=SHARE]",
         help="splits and their shares, in blocks by time, e.g. train=0.8 val=0.1 test=0.1 (default: train)",
     )
-    parser.add_argument("--limit", type=arguments.positive, help="only the first samples")
+    parser.add_argument("--limit", type=arguments.positive, help="write only the first so many samples")
     parser.add_argument(
-        "--rate", type=arguments.rate, default=RATE_HZ, help="most samples a second (%(default)s)"
+        "--rate", type=arguments.rate, default=RATE_HZ, help="most samples a second (default: %(default)s)"
     )
     parser.add_argument(
         "--slop",
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=arguments.picture_size, metavar="WxH", help="make all pictures so large"
     )
-    parser.add_argument("--faults", default="", help="fault script: a file, or a name out of config/faults")
+    parser.add_argument(
+        "--faults", default="", help="fault script: a file, or a name out of config/faults (default: none)"
+    )
     arguments.add_bag_options(parser)
 
 

@@ -38,13 +38,27 @@ def build_parser() -> argparse.ArgumentParser:
         description="Measure how a model perceives when sensors fail, into one self-contained page.",
     )
     parser.add_argument("--model", required=True, help="model folder, or name of an installed model")
-    parser.add_argument("--data", required=True, type=Path, help="folder with <split>/{rgb,depth,..,label}")
+    parser.add_argument(
+        "--data", required=True, type=Path, help="data folder, <split>/{rgb,depth,thermal,audio,label}"
+    )
     parser.add_argument("--split", default="test", help="split to measure on (default: %(default)s)")
-    parser.add_argument("--classes", choices=("auto", "fine", "coarse"), default="auto", help="labels to use")
+    parser.add_argument(
+        "--classes",
+        choices=("auto", "fine", "coarse"),
+        default="auto",
+        help="labels to use; auto = those of the model (default: %(default)s)",
+    )
     parser.add_argument("--out", required=True, type=Path, help="the page, e.g. card.html")
     parser.add_argument("--json", type=Path, help="write the numbers here, e.g. card.json")
-    parser.add_argument("--limit", type=arguments.positive, help="only the first frames of the split")
-    parser.add_argument("--seed", type=arguments.seed, default=0, help="of the faults (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=arguments.positive, help="measure only the first so many frames of the split"
+    )
+    parser.add_argument(
+        "--seed",
+        type=arguments.seed,
+        default=0,
+        help="seed of what is left to chance in faults (default: %(default)s)",
+    )
     parser.add_argument(
         "--slides",
         type=arguments.positive,
@@ -52,13 +66,25 @@ def build_parser() -> argparse.ArgumentParser:
         help="frames that are shown for a second each where time matters (default: %(default)s)",
     )
     parser.add_argument(
-        "--rounds", type=arguments.positive, default=10, help="inferences a pattern for the latency"
+        "--rounds",
+        type=arguments.positive,
+        default=10,
+        help="inferences a pattern for the latency (default: %(default)s)",
     )
-    parser.add_argument("--backend", choices=CHOICES, default="auto", help="what runs the model")
-    parser.add_argument("--precision", choices=PRECISION_CHOICES, default="auto", help="in which arithmetic")
+    parser.add_argument(
+        "--backend", choices=CHOICES, default="auto", help="what runs the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISION_CHOICES,
+        default="auto",
+        help="arithmetic the model runs in (default: %(default)s)",
+    )
     arguments.add_cache_option(parser)
     parser.add_argument(
-        "--threads", type=arguments.positive, help="threads of one operator (default: all cores)"
+        "--threads",
+        type=arguments.positive,
+        help="most processor threads that work at a time (default: one a core)",
     )
     against = parser.add_argument_group("comparison")
     against.add_argument("--against", type=Path, metavar="CARD.JSON", help="an older card of the same data")

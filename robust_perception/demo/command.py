@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from robust_perception import __version__, environment
+from robust_perception import __version__, arguments, environment
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
 from robust_perception.bags.writer import BagWriter
@@ -28,6 +28,8 @@ from robust_perception.demo import film, report, timeline
 from robust_perception.demo.promises import Limits, Promise, judge
 from robust_perception.demo.record import Evidence, Record
 from robust_perception.demo.table import LiveTable
+from robust_perception.engine.errors import EngineError
+from robust_perception.engine.models import find_model
 from robust_perception.faults.script import FaultScript
 from robust_perception.presence.config import timeouts_s
 from robust_perception.ros.children import Child
@@ -43,8 +45,10 @@ OUTPUT_RATE = 15.0
 """Most outputs a second, Hz."""
 AFTER_S = 2.0
 """Seconds the run goes on after the last fault."""
-MAX_DOMAIN = 101
-"""Highest ROS domain whose ports lie below those that Linux gives to other programs."""
+OWN = ("report.html", "report.json", "demo.mp4", "recording", "fusion.log", "simulation.log")
+"""What a run leaves in its folder, the mark apart."""
+MARK = ".robust_perception_demo"
+"""The file that says that a folder is a run's. Without it nothing in a folder is removed."""
 
 
 class DemoError(Exception):
@@ -57,39 +61,49 @@ def build_parser() -> argparse.ArgumentParser:
         prog="robust-perception demo",
         description="Lose and regain every sensor on the live graph; exit code 0 if every promise held.",
     )
-    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo_out"), help="folder of the run (default: %(default)s)"
+    )
     parser.add_argument("--model", default="default", help="model folder or name (default: %(default)s)")
-    parser.add_argument("--faults", default="demo", help="fault script: a file, or a name in config/faults")
-    parser.add_argument("--rate", type=float, default=5.0, help="frames a second of each sensor, Hz")
-    parser.add_argument("--seed", type=int, default=4, help="of the simulated scene")
-    parser.add_argument("--domain", type=int, help="ROS domain (default: one that hardly anybody uses)")
+    parser.add_argument(
+        "--faults",
+        default="demo",
+        help="fault script: a file, or a name in config/faults (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=arguments.rate,
+        default=5.0,
+        help="frames a second of each sensor (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=arguments.seed, default=4, help="seed of the simulated scene (default: %(default)s)"
+    )
+    arguments.add_domain_option(parser)
     parser.add_argument("--no-video", action="store_true", help="leave out the film, which takes a while")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command: 0 when every promise held, 1 when one did not or the run failed, 2 on wrong usage."""
-    arguments = build_parser().parse_args(argv)
+    given = build_parser().parse_args(argv)
     console = Console()
-    domain = os.getpid() % 60 + 41 if arguments.domain is None else arguments.domain
-    if not 0 <= domain <= MAX_DOMAIN:
-        print(f"demo: --domain: expected 0 to {MAX_DOMAIN}, got {domain}", file=sys.stderr)
-        return 2
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     environment.prepare()
     try:
-        script = load_script(arguments.faults)
-        out = prepared(arguments.out)
-        evidence, ends = run(arguments, script, out, domain, console)
-        limits = Limits(timeouts(arguments.rate), period_s=1.0 / min(arguments.rate, OUTPUT_RATE))
+        script = load_script(given.faults)
+        find_model(given.model)  # before an earlier run is removed, and a node is waited for
+        out = prepared(given.out)
+        evidence, ends = run(given, script, out, console)
+        limits = Limits(timeouts(given.rate), period_s=1.0 / min(given.rate, OUTPUT_RATE))
         promises = [*judge(evidence, limits, script), *ends]
-        done = report.Run(evidence, script, limits, promises, facts(arguments, evidence))
+        done = report.Run(evidence, script, limits, promises, facts(given, evidence))
         console.print(verdict(promises))
-        video = None if arguments.no_video else "demo.mp4"
-        stills = pictures(out, evidence, video, arguments.rate, console)
+        video = None if given.no_video else "demo.mp4"
+        stills = pictures(out, evidence, video, given.rate, console)
         report.write(out / "report.html", done, stills, video)
         report.write_numbers(out / "report.json", done)
-    except (DemoError, BagError, RosError, OSError) as error:
+    except (DemoError, BagError, EngineError, RosError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     broken = [promise.name for promise in promises if not promise.held]
@@ -112,22 +126,26 @@ def prepared(out: Path) -> Path:
     """The folder of the run, without what an earlier run left there.
 
     Raises:
-        DemoError: it holds other things than those of an earlier run.
+        DemoError: it holds other things than those of an earlier run, or no run has marked it as its own.
     """
     out.mkdir(parents=True, exist_ok=True)
-    own = {"report.html", "report.json", "demo.mp4", "recording", "fusion.log", "simulation.log"}
-    strange = sorted({entry.name for entry in out.iterdir()} - own)
+    mark = out / MARK
+    own = set(OWN if mark.is_file() else ())
+    entries = [entry for entry in out.iterdir() if entry != mark]
+    strange = sorted({entry.name for entry in entries} - own)
     if strange:
         got = ", ".join(strange)
-        msg = f"--out {out}: expected an empty folder or one of an earlier run, got one with {got}"
+        msg = f"--out {out}: expected an empty folder or one of an earlier run, got one with {got}; "
+        msg += "name another folder"
         raise DemoError(msg)
-    for entry in out.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for entry in entries:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    mark.touch()
     return out
 
 
 def run(
-    arguments: argparse.Namespace, script: FaultScript, out: Path, domain: int, console: Console
+    given: argparse.Namespace, script: FaultScript, out: Path, console: Console
 ) -> tuple[Evidence, list[Promise]]:
     """Run the graph to the end of the script.
 
@@ -138,19 +156,17 @@ def run(
     end_s = timeline.script_end(script) + AFTER_S
     with ExitStack() as stack:
         bag = stack.enter_context(BagWriter(out / "recording", compression="zstd"))
-        monitor = stack.enter_context(Monitor(record, domain, bag))
-        settings: dict[str, str | float] = {f"{m}.timeout": t for m, t in timeouts(arguments.rate).items()}
-        settings |= {"model": arguments.model, "rate": OUTPUT_RATE}
-        fusion = Child("fusion_node", settings, domain, out / "fusion.log")
+        monitor = stack.enter_context(Monitor(record, given.domain, bag))
+        settings: dict[str, str | float] = {f"{m}.timeout": t for m, t in timeouts(given.rate).items()}
+        settings |= {"model": given.model, "rate": OUTPUT_RATE}
+        fusion = Child("fusion_node", settings, given.domain, out / "fusion.log")
         stack.callback(fusion.stop)
-        console.print(f"loading model {arguments.model} ...", highlight=False)
+        console.print(f"loading model {given.model} ...", highlight=False)
         _wait_active(record, fusion)
-        values = {"faults": arguments.faults, "rate": arguments.rate, "seed": arguments.seed, "wait": True}
-        simulation = Child("simulation_node", values, domain, out / "simulation.log")
+        values = {"faults": given.faults, "rate": given.rate, "seed": given.seed, "wait": True}
+        simulation = Child("simulation_node", values, given.domain, out / "simulation.log")
         stack.callback(simulation.stop)
-        console.print(
-            f"{end_s:.0f} s of {script.name} at {arguments.rate:g} Hz; logs in {out}", highlight=False
-        )
+        console.print(f"{end_s:.0f} s of {script.name} at {given.rate:g} Hz; logs in {out}", highlight=False)
         _watch(record, monitor, (fusion, simulation), script, end_s, console)
         evidence = record.snapshot()
         codes = [simulation.stop(), fusion.stop()]
@@ -234,7 +250,7 @@ def pictures(
         for _ in frames():
             pass
     else:
-        film.write_video(out / video, frames(), round(rate))
+        film.write_video(out / video, frames(), rate)
     return stills
 
 
@@ -249,15 +265,15 @@ def verdict(promises: Sequence[Promise]) -> Table:
     return table
 
 
-def facts(arguments: argparse.Namespace, evidence: Evidence) -> dict[str, str]:
+def facts(given: argparse.Namespace, evidence: Evidence) -> dict[str, str]:
     """What ran, for the report."""
     seconds = 0.0
     if evidence.outputs:
         seconds = (evidence.outputs[-1].published_ns - evidence.outputs[0].published_ns) / 1e9
     return {
-        "model": str(arguments.model),
-        "fault script": str(arguments.faults),
-        "sensors": f"{arguments.rate:g} Hz each, simulated, seed {arguments.seed}",
+        "model": str(given.model),
+        "fault script": str(given.faults),
+        "sensors": f"{given.rate:g} Hz each, simulated, seed {given.seed}",
         "outputs": f"{len(evidence.outputs)} in {seconds:.0f} s",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": f"robust_perception {__version__}, Python {platform.python_version()}",

@@ -120,11 +120,13 @@ def shots(bag: Path, progress: Callable[[int, int], None] | None = None) -> Iter
         yield from _drawn(state, 0)
 
 
-def write_video(path: Path, pictures: Iterator[Picture], rate: int) -> None:
-    """An MP4 (H.264) of pictures of the size `SIZE`, uint8 RGB."""
+def write_video(path: Path, pictures: Iterator[Picture], rate: float) -> None:
+    """An MP4 (H.264) of pictures of the size `SIZE`, uint8 RGB, `rate` a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            "libx264", rate=Fraction(rate), options={"crf": "26", "preset": "veryfast"}
+            "libx264",
+            rate=Fraction(rate).limit_denominator(1000),
+            options={"crf": "26", "preset": "veryfast"},
         )
         stream.pix_fmt = "yuv420p"
         stream.height, stream.width = SIZE

@@ -54,10 +54,10 @@ class Kind:
     abreast: bool = False
 
 
-def _installed(module: str, mend: str) -> Callable[[], str | None]:
+def _installed(module: str, mend: Callable[[], str]) -> Callable[[], str | None]:
     def missing() -> str | None:
         if importlib.util.find_spec(module) is None:
-            return f"the Python package is not installed; {mend}"
+            return f"the Python package is not installed; {mend()}"
         return None
 
     return missing
@@ -85,10 +85,13 @@ BACKENDS: dict[str, Kind] = {
     },
     "onnxruntime_cuda": Kind(onnxruntime.on_cuda, _cuda_missing, {FP16: FP16, FP32: FP32}, automatic=False),
     "onnxruntime": Kind(
-        onnxruntime.OnnxRuntimeBackend, _installed("onnxruntime", onnxruntime.CPU.mend), ON_CPU, abreast=True
+        onnxruntime.OnnxRuntimeBackend,
+        _installed("onnxruntime", lambda: onnxruntime.CPU.mend),
+        ON_CPU,
+        abreast=True,
     ),
     "openvino": Kind(
-        openvino.OpenVinoBackend, _installed("openvino", openvino.MEND), ON_CPU, automatic=False
+        openvino.OpenVinoBackend, _installed("openvino", openvino.mend), ON_CPU, automatic=False
     ),
 }
 """Backends by name, best first: the order `auto` tries them in."""

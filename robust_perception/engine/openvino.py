@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from robust_perception import extras
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import TensorSpec
@@ -23,7 +24,11 @@ from robust_perception.engine.threads import thread_count
 from robust_perception.vocabulary import Array
 
 DEVICE = "CPU"
-MEND = "`pip install 'robust_perception[openvino]'`"
+
+
+def mend() -> str:
+    """How to get it, in words."""
+    return extras.install("openvino")
 
 
 class OpenVinoBackend:
@@ -57,7 +62,7 @@ class OpenVinoBackend:
         try:
             import openvino
         except ImportError as error:
-            msg = f"openvino: expected the package, got {error}; {MEND}"
+            msg = f"openvino: expected the package, got {error}; {mend()}"
             raise BackendError(msg) from None
         core = openvino.Core()
         self._requests: dict[str, Any] = {}

@@ -13,9 +13,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from robust_perception import extras
 from robust_perception.engine import cuda
 from robust_perception.engine.cuda_runtime import PACKAGE
 from robust_perception.engine.errors import BackendError
@@ -37,7 +39,7 @@ class Family:
         title: as its maker writes it.
         modules: names its Python module has, in the order they are tried: a metapackage may be absent where
             the bindings are there.
-        install: how to get it.
+        install: gives how to get it, in words.
         ahead_of_time: whether it builds for a named compute capability without a GPU.
         times: whether it measures kernels while it builds, so that a timing cache is of use.
     """
@@ -45,7 +47,7 @@ class Family:
     backend: str
     title: str
     modules: tuple[str, ...]
-    install: str
+    install: Callable[[], str]
     ahead_of_time: bool
     times: bool
 
@@ -55,7 +57,9 @@ FAMILIES = {
         "tensorrt",
         "TensorRT",
         ("tensorrt", "tensorrt_bindings"),
-        "on a Jetson it comes with JetPack, else `pip install tensorrt` (needs NVIDIA's package index)",
+        lambda: (
+            "on a Jetson it comes with JetPack, else `pip install tensorrt` (needs NVIDIA's package index)"
+        ),
         ahead_of_time=False,
         times=True,
     ),
@@ -63,7 +67,7 @@ FAMILIES = {
         "tensorrt_rtx",
         "TensorRT-RTX",
         ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-        "`pip install 'robust_perception[tensorrt-rtx]'`",
+        lambda: extras.install("tensorrt-rtx"),
         ahead_of_time=True,
         times=False,
     ),
@@ -116,7 +120,7 @@ class Library:
 def missing(family: Family) -> str | None:
     """Which Python package is not installed, "; " and the mend; None when all are. Imports none."""
     if module_of(family) is None:
-        return f"the Python package of {family.title} is not installed; {family.install}"
+        return f"the Python package of {family.title} is not installed; {family.install()}"
     if not installed("cuda.bindings"):
         return f"the Python package {PACKAGE} is not installed; `pip install {PACKAGE}`"
     return None
@@ -160,10 +164,10 @@ def load(name: str) -> Library:
         version = str(module.__version__)
         logger = make_logger(module)
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        msg = f"{name}: expected the Python module {module_name} to load, got {error}; {family.install}"
+        msg = f"{name}: expected the Python module {module_name} to load, got {error}; {family.install()}"
         raise BackendError(msg) from None
     if family.backend == "tensorrt" and int(version.split(".")[0]) < OLDEST:
-        msg = f"{name}: expected {family.title} {OLDEST} or newer, got {version}; {family.install}"
+        msg = f"{name}: expected {family.title} {OLDEST} or newer, got {version}; {family.install()}"
         raise BackendError(msg)
     return Library(family, module, version, logger)
 

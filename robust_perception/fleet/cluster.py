@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from robust_perception import extras
 from robust_perception.fleet.errors import FleetError
 
 OBJECTS_BYTES = 128 << 20
@@ -69,7 +70,7 @@ def cluster(workers: int, address: str | None = None) -> Iterator[Any]:
         except ModuleNotFoundError:
             msg = (
                 "more than one worker, and clusters, need Ray, which is not installed: "
-                "pip install 'robust_perception[fleet]', or use --workers 1"
+                f"{extras.install('fleet')}, or use --workers 1"
             )
             raise FleetError(msg) from None
         if own:

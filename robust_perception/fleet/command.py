@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_perception import arguments
+from robust_perception import arguments, extras
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.threads import usable_cores
 from robust_perception.evaluation.recipe import versions
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--results",
         type=Path,
         default=RESULTS,
-        help="folder of one small file a bag; what is there already is not measured again (%(default)s)",
+        help="folder of one small file a bag; what is there is not measured again (default: %(default)s)",
     )
     group.add_argument("--html", type=Path, help="write the page with a row a bag here")
 
@@ -55,7 +55,7 @@ def crew_of(workers: int | None, address: str | None, bags: int, say: Callable[[
     if address is not None:
         return Crew(workers or bags, address)
     if workers is None and importlib.util.find_spec("ray") is None:
-        say("Ray is not installed: one bag at a time; pip install 'robust_perception[fleet]' for more")
+        say(f"Ray is not installed: one bag at a time; for more: {extras.install('fleet')}")
         return Crew(1)
     return Crew(min(bags, workers or usable_cores()))
 
@@ -88,7 +88,7 @@ def evaluate_bags(
         OSError: a result cannot be written.
     """
     if importlib.util.find_spec("faster_coco_eval") is None:
-        msg = "faster-coco-eval judges boxes, and is missing: pip install 'robust_perception[evaluate]'"
+        msg = f"faster-coco-eval judges boxes, and is missing: {extras.install('evaluate')}"
         raise FleetError(msg)
     known = _whole(store, say)
     files: dict[str, Path] = {}

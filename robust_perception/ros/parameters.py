@@ -213,8 +213,7 @@ def to_markdown(title: str, rows: Sequence[Parameter]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        default = ", ".join(row.default) or "none" if isinstance(row.default, list) else str(row.default)
-        default = default.lower() if isinstance(row.default, bool) else default or "''"
+        default = str(row.default).lower() if isinstance(row.default, bool) else str(row.default) or "''"
         allowed = "" if row.allowed == f"a {row.kind}" else row.allowed
         cells = (f"`{row.name}`", row.kind, f"`{default}`", allowed, _WHEN[row.change], row.description)
         lines.append(f"| {' | '.join(cells)} |")

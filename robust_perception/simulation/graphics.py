@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from robust_perception.environment import GRAPHICS_PACKAGES
 from robust_perception.simulation.errors import GraphicsError
 
-MEND = "install it with: apt install libegl1 libgl1-mesa-dri libgl1"
+MEND = f"install it with: apt install {' '.join(GRAPHICS_PACKAGES)}"
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])

@@ -31,7 +31,10 @@ from robust_perception.units import DEPTH_SCALE, THERMAL_SCALE
 from robust_perception.vocabulary import AUDIO_RATE, Modality
 
 SPLIT_OFFSETS = {"train": 0, "val": 700_000, "test": 800_000}
-"""Seeds of a split begin here; also the largest size of `train`."""
+"""Seeds of a split begin here."""
+
+MOST_FRAMES = 100_000
+"""In one split, so that no split has scenes of another."""
 
 SCENE_SECONDS = 20.0
 """A frame shows its scene at a time up to this."""
@@ -149,8 +152,10 @@ def make_dataset(out: Path, seed: int, counts: dict[str, int]) -> None:
     Raises:
         SimulationError: a count or the seed is out of range, a folder holds frames, the machine cannot draw.
     """
-    if seed < 0 or any(not 0 <= n <= 100_000 for n in counts.values()):
-        msg = f"a data set has a seed >= 0 and 0 to 100000 frames a split, got seed {seed} and {counts}"
+    if seed < 0 or any(not 0 <= n <= MOST_FRAMES for n in counts.values()):
+        msg = (
+            f"a data set has a seed >= 0 and 0 to {MOST_FRAMES} frames a split, got seed {seed} and {counts}"
+        )
         raise SimulationError(msg)
     out.mkdir(parents=True, exist_ok=True)
     table = {"fine": [{"id": i, "name": n} for i, n in enumerate(CLASS_NAMES)], "scene_names": SCENE_NAMES}
@@ -165,9 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Make a data set with the simulator.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the whole data set (default 1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the whole data set (default: %(default)s)"
+    )
     for split, count in (("train", 2400), ("val", 300), ("test", 300)):
-        parser.add_argument(f"--{split}", type=int, default=count, help=f"frames (default {count})")
+        parser.add_argument(
+            f"--{split}", type=int, default=count, help=f"frames of the split {split} (default: {count})"
+        )
     given = parser.parse_args(argv)
     try:
         make_dataset(given.out, given.seed, {s: getattr(given, s) for s in SPLIT_OFFSETS})

@@ -51,6 +51,7 @@ def test_only_what_is_there_and_equal_is_identical(live: dict[int, int], offline
     [
         (["--limit", "0"], "expected a whole number above 0, got '0'"),
         (["--rate", "0"], "expected a rate above 0"),
+        (["--domain", "102"], "expected a ROS domain from 0 to 101, got '102'"),
         (["--patterns", "rgb,radar"], "got 'radar'"),
     ],
 )
@@ -67,7 +68,7 @@ def test_without_ros_it_says_what_is_missing(
     monkeypatch.delitem(sys.modules, "robust_perception.ros.replay_check", raising=False)
     monkeypatch.setitem(sys.modules, "rclpy", None)
     assert main(["check", "--model", "m", "--data", "d"]) == 1
-    assert "needs 'rclpy'; source ROS, or install the extra 'ros'" in capsys.readouterr().err
+    assert "needs 'rclpy'; source ROS, or pip install '.[ros]' in the source tree" in capsys.readouterr().err
 
 
 def test_a_pattern_without_frames_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

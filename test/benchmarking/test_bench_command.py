@@ -124,7 +124,7 @@ def test_torch_that_is_missing_is_told_with_its_extra(
     assert bench.main(["--model", str(folder), "--backend", "onnxruntime", "--torch"]) == 1
     error = capsys.readouterr().err
     assert "--torch: expected the packages of training, got no 'torch'" in error
-    assert "pip install 'robust_perception[train]'" in error
+    assert "pip install '.[train]'" in error
 
 
 def test_a_model_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

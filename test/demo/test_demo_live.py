@@ -21,6 +21,7 @@ import av
 
 from robust_perception.bags import types
 from robust_perception.bags.reader import BagReader
+from robust_perception.demo import command
 
 pytestmark = [
     pytest.mark.ros,
@@ -109,3 +110,35 @@ def test_what_is_in_the_way_is_said(script: Path, tmp_path: Path, repository: Pa
     assert process.returncode == 1
     assert "expected an empty folder or one of an earlier run, got one with thesis.txt" in told
     assert (out / "thesis.txt").is_file()
+
+
+def test_only_what_a_run_has_marked_is_removed(tmp_path: Path) -> None:
+    theirs = tmp_path / "recording" / "of_a_year.mcap"
+    theirs.parent.mkdir()
+    theirs.touch()
+    with pytest.raises(command.DemoError, match="got one with recording; name another folder"):
+        command.prepared(tmp_path)
+    assert theirs.is_file()
+    out = command.prepared(tmp_path / "out")
+    (out / "recording").mkdir()
+    (out / "report.html").touch()
+    assert [entry.name for entry in command.prepared(out).iterdir()] == [command.MARK]
+
+
+def test_a_model_that_is_not_there_costs_no_earlier_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (command.prepared(tmp_path) / "report.html").touch()
+    assert command.main(["--out", str(tmp_path), "--model", "defualt"]) == 1
+    assert "got 'defualt'" in capsys.readouterr().err
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("option", "wrong"), [("--rate", "0"), ("--seed", "-1"), ("--domain", "102")])
+def test_a_number_that_cannot_be_is_wrong_usage(
+    option: str, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main([option, wrong])
+    assert ended.value.code == 2
+    assert f"argument {option}: expected" in capsys.readouterr().err

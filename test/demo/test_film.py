@@ -82,9 +82,11 @@ def test_an_output_whose_frame_was_not_recorded_is_shown_over_black_in_its_turn(
         assert (shot.output[12:24] == ([0, 0, 0] if index == lost else [200, 0, 0])).all()
 
 
-def test_the_video_has_a_frame_for_every_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [5.0, 0.4])
+def test_the_video_has_a_frame_for_every_picture(rate: float, tmp_path: Path) -> None:
     pictures = (np.full((*film.SIZE, 3), level, np.uint8) for level in (10, 120, 240))
-    film.write_video(tmp_path / "film.mp4", pictures, 5)
+    film.write_video(tmp_path / "film.mp4", pictures, rate)
     with av.open(str(tmp_path / "film.mp4")) as video:
+        assert float(video.streams.video[0].average_rate) == pytest.approx(rate)
         levels = [frame.to_ndarray(format="rgb24").mean() for frame in video.decode(video=0)]
     assert levels == pytest.approx([10, 120, 240], abs=4)

@@ -213,7 +213,7 @@ def test_without_ray_it_says_which_extra(
     assert main(words(model, bags, tmp_path, "--workers", "2")) == 1
     error = capsys.readouterr().err
     assert (
-        "need Ray, which is not installed: pip install 'robust_perception[fleet]', or use --workers 1"
+        "need Ray, which is not installed: pip install '.[fleet]' in the source tree, or use --workers 1"
         in error
     )
 

@@ -15,7 +15,7 @@ PAGE = SOURCE.parent / "docs" / "architecture.md"
 
 LEAVES = ("vocabulary", "units", "labels", "datasets")
 """Each may import those before it; every room may import all of them."""
-COMMON = {*LEAVES, "arguments", "environment", "progress"}
+COMMON = {*LEAVES, "arguments", "environment", "extras", "progress"}
 ENTRY_POINTS = {"bag", "bench", "build_engine", "cli", "doctor", "evaluate", "export", "train"}
 TORCH_ALLOWED = {"model", "training", "exporting", "train", "export"}
 TORCH_FILE = Path("benchmarking") / "torch_network.py"
@@ -93,6 +93,15 @@ def test_page_knows_every_room_and_every_leaf(page: Page) -> None:
 def test_room_imports_only_what_it_may(room: str, page: Page) -> None:
     for file in sorted((SOURCE / room).rglob("*.py")):
         assert forbidden(room, file.read_text(encoding="utf-8"), page) == [], file
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_every_arrow_of_a_room_is_used(room: str, page: Page) -> None:
+    files = (SOURCE / room).rglob("*.py")
+    names = {name for file in files for name in imported_names(file.read_text(encoding="utf-8"))}
+    inner = {name.removeprefix(f"{PACKAGE}.") for name in names}
+    unused = {target for target in page.arrows[room] if not any(within(name, target) for name in inner)}
+    assert unused == set()
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

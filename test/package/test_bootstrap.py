@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from robust_perception.environment import GRAPHICS_PACKAGES
 from tools import bootstrap, interfaces, machine
 
 
@@ -32,7 +33,7 @@ def test_everything_missing_is_listed_at_once(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(machine, "loads", lambda library: False)
     monkeypatch.setattr(machine, "mesa_driver", lambda: False)
     with pytest.raises(
-        bootstrap.SetupError, match=r"apt-get install -y g\+\+ cmake make .*libegl1 libgl1-mesa-dri"
+        bootstrap.SetupError, match=r"apt-get install -y g\+\+ cmake make .*" + " ".join(GRAPHICS_PACKAGES)
     ):
         bootstrap.check_machine(None, tmp_path)
 
@@ -166,7 +167,7 @@ def test_failing_command_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: p
         bootstrap.run([sys.executable, "-c", "raise SystemExit('no such thing')"], "trying")
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-slow", "doctor", "clean", "help"])
+@pytest.mark.parametrize("target", ["demo", "test", "check", "test-slow", "doctor", "clean", "help"])
 def test_make_knows_its_targets(target: str, repository: Path) -> None:
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

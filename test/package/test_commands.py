@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_model import make_model
 
-from robust_perception import cli, doctor, environment
+from robust_perception import cli, doctor, environment, extras
 from robust_perception.ros.listeners import SETTLED_S
 
 
@@ -54,12 +55,31 @@ def test_missing_extra_is_said_in_words(
     monkeypatch.setitem(
         cli.COMMANDS,
         "train",
-        cli.Command("robust_perception.model.network", "train", "needs torch on import"),
+        cli.Command("robust_perception.model.network", ("train",), "needs torch on import"),
     )
     assert cli.main(["train"]) == 1
     said = capsys.readouterr().err
     assert "needs 'torch'" in said
-    assert "robust_perception[train]" in said
+    assert "pip install '.[train]' in the source tree" in said
+
+
+def test_a_robot_is_told_the_packages_of_an_extra(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    monkeypatch.setattr(environment, "ros_world", lambda: "apt")
+    said = ["numpy<3", 'ros-kilted-rclpy==9; (x) and extra == "ros"', "mujoco<5,>=3.2; extra == 'sim'"]
+    monkeypatch.setattr(extras.importlib.metadata, "requires", lambda name: said)
+    assert extras.install("ros", "sim") == "pip install 'mujoco<5,>=3.2'"
+    assert extras.install("ros") == extras.install() == "see 'On a robot' in README.md"
+    assert "## On a robot" in (repository / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(extras.importlib.metadata, "requires", lambda name: None)
+    long = "pip install '.[sim]' -c tools/constraints-apt.txt in the source tree"
+    assert extras.install("ros", "sim") == long
+
+
+def test_the_installed_metadata_know_every_extra(repository: Path) -> None:
+    pytest.importorskip("setuptools")
+    named = set(re.findall(r'^    "([\w-]+)": \[$', (repository / "setup.py").read_text(), re.M))
+    assert {name for command in cli.COMMANDS.values() for name in command.extras} < named
+    assert all(extras.packages(name) for name in named)
 
 
 def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +128,7 @@ def test_doctor_finds_a_missing_model(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "fault" in printed
     assert str(tmp_path) in printed
     assert "->" in printed
-    assert f"mend first: model {tmp_path}" in printed
+    assert f"fix first: model {tmp_path}" in printed
 
 
 def test_doctor_finds_a_broken_profile(tmp_path: Path) -> None:
@@ -132,9 +152,9 @@ def test_doctor_names_the_variable_that_this_ros_reads(monkeypatch: pytest.Monke
     [
         ("cv2", "library cv2", "pip install opencv-python-headless"),
         ("onnxruntime", "backend onnxruntime", "pip install onnxruntime"),
-        ("rclpy", "ROS", "robust_perception[ros]"),
+        ("rclpy", "ROS", "'.[ros]'"),
         ("vision_msgs", "interface types vision_msgs", "vision-msgs"),
-        ("mujoco", "simulation", "robust_perception[sim]"),
+        ("mujoco", "simulation", "'.[sim]'"),
     ],
 )
 def test_doctor_finds_what_cannot_be_imported(
@@ -179,7 +199,7 @@ def test_doctor_without_ros_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(environment, "ros_world", lambda: "none")
     (finding,) = doctor.ros()
     assert finding.state == "fault"
-    assert "robust_perception[ros]" in finding.mend
+    assert "'.[ros]'" in finding.mend
 
 
 def test_doctor_finds_a_foreign_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

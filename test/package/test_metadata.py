@@ -53,6 +53,11 @@ def test_package_manifest_is_valid(repository: Path) -> None:
     assert {"rclpy", "vision_msgs", "audio_common_msgs", "launch_ros"} < {d.name for d in parsed.exec_depends}
 
 
+def test_what_tests_import_is_a_test_dependency(repository: Path) -> None:
+    depends = set(re.findall(r"<test_depend>([\w-]+)<", (repository / "package.xml").read_text("utf-8")))
+    assert depends == {"python3-pytest", "python3-pytest-timeout", "python3-hypothesis"}
+
+
 def test_the_ros_packages_imported_are_the_dependencies(repository: Path) -> None:
     text = (repository / "package.xml").read_text(encoding="utf-8")
     depends = set(re.findall(rf"<exec_depend>({ROS})</exec_depend>", text))

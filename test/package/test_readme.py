@@ -23,7 +23,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 def commands(first: str) -> list[list[str]]:
     """The words of every command of the README's shell blocks that begins with `first`."""
     blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for block in blocks for line in re.split(r"\n| && ", block.replace("\\\n", " "))]
     words = [shlex.split(line, comments=True) for line in lines]
     return [line for line in words if line[:1] == [first]]
 
@@ -47,6 +47,26 @@ def test_it_says_how_to_begin() -> None:
     assert commands("ros2")
     assert commands("colcon")
     assert commands("python")
+
+
+def test_what_rosdep_leaves_out_is_installed_by_pip(repository: Path) -> None:
+    depends = set(re.findall(r"_depend>([\w-]+)<", (repository / "package.xml").read_text(encoding="utf-8")))
+    (rosdep,) = commands("rosdep")
+    skipped = set(rosdep[rosdep.index("--skip-keys") + 1].split())
+    assert skipped == {key for key in depends if key.endswith("-pip")}
+    base = (repository / "setup.py").read_text(encoding="utf-8").partition("INSTALL_REQUIRES = [")[2]
+    needed = set(re.findall(r'^    "([\w-]+)', base.partition("]")[0], re.M))
+    by_apt = {"PyYAML", "opencv-python-headless", "rosbags-image"}  # the last where cv_bridge is absent
+    named = {re.split("[<>=]", word)[0] for words in commands("pip") for word in words[2:]}
+    assert needed - by_apt <= named
+
+
+def test_every_extra_it_names_is_one(repository: Path) -> None:
+    known = set(re.findall(r'^    "([\w-]+)": \[$', (repository / "setup.py").read_text(), re.M))
+    for page in (README, *(repository / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert "robust_perception[" not in text, "the package is on no index"
+        assert {name for said in re.findall(r"'\.\[([\w,-]+)\]'", text) for name in said.split(",")} <= known
 
 
 def test_what_colcon_built_is_sourced_before_it_is_launched() -> None:
@@ -87,13 +107,17 @@ def test_every_make_target_exists(words: list[str], repository: Path) -> None:
 
 @pytest.mark.parametrize("words", commands("ros2"), ids=" ".join)
 def test_every_launch_argument_exists(words: list[str], repository: Path) -> None:
-    assert words[:3] == ["ros2", "launch", "robust_perception"]
+    assert words[2] == "robust_perception"
+    if words[1] == "run":
+        assert words[3] == "robust-perception" and words[4] in cli.COMMANDS
+        return
+    assert words[1] == "launch"
     said = dict(word.split(":=", 1) for word in words[4:])
     assert stand_in.nodes(repository / "launch" / words[3], said)
 
 
 def test_links_lead_somewhere(repository: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (repository / link).exists()]
     assert missing == []
 
@@ -101,10 +125,8 @@ def test_links_lead_somewhere(repository: Path) -> None:
 def test_the_bag_command_makes_a_bag_that_info_reads(shared_data: Path, tmp_path: Path) -> None:
     (words,) = [line for line in commands("robust-perception") if line[1:3] == ["bag", "from-dataset"]]
     assert (shared_data / "mm5_rgbdt").is_dir(), "the data set the README names"
-    said = [
-        str(shared_data / "mm5_rgbdt") if word.endswith("shared/data/mm5_rgbdt") else word
-        for word in words[1:]
-    ]
+    assert "DATA/mm5_rgbdt" in words
+    said = [word.replace("DATA/", f"{shared_data}/") for word in words[1:]]
     program = [sys.executable, "-m", "robust_perception.cli"]
     bag = tmp_path / said[said.index("--out") + 1]
     said[said.index("--out") + 1] = str(bag)
