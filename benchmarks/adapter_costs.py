@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--graphs", type=Path, help="keep the graphs in this folder, and use those there")
     parser.add_argument("--json", type=Path, help="write the ratios here")
     given = parser.parse_args(argv)
+    arguments.make_way(given.json)
     names = tuple(f"class {i}" for i in range(given.classes))
     shape = NetworkConfig(MODALITIES, names, ("scene a", "scene b", "scene c"))
     torch.manual_seed(0)

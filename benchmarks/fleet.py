@@ -132,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=arguments.positive, default=1, help="of one operator (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args(argv)
+    arguments.make_way(given.json)
     if (given.model is None) != (given.data is None):
         parser.error("--model and --data go together")
     rows, reports = [], []
@@ -159,7 +160,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rows": rows,
     }
     if given.json is not None:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0 if same else 1
 

@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure; 0 when no frame was lost, 1 otherwise."""
     given = build_parser().parse_args(argv)
+    arguments.make_way(given.json)
     with _folder(given.keep) as folder:
         report = measure(folder, given.minutes, given.storage, given.compression)
     report["conditions"] = given.conditions
