@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tiny_model import SCALE, make_model, save_references
+from tiny_model import SCALE, described, make_model, save_references
 
 from robust_perception.datasets import Sample
 from robust_perception.engine import choice, cuda, onnxruntime, openvino, selfcheck
@@ -271,15 +271,6 @@ def test_a_graph_that_names_another_file_is_refused(tmp_path: Path, overlong: bo
     spec = replace(spec, file=file.file, sha256=file.sha256, bytes=file.bytes)
     with pytest.raises(BackendError, match=r"graph\.onnx: expected a graph with its weights inside"):
         read_graph(tmp_path, spec)
-
-
-def described(folder: Path, graph: str) -> None:
-    """Make the manifest agree with a graph's file, as a faulty exporter would."""
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    file = FileSpec.of(folder / content["graphs"][graph]["file"])
-    content["graphs"][graph].update(sha256=file.sha256, bytes=file.bytes)
-    path.write_text(json.dumps(content))
 
 
 def test_openvino_computes_in_float32_with_the_asked_threads(folder: Path) -> None:

@@ -10,12 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
-from tiny_model import make_model
+from tiny_model import described, make_model
 
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, ModelFileError
 from robust_perception.engine.manifest import Manifest
-from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 
 
@@ -38,11 +37,7 @@ def test_a_damaged_graph_is_named_before_it_is_parsed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "tiny")
     (folder / "fusion.onnx").write_bytes(b"not a graph")
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    file = FileSpec.of(folder / "fusion.onnx")
-    content["graphs"]["fusion"].update(sha256=file.sha256, bytes=file.bytes)
-    path.write_text(json.dumps(content))
+    described(folder, "fusion")
     with pytest.raises(BackendError, match=r"fusion\.onnx: expected a graph ONNX Runtime \S+ can run"):
         Engine.load(folder, "onnxruntime")
 
@@ -83,11 +78,7 @@ def test_a_graph_that_fails_as_it_runs_is_a_rejection_with_its_name(tmp_path: Pa
         ]
     )
     onnx.save(model, folder / "fusion.onnx")
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    file = FileSpec.of(folder / "fusion.onnx")
-    content["graphs"]["fusion"].update(sha256=file.sha256, bytes=file.bytes)
-    path.write_text(json.dumps(content))
+    described(folder, "fusion")
     with pytest.raises(BackendError, match=r"onnxruntime: expected fusion in fp32 to run, got: .*indices"):
         Engine.load(folder, "onnxruntime")
     with pytest.raises(BackendError, match=r"no backend runs this model: .*onnxruntime fp32: onnx.* to run"):
