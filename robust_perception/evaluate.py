@@ -21,13 +21,13 @@ from robust_perception import arguments, extras
 from robust_perception.bags.errors import BagError
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.ahead import Ahead
-from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.threads import usable_cores
 from robust_perception.evaluation.bag_source import BagConfig, BagSource
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.on_bag import BagReport, evaluate_bag
+from robust_perception.evaluation.options import add_classes_option, add_engine_options
 from robust_perception.evaluation.protocol import LabelMapSink, choose_patterns, evaluate, open_dataset
 from robust_perception.evaluation.recipe import bag_sha256, versions
 from robust_perception.evaluation.report import Report
@@ -77,27 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=(),
         help="comma-separated, e.g. rgb+thermal,depth (default: all; of a bag: all sensors, as they come)",
     )
-    parser.add_argument(
-        "--classes",
-        choices=("auto", "fine", "coarse"),
-        default="auto",
-        help="labels to use; auto = those of the model (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backend", choices=CHOICES, default="auto", help="what runs the model (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISION_CHOICES,
-        default="auto",
-        help="arithmetic the model runs in (default: %(default)s)",
-    )
-    arguments.add_cache_option(parser)
-    parser.add_argument(
-        "--threads",
-        type=arguments.positive,
-        help="most processor threads that work at a time (default: one a core)",
-    )
+    add_classes_option(parser)
+    add_engine_options(parser)
     parser.add_argument("--limit", type=arguments.positive, help="measure only the first so many frames")
     parser.add_argument("--label-maps", type=Path, help="write <DIR>/<pattern>/<NAME>.png for every frame")
     bag = parser.add_argument_group("bags")

@@ -16,11 +16,12 @@ from robust_perception.card.errors import CardError
 from robust_perception.card.measure import RATE_HZ, SLIDES, Measured, Options, measure
 from robust_perception.datasets import DatasetError
 from robust_perception.engine.ahead import Ahead
-from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES, runs_abreast
+from robust_perception.engine.choice import runs_abreast
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.evaluation.bag_source import BagConfig, BagSource
 from robust_perception.evaluation.errors import EvaluationError
+from robust_perception.evaluation.options import add_classes_option, add_engine_options
 from robust_perception.evaluation.protocol import open_dataset
 from robust_perception.evaluation.recipe import bag_sha256, data_sha256, versions
 from robust_perception.evaluation.report import to_text
@@ -42,12 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", required=True, type=Path, help="data folder, <split>/{rgb,depth,thermal,audio,label}"
     )
     parser.add_argument("--split", default="test", help="split to measure on (default: %(default)s)")
-    parser.add_argument(
-        "--classes",
-        choices=("auto", "fine", "coarse"),
-        default="auto",
-        help="labels to use; auto = those of the model (default: %(default)s)",
-    )
+    add_classes_option(parser)
     parser.add_argument("--out", required=True, type=Path, help="the page, e.g. card.html")
     parser.add_argument("--json", type=Path, help="write the numbers here, e.g. card.json")
     parser.add_argument(
@@ -71,21 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=10,
         help="inferences a pattern for the latency (default: %(default)s)",
     )
-    parser.add_argument(
-        "--backend", choices=CHOICES, default="auto", help="what runs the model (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISION_CHOICES,
-        default="auto",
-        help="arithmetic the model runs in (default: %(default)s)",
-    )
-    arguments.add_cache_option(parser)
-    parser.add_argument(
-        "--threads",
-        type=arguments.positive,
-        help="most processor threads that work at a time (default: one a core)",
-    )
+    add_engine_options(parser)
     against = parser.add_argument_group("comparison")
     against.add_argument("--against", type=Path, metavar="CARD.JSON", help="an older card of the same data")
     against.add_argument(
