@@ -7,7 +7,8 @@
 5. one input and the outputs of every pattern are stored, for whoever loads the model to check itself against,
 6. the graphs are written in other precisions; one that an engine would refuse is left out; what each of the
    others costs is measured on the validation split,
-7. what training needs beside the graphs is stored, so that the model can be trained on.
+7. the fusion is cut into parts, for CPUs of several cores,
+8. what training needs beside the graphs is stored, so that the model can be trained on.
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ import yaml
 
 from robust_perception import __version__
 from robust_perception.datasets import DatasetError
+from robust_perception.engine import selfcheck
+from robust_perception.engine.choice import ON_CPU
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
+from robust_perception.engine.fusion_in_parts import pipeline_of
 from robust_perception.engine.manifest import FILE_NAME, Manifest
 from robust_perception.engine.model_files import FileSpec
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend, describe
+from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.precision import FP16, INT8, INT8_SYMMETRIC, PRECISIONS
-from robust_perception.engine.selfcheck import CheckResult
 from robust_perception.evaluation.thresholds import FALLBACK, best_thresholds
 from robust_perception.exporting import card, references
 from robust_perception.exporting.adapters import adapters_in
+from robust_perception.exporting.fusion_parts import write_parts
 from robust_perception.exporting.temperature import fit_temperatures, temperatures_of
 from robust_perception.exporting.variants import measure, write_variant
 from robust_perception.model.graphs import OPSET, adapted_graphs, write_graphs
@@ -170,13 +175,15 @@ def _write_model(
             sources = _sources(network, size, Path(scratch), temperatures, precision)
             graphs = write_variant(out, manifest, precision, frames, sources)
         variant = replace(manifest, variants={**manifest.variants, precision: graphs})
-        worst = _furthest(variant, precision, out)
-        if worst is None:
-            manifest = variant
-        else:
-            say(f"{precision} is left out, an engine would refuse it: {worst}")
-            for spec in set(graphs.values()) - set(manifest.graphs.values()):
-                (out / spec.file).unlink()
+        pipeline = Pipeline(variant, OnnxRuntimeBackend(out, variant, precision))
+        manifest = _unless_refused(precision, pipeline, manifest, out, say)
+    for precision in (p for p in ON_CPU.values() if p in manifest.precisions):
+        say(f"the fusion in parts, {precision}")
+        parts = write_parts(out, manifest, precision)
+        if parts:
+            cut = replace(manifest, parts={**manifest.parts, precision: parts})
+            pipeline = pipeline_of(OnnxRuntimeBackend(out, cut, precision), cut, out, threads=2)
+            manifest = _unless_refused(f"the cut fusion in {precision}", pipeline, manifest, out, say)
     for precision in manifest.precisions:
         say(f"quality in {precision}")
         scores = measure(out, manifest, precision, dataset, limit)
@@ -192,10 +199,21 @@ def _write_model(
     )
 
 
-def _furthest(manifest: Manifest, precision: str, folder: Path) -> CheckResult | None:
-    """The pattern furthest from its reference, of those beyond the tolerances; None where all are within."""
-    results = Engine.of(OnnxRuntimeBackend(folder, manifest, precision), manifest, folder).check()
-    return min((r for r in results if not r.passed), key=lambda r: r.pixel_agreement, default=None)
+def _unless_refused(
+    what: str, pipeline: Pipeline, before: Manifest, folder: Path, say: Callable[[str], None]
+) -> Manifest:
+    """A pipeline's manifest; where an engine would refuse it the one before, and what is new is removed."""
+    stored = selfcheck.read_references(folder, pipeline)
+    assert stored is not None  # they were written above
+    results = selfcheck.compare(pipeline, stored, before.patterns)
+    failed = [result for result in results if not result.passed]
+    if not failed:
+        return pipeline.manifest
+    worst = min(failed, key=lambda result: result.pixel_agreement)
+    say(f"{what} is left out, an engine would refuse it: {worst}")
+    for file in {spec.file for spec in pipeline.manifest.files()} - {spec.file for spec in before.files()}:
+        (folder / file).unlink()
+    return before
 
 
 def _sources(

@@ -5,7 +5,8 @@ encoded nine times a second, and a frame encoded ahead does not drive out the on
 new when it is another measurement, by its stamp and its array, never by its content. Where a sensor's encoder
 has adapters its latents belong to one pattern, and are made again when that changes.
 
-Images that are new together are encoded side by side, where the backend can (side_by_side.py).
+Where the backend can, images that are new together are encoded side by side (side_by_side.py), and halves of
+the fusion run so too (fusion_in_parts.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 
 from robust_perception.engine import postprocess, selfcheck
-from robust_perception.engine.choice import Check, choose
+from robust_perception.engine.choice import choose
 from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
+from robust_perception.engine.fusion_in_parts import PipelineInParts, pipeline_of
 from robust_perception.engine.inline import INLINE
 from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
@@ -135,9 +137,18 @@ class Engine:
         folder = find_model(model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
         check = _checker(folder, manifest)
-        built, rejected = choose(folder, manifest, backend, precision, threads, check, cache, abreast)
-        beside = None if abreast else side_by_side(built, manifest, folder, threads)
-        return cls.of(built, manifest, folder, rejected, beside)
+
+        def check_whole(backend: Backend) -> None:
+            check(Pipeline(manifest, backend))
+
+        built, rejected = choose(folder, manifest, backend, precision, threads, check_whole, cache, abreast)
+        if abreast:
+            return cls.of(built, manifest, folder, rejected)
+        pipeline = pipeline_of(built, manifest, folder, threads)
+        if isinstance(pipeline, PipelineInParts):
+            check(pipeline)
+        beside = side_by_side(built, manifest, folder, threads)
+        return cls(pipeline, _info(built, manifest, rejected), folder, beside)
 
     @classmethod
     def of(
@@ -146,7 +157,6 @@ class Engine:
         manifest: Manifest,
         folder: Path,
         rejected: tuple[str, ...] = (),
-        beside: SideBySide | None = None,
     ) -> Engine:
         """An engine on a backend that is built already; nothing is checked.
 
@@ -155,19 +165,8 @@ class Engine:
             manifest: of the model.
             folder: of the model.
             rejected: see `EngineInfo`.
-            beside: encodes several images at once; None = one after the other.
         """
-        info = EngineInfo(
-            backend=backend.name,
-            precision=backend.precision,
-            device=backend.device,
-            rejected=rejected,
-            model=manifest.name,
-            version=manifest.version,
-            sha=manifest.sha256,
-            adapters=manifest.adapters,
-        )
-        return cls(Pipeline(manifest, backend), info, folder, beside)
+        return cls(Pipeline(manifest, backend), _info(backend, manifest, rejected), folder)
 
     @property
     def backend(self) -> Backend:
@@ -349,12 +348,24 @@ def warm_up(engine: Engine) -> None:
     engine.reset()
 
 
-def _checker(folder: Path, manifest: Manifest) -> Check:
+def _info(backend: Backend, manifest: Manifest, rejected: tuple[str, ...]) -> EngineInfo:
+    return EngineInfo(
+        backend=backend.name,
+        precision=backend.precision,
+        device=backend.device,
+        rejected=rejected,
+        model=manifest.name,
+        version=manifest.version,
+        sha=manifest.sha256,
+        adapters=manifest.adapters,
+    )
+
+
+def _checker(folder: Path, manifest: Manifest) -> Callable[[Pipeline], None]:
     if manifest.references is None:
         LOG.warning("model %s was not checked: %s", manifest.name, selfcheck.NO_REFERENCES)
 
-    def check(backend: Backend) -> None:
-        pipeline = Pipeline(manifest, backend)
+    def check(pipeline: Pipeline) -> None:
         references = selfcheck.read_references(folder, pipeline)
         if references is not None:
             # The richest and the poorest: every encoder, and the most that can be absent.

@@ -30,6 +30,9 @@ MAXIMUM_MANIFEST_BYTES = 1 << 20
 SCORES, MAP = "class_scores", "label_map"
 """Of a fusion graph's outputs, one of the two: coarse scores that a label map is made from, or the map."""
 
+COMMON, MAP_PART, OBJECTS_PART = PARTS = ("fusion_common", "fusion_map", "fusion_objects")
+"""Graphs a fusion may be cut into: what label map and objects both need, and what only one of them does."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -99,6 +102,8 @@ class Manifest:
         max_detections: most boxes of one frame.
         graphs: `encoder_<modality>` for every modality, and `fusion`, in fp32.
         variants: by other precision, the same graphs with the same inputs and outputs.
+        parts: by precision, the fusion once more as `PARTS`, two of which can run side by side; a precision
+            that no CPU runs has none.
         calibration: by pattern's bits; patterns that were not fitted have none.
         adapters: the bank in its graphs; None where all patterns share all weights.
         quality: by precision, by pattern's bits the foreground mIoU on validation frames, percent; what a
@@ -121,6 +126,7 @@ class Manifest:
     nms_iou: float = 0.5
     max_detections: int = 100
     variants: Mapping[str, Mapping[str, GraphSpec]] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, GraphSpec]] = field(default_factory=dict)
     calibration: Mapping[int, Calibration] = field(default_factory=dict)
     quality: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     references: FileSpec | None = None
@@ -144,6 +150,11 @@ class Manifest:
                 as_fp32 = self.graphs[name]
                 same = graph.inputs == as_fp32.inputs and _but_the_map(graph) == _but_the_map(as_fp32)
                 _expect(same, f"{what}: {name}", "the inputs and outputs of fp32", "others")
+        _expect(
+            set(self.parts) <= set(self.precisions), "parts", f"some of {self.precisions}", sorted(self.parts)
+        )
+        for precision, graphs in self.parts.items():
+            _expect_parts(f"parts: {precision}", graphs, self.graphs_of(precision)["fusion"])
         bits = {p.bits for p in self.patterns}
         _expect(
             set(self.score_threshold) == bits, "score_threshold", sorted(bits), sorted(self.score_threshold)
@@ -181,6 +192,12 @@ class Manifest:
             raise BackendError(msg)
         return self.graphs if precision == FP32 else self.variants[precision]
 
+    def files(self) -> list[FileSpec]:
+        """All that it describes: graphs of every precision, whole and in parts, and the references."""
+        graphs = [self.graphs_of(precision) for precision in self.precisions]
+        files: list[FileSpec] = [g for each in (*graphs, *self.parts.values()) for g in each.values()]
+        return files if self.references is None else [*files, self.references]
+
     def follows_pattern(self, modality: Modality) -> bool:
         """Whether a sensor's latents depend on the pattern: its encoder has adapters."""
         return any(t.name == "pattern" for t in self.graphs[encoder_name(modality)].inputs)
@@ -209,6 +226,8 @@ class Manifest:
             del content["adapters"]
         else:
             content["adapters"]["parameters"] = _by_text(self.adapters.parameters)
+        if not self.parts:
+            del content["parts"]
         content["quality"] = {precision: _by_text(values) for precision, values in self.quality.items()}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -233,9 +252,7 @@ class Manifest:
         """
         path = folder / FILE_NAME
         manifest = cls._from_json(path, _read_bounded(path))
-        files: list[FileSpec] = [g for p in manifest.precisions for g in manifest.graphs_of(p).values()]
-        if manifest.references is not None:
-            files.append(manifest.references)
+        files = manifest.files()
         for file in files:
             file.check_size(folder)
         if check_files:
@@ -285,6 +302,20 @@ def _read_bounded(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path}: expected UTF-8 text, got {error}: {MEND}"
         raise ManifestError(msg) from None
+
+
+def _expect_parts(what: str, parts: Mapping[str, GraphSpec], whole: GraphSpec) -> None:
+    """That parts take what the whole takes, or one of them gives, and give what it gives."""
+    _expect(set(parts) == set(PARTS), what, sorted(PARTS), sorted(parts))
+    common, *ends = (parts[name] for name in PARTS)
+    _expect(set(common.inputs) <= set(whole.inputs), f"{what}: {COMMON}", "inputs of the fusion", "others")
+    known = {*whole.inputs, *common.outputs}
+    for name in (MAP_PART, OBJECTS_PART):
+        _expect(
+            set(parts[name].inputs) <= known, f"{what}: {name}", f"inputs of the fusion or {COMMON}", "others"
+        )
+    given = sorted(str(tensor) for part in ends for tensor in part.outputs)
+    _expect(given == sorted(map(str, whole.outputs)), what, "the outputs of the fusion, each once", given)
 
 
 def _but_the_map(graph: GraphSpec) -> list[TensorSpec]:

@@ -96,7 +96,7 @@ class OnnxRuntimeBackend:
         precision: which of the model's graphs.
         threads: threads of one operator, the sound's apart; None = the cores this process may use.
         provider: where it runs.
-        graphs: which of the model's; None = all.
+        graphs: which of the model's, parts of the fusion included; None = all but those.
 
     Raises:
         ModelFileError: a graph's file is missing or damaged.
@@ -116,7 +116,10 @@ class OnnxRuntimeBackend:
         self.name = provider.backend
         self.device = provider.device
         self.precision = precision
-        specs = {n: s for n, s in manifest.graphs_of(precision).items() if graphs is None or n in graphs}
+        specs = dict(manifest.graphs_of(precision))
+        if graphs is not None:
+            known = {**specs, **manifest.parts.get(precision, {})}
+            specs = {name: spec for name, spec in known.items() if name in graphs}
         count = thread_count(threads)
         self._sessions = {}
         for name, spec in specs.items():

@@ -77,6 +77,12 @@ class Pipeline:
         Raises:
             EngineError: the pattern names a modality the model or `latents` does not have.
         """
+        feeds = self._fusion_feeds(latents, pattern)
+        outputs = self.backend.run("fusion", feeds)
+        return self._finished(outputs, self._label_map(outputs))
+
+    def _fusion_feeds(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> dict[str, Array]:
+        """What the fusion takes; the latents of absent sensors are left to the backend."""
         missing = [m.value for m in pattern if m not in latents]
         if missing:
             msg = f"pattern {pattern}: expected latents of each of its modalities, got none of {missing}"
@@ -84,10 +90,12 @@ class Pipeline:
         feeds: dict[str, Array] = {"pattern": self._row(pattern)}
         for given in latents.values():
             feeds.update(given)
-        outputs = self.backend.run("fusion", feeds)
+        return feeds
+
+    def _finished(self, outputs: Mapping[str, Array], labels: Array) -> RawOutputs:
         scene = outputs["scene"][0] if "scene" in outputs else np.zeros(0, dtype=np.float32)
         return RawOutputs(
-            label_map=self._label_map(outputs),
+            label_map=labels,
             confidence=outputs["confidence"],
             box_scores=outputs["box_scores"][0],
             boxes=outputs["boxes"][0],

@@ -1,14 +1,15 @@
-"""Images of one frame set encoded at once, each on its share of the cores.
+"""Sensors of one frame set encoded at once, each on its share of the cores.
 
 One encoder shared out among n cores leaves some of them idle in every operator that is too small to be
 divided, and lets all wait for the slowest in every one that is not; n encoders on a core each do not. So as
-many images as fill the cores are encoded side by side, and those left over one by one, each on all cores:
+many images as fill the cores are encoded side by side, and those left over one by one, each on all cores. A
+sound takes a twentieth of the time on its one thread, and fits into what such an image leaves idle:
 
-    2 cores, 3 images:  | rgb     | thermal |  fusion
-                        | depth   | thermal |  fusion
+    2 cores, 3 images:  | rgb     | thermal, audio |  fusion
+                        | depth   | thermal        |  fusion
 
-An image's latents are the same bit by bit however many threads make them. A sound's are not; it takes a
-twentieth of the time, and is left to its one thread.
+An image's latents are the same bit by bit however many threads make them. A sound's are not, and it has one
+always.
 """
 
 from __future__ import annotations
@@ -29,25 +30,38 @@ class SideBySide:
     """Encodes a number of images at a time.
 
     Args:
-        pipeline: of a backend that several threads may run, with a share of the cores each.
+        whole: of a backend that several threads may run, with all cores.
+        shared: of one with a share of the cores each.
         at_once: images that fill the cores.
     """
 
-    def __init__(self, pipeline: Pipeline, at_once: int) -> None:
+    def __init__(self, whole: Pipeline, shared: Pipeline, at_once: int) -> None:
         self.at_once = at_once
-        self._pipeline = pipeline
+        self._whole = whole
+        self._shared = shared
         self._helpers = ThreadPoolExecutor(at_once - 1, "encoder")
 
     def make(self, encodings: Sequence[Encoding]) -> None:
-        """Make those of images that nobody has begun, as far as they fill the cores, and wait for them."""
-        images = [e for e in encodings if e.frame.modality.is_image and not e.begun]
-        for first in range(0, len(images) - self.at_once + 1, self.at_once):
+        """Make those of images that nobody has begun, and wait for them.
+
+        Sounds are begun where an image is left over that they can be made beside.
+        """
+        new = [e for e in encodings if not e.begun]
+        images = [e for e in new if e.frame.modality.is_image]
+        sounds = [e for e in new if not e.frame.modality.is_image]
+        left_over = len(images) % self.at_once
+        for first in range(0, len(images) - left_over, self.at_once):
             batch = images[first : first + self.at_once]
             for encoding in batch[1:]:
-                self._helpers.submit(encoding.make, self._pipeline)
-            batch[0].make(self._pipeline)
+                self._helpers.submit(encoding.make, self._shared)
+            batch[0].make(self._shared)
             for encoding in batch:
                 encoding.wait()
+        if left_over:
+            for sound in sounds:
+                self._helpers.submit(sound.make, self._whole)
+            for image in images[-left_over:]:
+                image.make(self._whole)
 
 
 def side_by_side(chosen: Backend, manifest: Manifest, folder: Path, threads: int | None) -> SideBySide | None:
@@ -70,4 +84,4 @@ def side_by_side(chosen: Backend, manifest: Manifest, folder: Path, threads: int
         return None
     build = BACKENDS[chosen.name].build
     backend = build(folder, manifest, chosen.precision, count // at_once, graphs=graphs)
-    return SideBySide(Pipeline(manifest, backend), at_once)
+    return SideBySide(Pipeline(manifest, chosen), Pipeline(manifest, backend), at_once)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from robust_perception.engine.errors import BackendError
+from robust_perception.engine.manifest import COMMON, PARTS
 from robust_perception.engine.model_files import GraphSpec
 from robust_perception.vocabulary import Array
 
@@ -57,13 +58,15 @@ class Feeds:
     """What is fed to the graphs of one precision.
 
     Args:
-        specs: the graphs by name; where `fusion` is one of them, its latents may be left out.
+        specs: the graphs by name; where the fusion is among them, whole or in parts, its latents may be left
+            out.
     """
 
     def __init__(self, specs: Mapping[str, GraphSpec]) -> None:
         self._specs = specs
-        fusion = specs["fusion"].inputs if "fusion" in specs else ()
-        latents = (t for t in fusion if t.name != "pattern")
+        fusions = [specs[name] for name in ("fusion", *PARTS) if name in specs]
+        others = {"pattern"} | {t.name for t in (specs[COMMON].outputs if COMMON in specs else ())}
+        latents = (t for fusion in fusions for t in fusion.inputs if t.name not in others)
         self._absent: dict[str, Array] = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in latents}
 
     def complete(self, graph: str, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -93,7 +93,7 @@ def test_images_share_the_cores(folder: Path, threads: int, at_once: int, each: 
         return
     assert beside is not None
     assert beside.at_once == at_once
-    backend = beside._pipeline.backend
+    backend = beside._shared.backend
     assert isinstance(backend, OnnxRuntimeBackend)
     assert set(backend._sessions) == {"encoder_rgb", "encoder_depth", "encoder_thermal"}
     for session in backend._sessions.values():
@@ -105,9 +105,29 @@ def test_one_image_has_all_cores(folder: Path, runs: Runs, sensors: tuple[Modali
     engine = Engine.load(folder, threads=2)
     frames = moment(0)
     engine.encode([frames[m] for m in sensors])
+    assert runs.callers[f"encoder_{sensors[0]}"] == threading.get_ident()
     for modality in sensors:
         assert runs.backends[f"encoder_{modality}"] is engine.backend
-        assert runs.callers[f"encoder_{modality}"] == threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    ("images", "beside"),
+    [
+        ((Modality.RGB, Modality.DEPTH, Modality.THERMAL), True),
+        ((Modality.RGB, Modality.DEPTH), False),  # they fill both cores
+        ((Modality.THERMAL,), True),
+        ((), False),
+    ],
+)
+def test_sound_is_made_beside_an_image_that_is_left_over(
+    folder: Path, runs: Runs, images: tuple[Modality, ...], beside: bool
+) -> None:
+    engine = Engine.load(folder, threads=2)
+    frames = moment(0)
+    if beside:
+        runs.meet, runs.meeting = (f"encoder_{images[-1]}", "encoder_audio"), threading.Barrier(2, timeout=30)
+    assert engine.encode([frames[m] for m in (Modality.AUDIO, *images)])
+    assert (runs.callers["encoder_audio"] != threading.get_ident()) is beside
 
 
 def test_one_thread_encodes_one_by_one(folder: Path, runs: Runs) -> None:

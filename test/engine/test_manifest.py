@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import ManifestError, ModelFileError
 from robust_perception.engine.manifest import MAXIMUM_MANIFEST_BYTES, AdapterSpec, Manifest
 from robust_perception.engine.model_files import FileSpec
+from robust_perception.engine.models import find_model
 from robust_perception.vocabulary import Modality, Pattern
 
 
@@ -212,6 +214,47 @@ def test_values_that_are_not_allowed_are_named(
     with pytest.raises(ManifestError, match=message) as error:
         Manifest.load(folder)
     assert str(folder / "manifest.json") in str(error.value)
+
+
+def part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = content["parts"]["int8"][f"fusion_{name}"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["parts"].update(int4={}), "parts: expected some of"),
+        (lambda c: c["parts"]["int8"].pop("fusion_map"), "parts: int8: expected .*fusion_map"),
+        (lambda c: part(c, "common")["inputs"][0].update(name="x"), "int8: fusion_common: expected inputs"),
+        (lambda c: part(c, "map")["inputs"][0].update(name="x"), "int8: fusion_map: expected inputs"),
+        (lambda c: part(c, "objects")["inputs"][0].update(shape=[7]), "int8: fusion_objects: expected"),
+        (lambda c: part(c, "map")["outputs"].pop(), "int8: expected the outputs of the fusion, each once"),
+        (lambda c: part(c, "map").update(file="../a"), "parts: int8: fusion_map: .*plain file name"),
+    ],
+)
+def test_parts_that_do_not_fit_the_fusion_are_named(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    shutil.copy(find_model("default") / "manifest.json", tmp_path)
+    change(tmp_path, edit)
+    with pytest.raises(ManifestError, match=message):
+        Manifest.load(tmp_path)
+
+
+def test_files_of_parts_are_files_of_the_model(tmp_path: Path) -> None:
+    folder = shutil.copytree(find_model("default"), tmp_path / "model")
+    manifest = Manifest.load(folder)
+    assert "parts" in json.loads((folder / "manifest.json").read_text())
+    part = folder / manifest.parts["int8"]["fusion_map"].file
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelFileError, match=part.name):
+        Manifest.load(folder)
+
+
+def test_a_model_without_parts_is_written_as_it_was_before(folder: Path) -> None:
+    assert Manifest.load(folder).parts == {}
+    assert "parts" not in json.loads((folder / "manifest.json").read_text())
 
 
 PLAIN = st.recursive(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import yaml
 from robust_perception import export, train
 from robust_perception.benchmarking.errors import BenchmarkError
 from robust_perception.benchmarking.torch_network import TorchBackend
-from robust_perception.engine import choice, selfcheck
+from robust_perception.engine import choice, fusion_in_parts, selfcheck
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
+from robust_perception.engine.fusion_in_parts import PipelineInParts, pipeline_of
 from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
-from robust_perception.engine.pipeline import Pipeline
+from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.precision import FP16, FP32, INT8
 from robust_perception.evaluate import main as evaluate
 from robust_perception.exporting import references
@@ -30,7 +32,7 @@ from robust_perception.model.network import Network
 from robust_perception.training import loop
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.errors import ExportError
-from robust_perception.vocabulary import ALL_PATTERNS, Modality
+from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_bench_compares_with_the_network_that_was_exported(run: Path, tmp_path: 
         TorchBackend(run / loop.BEST, other, compiled=False)
     encoder = manifest.graphs["encoder_rgb"]
     older = replace(encoder, outputs=tuple(t for t in encoder.outputs if not t.name.endswith("gate")))
-    other = replace(manifest, graphs={**manifest.graphs, "encoder_rgb": older}, variants={})
+    other = replace(manifest, graphs={**manifest.graphs, "encoder_rgb": older}, variants={}, parts={})
     with pytest.raises(BenchmarkError, match=r"encoder of rgb .* export it again"):
         TorchBackend(run / loop.BEST, other, compiled=False)
 
@@ -85,6 +87,22 @@ def test_graphs_for_gpus_make_the_label_map_and_the_others_leave_it_to_the_engin
     first = {p: manifest.graphs_of(p)["fusion"].outputs[0].name for p in manifest.precisions}
     gpu = {"fp16": "label_map", "int8-symmetric": "label_map"}
     assert first == {"fp32": "class_scores", "int8": "class_scores", **gpu}
+
+
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_the_fusion_is_cut_for_cpus_and_says_the_same(run: Path, precision: str) -> None:
+    manifest = Manifest.load(run / "model")
+    assert set(manifest.parts) == {FP32, INT8}
+    whole = Pipeline(manifest, OnnxRuntimeBackend(run / "model", manifest, precision, threads=2))
+    parts = pipeline_of(whole.backend, manifest, run / "model", threads=2)
+    assert isinstance(parts, PipelineInParts)
+    stored = selfcheck.read_references(run / "model", whole)
+    assert stored is not None
+    for pattern in ALL_PATTERNS:
+        inputs = {m: selfcheck.read_input(stored, m, whole) for m in pattern}
+        expected, got = whole.run(inputs, pattern), parts.run(inputs, pattern)
+        for name in OUTPUTS:
+            assert getattr(expected, name).tobytes() == getattr(got, name).tobytes(), (pattern, name)
 
 
 def test_the_manifest_remembers_the_training(run: Path) -> None:
@@ -189,6 +207,22 @@ def test_a_precision_that_an_engine_would_refuse_is_left_out(
     assert "fp16 is left out, an engine would refuse it: " in capsys.readouterr().err
     assert Manifest.load(tmp_path / "model").precisions == (FP32, INT8)
     assert not list((tmp_path / "model").glob("*.fp16.onnx"))
+
+
+def test_a_cut_fusion_that_an_engine_would_refuse_is_left_out(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Wrong(PipelineInParts):
+        def fuse(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> RawOutputs:
+            outputs = super().fuse(latents, pattern)
+            return replace(outputs, boxes=outputs.boxes + 100.0)
+
+    monkeypatch.setattr(fusion_in_parts, "PipelineInParts", Wrong)
+    words = ["--weights", str(run / loop.BEST), "--data", str(data), "--out", str(tmp_path / "model")]
+    assert export.main([*words, "--precision", FP32]) == 0
+    assert "the cut fusion in fp32 is left out, an engine would refuse it: " in capsys.readouterr().err
+    assert Manifest.load(tmp_path / "model").parts == {}
+    assert not list((tmp_path / "model").glob("fusion_*"))
 
 
 def test_a_finished_run_that_is_resumed_is_exported_and_errors_are_said_in_words(
