@@ -6,6 +6,7 @@ that copies are in every row alike. TF32 is off: what is called fp32 is computed
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ class Eager:
     ) -> None:
         self.modalities = network.config.modalities
         self._follows = {m: follows_pattern(network, m) for m in self.modalities}
-        if adapters_of(network):
-            network = merge_in_graph(network)
+        network = merge_in_graph(network) if adapters_of(network) else copy.deepcopy(network)
+        network.fusion.propose_ahead()  # in the encoders, as the exported graphs do
         network = network.to(device).eval()
         self.device = device
         self.names = OUTPUTS if network.config.scene_names else OUTPUTS[:-1]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception.engine.cuda import dotted
+from robust_perception.engine.cuda import Device, dotted
 from robust_perception.engine.errors import BackendError
 
 PACKAGE = "cuda-bindings"
@@ -64,6 +64,19 @@ class CudaRuntime:
     def version(self) -> str:
         """Of the runtime, e.g. "13.0"; needs no driver."""
         return dotted(int(self.call("cudaRuntimeGetVersion")))
+
+    def require_served_by(self, device: Device) -> None:
+        """BackendError where the driver is of an older CUDA than this runtime, and would refuse every call.
+
+        Within one major version a driver serves newer runtimes too.
+        """
+        has, wanted = (int(version.split(".")[0]) for version in (device.driver_cuda, self.version()))
+        if has < wanted:
+            msg = (
+                f"{PACKAGE}: expected one for CUDA {device.driver_cuda}, which the driver has, got CUDA "
+                f"{self.version()}; `pip install '{PACKAGE}<{has + 1}'`, or a newer driver"
+            )
+            raise BackendError(msg)
 
     def select(self) -> None:
         """Make the device this thread's; every thread starts with the first one."""

@@ -57,13 +57,15 @@ def build_model(request: Request, library: Library, store: PlanStore, say: Say) 
         The plans' files, those that were there included.
 
     Raises:
-        BackendError: there is no GPU and no target, or a graph cannot be built; names graph and node.
+        BackendError: there is no GPU and no target, its driver is too old, or a graph cannot be built; names
+            graph and node.
         ModelFileError: a graph's file is missing or damaged.
         OSError: a plan cannot be stored.
     """
     manifest, options = request.manifest, request.options
-    target, driver = _target(library, options)
-    builder = library.builder(CudaRuntime.load().version())
+    runtime = CudaRuntime.load()
+    target, driver = _target(library, runtime, options)
+    builder = library.builder(runtime.version())
     paths = []
     for precision in request.precisions:
         for graph, spec in manifest.graphs_of(precision).items():
@@ -80,7 +82,7 @@ def build_model(request: Request, library: Library, store: PlanStore, say: Say) 
     return paths
 
 
-def _target(library: Library, options: BuildOptions) -> tuple[Target, str]:
+def _target(library: Library, runtime: CudaRuntime, options: BuildOptions) -> tuple[Target, str]:
     """What is built for, and the version of the driver that is here."""
     if options.target_sm is not None:
         known = targets(library)
@@ -90,6 +92,7 @@ def _target(library: Library, options: BuildOptions) -> tuple[Target, str]:
             raise BackendError(msg)
         return Target.any_of(options.target_sm), ""
     where = cuda.device()
+    runtime.require_served_by(where)
     return Target.of(where), where.driver
 
 

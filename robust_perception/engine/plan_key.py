@@ -35,6 +35,9 @@ OF_ONE_GPU = ("gpu", "multiprocessors", "memory")
 """Fields that a plan built ahead of time leaves open."""
 
 
+GIB = 1 << 30
+
+
 @dataclass(frozen=True)
 class PlanKey:
     """See the head of this file; the values are words and numbers to be compared and shown, nothing else.
@@ -56,7 +59,7 @@ class PlanKey:
         gpu: its name, or `ANY`.
         compute_capability: e.g. "sm_89".
         multiprocessors: of the GPU; 0 for `ANY`.
-        memory: of the GPU, bytes; 0 for `ANY`.
+        memory: of the GPU, bytes, to the nearest GiB: cards of one kind differ by some MiB; 0 for `ANY`.
         system: operating system and architecture.
         l4t: release of a Jetson's system; empty elsewhere.
     """
@@ -127,7 +130,7 @@ class Target:
     @classmethod
     def of(cls, device: Device) -> Target:
         """This very GPU."""
-        return cls(device.name, device.sm, device.multiprocessors, device.memory)
+        return cls(device.name, device.sm, device.multiprocessors, round(device.memory / GIB) * GIB)
 
     @classmethod
     def any_of(cls, sm: int) -> Target:

@@ -76,7 +76,7 @@ class TensorRtBackend:
         self._held: dict[str, int] = {}
         runtime.select()
         with ExitStack() as stack:
-            loader = _make_runtime(library)
+            loader = library.make("Runtime")
             for name, spec in self._specs.items():
                 is_fusion = name == FUSION
                 graph = LoadedGraph(
@@ -200,12 +200,13 @@ def load(
     Raises:
         PlanError: a graph has no plan that fits, or it does not load; the message says what differs and which
             command makes one.
-        BackendError: there is no GPU, or the library is missing.
+        BackendError: there is no GPU, its driver is too old, or the library is missing.
     """
     reason = tensorrt_library.probe(name)
     if reason is not None:
         raise BackendError(f"{name}: {reason}")
     where, runtime, library = cuda.device(), CudaRuntime.load(), tensorrt_library.load(name)
+    runtime.require_served_by(where)
     builder, target = library.builder(runtime.version()), Target.of(where)
     store = PlanStore(cache)
     mend = rebuild_words(name, folder, precision, cache)
@@ -246,14 +247,6 @@ def rebuild_words(name: str, folder: Path, precision: str, cache: Path | None, *
 def named(precision: str) -> str:
     """What users call a precision of plans: 8 bits are always the symmetric ones."""
     return INT8 if precision == INT8_SYMMETRIC else precision
-
-
-def _make_runtime(library: Library) -> Any:
-    runtime = library.module.Runtime(library.logger)
-    if runtime is None:
-        msg = f"{library.title}: expected a runtime, got {library.said()}"
-        raise BackendError(msg)
-    return runtime
 
 
 def _fits(value: Array, tensor: TensorSpec) -> bool:

@@ -79,10 +79,7 @@ def build(
         KeyboardInterrupt: the user ended it; the library was told to stop and did.
     """
     trt, title = library.module, library.title
-    builder = trt.Builder(library.logger)
-    if builder is None:
-        msg = f"{title}: expected a builder, got none: {library.said()}"
-        raise BackendError(msg)
+    builder = library.make("Builder")
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, library.logger)
     library.logger.errors.clear()

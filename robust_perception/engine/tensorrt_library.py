@@ -102,6 +102,18 @@ class Library:
         self.logger.errors.clear()
         return words or "no reason"
 
+    def make(self, kind: str) -> Any:
+        """The library's `Runtime` or `Builder`.
+
+        Raises:
+            BackendError: it gives none: the driver is too old for it, or there is no memory.
+        """
+        try:
+            return getattr(self.module, kind)(self.logger)
+        except TypeError as error:  # how its bindings say that there is none
+            msg = f"{self.title}: expected a {kind.lower()}, got none: {self.said()} ({error})"
+            raise BackendError(msg) from None
+
     def flags(self) -> dict[str, bool]:
         """Builder flags that are not the builder's defaults, where the library has them: name -> on."""
         wanted = {

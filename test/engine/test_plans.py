@@ -75,6 +75,14 @@ def test_ahead_of_time_leaves_open_only_which_gpu_of_its_kind(name: str) -> None
     assert (built.differences(changed(KEY, name)) == ()) is (name in OF_ONE_GPU)
 
 
+def test_cards_of_one_kind_that_differ_by_some_mebibytes_share_plans() -> None:
+    def built_on(memory: int) -> int:
+        return Target.of(replace(DEVICE, memory=memory)).memory
+
+    assert built_on((8 << 30) - (3 << 20)) == built_on(8 << 30) == 8 << 30
+    assert built_on((16 << 30) - (400 << 20)) != built_on(8 << 30)
+
+
 def test_a_models_key_has_what_the_manifest_says(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "tiny")
     manifest = Manifest.load(folder)

@@ -26,10 +26,12 @@ from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, ModelFileError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import FileSpec
+from robust_perception.engine.plan_building import Request, build_model
 from robust_perception.engine.plan_key import Target, key_of
 from robust_perception.engine.plan_store import PlanError, PlanStore
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensorrt import TensorRtBackend
+from robust_perception.engine.tensorrt_builder import BuildOptions
 from robust_perception.vocabulary import ALL_PATTERNS
 
 
@@ -101,6 +103,38 @@ def test_without_plans_a_named_backend_is_an_error_and_auto_falls_through(
     assert engine.info.backend == "onnxruntime"
     assert any(reason.startswith("tensorrt fp32: no plan") for reason in engine.info.rejected)
     assert any(reason.startswith("tensorrt_rtx fp32: no plan") for reason in engine.info.rejected)
+
+
+def no_object(*_: object) -> object:
+    raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def test_a_library_that_gives_no_runtime_is_passed_over(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTensorRt, "Runtime", no_object)
+    store_plans(folder, manifest, tmp_path)
+    engine = Engine.load(folder, "auto", cache=tmp_path)
+    assert engine.info.backend == "onnxruntime"
+    assert any("expected a runtime, got none: no reason (pybind11" in r for r in engine.info.rejected)
+    with pytest.raises(BackendError, match="expected a runtime, got none"):
+        Engine.load(folder, "tensorrt_rtx", cache=tmp_path)
+
+
+def test_a_driver_older_than_the_runtime_is_told_with_the_mend(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_plans(folder, manifest, tmp_path)
+    monkeypatch.setattr(cuda, "device", lambda: replace(DEVICE, driver_cuda="12.6"))
+    said = r"cuda-bindings: expected one for CUDA 12\.6.* got CUDA 13\.0; `pip install 'cuda-bindings<13'`"
+    with pytest.raises(BackendError, match=said):
+        Engine.load(folder, "tensorrt_rtx", cache=tmp_path)
+    request = Request(folder, manifest, (FP32,), BuildOptions())
+    made = library(FakeTensorRt(machine), "tensorrt_rtx")
+    with pytest.raises(BackendError, match=said):
+        build_model(request, made, PlanStore(tmp_path / "other"), print)
+    monkeypatch.setattr(cuda, "device", lambda: replace(DEVICE, driver_cuda="13.2"))
+    assert Engine.load(folder, "tensorrt_rtx", cache=tmp_path).info.backend == "tensorrt_rtx"
 
 
 def test_a_plan_of_another_version_and_gpu_names_both_sides(
