@@ -3,7 +3,7 @@
     python benchmarks/results_page.py docs/results.json docs/results docs/results.md
 
 One table a data set, class set, share of labels and budget; a cell is `mean +- deviation`, without the
-deviation where there is one seed; a seed that was run more than once counts once. `dedicated` has a network a
+deviation where there is one seed; no seed may have been run twice. `dedicated` has a network a
 pattern: its `full` is that of `base`, which is the network dedicated to all sensors, its mean and worst are
 over those networks, and its parameters and minutes are those of all of them. The bench of vectors has a table
 a share of labels, with the difference to `dropout` of the same seed, and whether its mean is beyond its
@@ -36,17 +36,22 @@ PLANS = Path(__file__).resolve().parents[1] / "config" / "study"
 Records = Sequence[Mapping[str, Any]]
 
 
-def by_seed(records: Records) -> list[dict[str, Any]]:
-    """One record a seed: where it was run more than once, at several commits, with the mean of the values.
+def require_one_run(records: Records) -> None:
+    """Raise where a seed of a row was run at two commits: they may be of two kinds of processor.
 
-    A seed is the same run on one kind of processor only. The last bits of a sum differ between them, and a
-    whole training makes much of that.
+    The last bits of a sum differ between those, and a whole training makes much of that.
+
+    Raises:
+        ValueError: it names the run and the commits.
     """
-    runs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    commits: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for record in records:
-        names = ("data", "classes", "labels", "budget", "row", "seed", "split", "pattern", "metric")
-        runs[tuple(record[name] for name in names)].append(record)
-    return [{**some[0], "value": statistics.fmean(float(r["value"]) for r in some)} for some in runs.values()]
+        names = ("data", "classes", "labels", "budget", "row", "seed", "pattern", "metric")
+        commits[tuple(record[name] for name in names)].add(record["commit"])
+    for run, known in commits.items():
+        if len(known) > 1:
+            msg = f"{run}: expected one run of a seed, got those of {sorted(known)}; take one of them out"
+            raise ValueError(msg)
 
 
 def dedicated(records: Records) -> list[dict[str, Any]]:
@@ -82,8 +87,13 @@ def dedicated(records: Records) -> list[dict[str, Any]]:
 
 
 def everything(records: Records) -> list[Mapping[str, Any]]:
-    """What page and picture show: one record a seed, and what follows from those of several patterns."""
-    single = by_seed([*records, *claims.seeing(records)])
+    """What page and picture show: the records, and what follows from those of several patterns.
+
+    Raises:
+        ValueError: see `require_one_run`.
+    """
+    require_one_run(records)
+    single = [*records, *claims.seeing(records)]
     return [*single, *dedicated(single)]
 
 
@@ -219,8 +229,7 @@ def page(
         "`config/study/` has the rows. A missing sensor's features are zero in `base`, not its raw input:",
         "nothing is comparable to tables where that is zeroed. Minutes are the median over runs, each on one",
         "thread of a machine that may have had other work to do beside it; a row that goes on from another",
-        "one counts its own part. A seed that was run on two kinds of processor, which end with different",
-        "weights, counts once, with the mean of both.",
+        "one counts its own part.",
     ]
     for (data, classes, labels, budget), members in sorted(groups.items(), key=str):
         lines += ["", f"## {data}, {classes} classes, {labels:.0%} of the labels, budget {budget:g}", ""]
@@ -272,7 +281,7 @@ def picture(records: Records) -> str:
 
 def picture_of_labels(records: Records) -> str:
     """The second picture, as SVG: rows that were trained with few labels, at one budget."""
-    mine = [r for r in by_seed(records) if (r["data"], r["classes"], r["budget"]) == ("mm5", "coarse", 1.0)]
+    mine = [r for r in records if (r["data"], r["classes"], r["budget"]) == ("mm5", "coarse", 1.0)]
     few = {(r["row"], r["seed"]) for r in mine if r["labels"] < 1.0}
     return labels_figure.figure([r for r in mine if (r["row"], r["seed"]) in few])
 
@@ -285,6 +294,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("page", type=Path, help="to write; the pictures go beside it as .svg")
     given = parser.parse_args(argv)
     records = json.loads(given.records.read_text(encoding="utf-8"))
+    try:
+        require_one_run(records)
+    except ValueError as error:
+        print(f"results_page: {given.records}: {error}", file=sys.stderr)
+        return 1
     given.page.write_text(shipped_page(records, given.folder), encoding="utf-8")
     given.page.with_suffix(".svg").write_text(picture(records), encoding="utf-8")
     beside = given.page.with_name(f"{given.page.stem}_labels.svg")
