@@ -28,7 +28,7 @@ import numpy as np
 from robust_perception.bags import resize, truth, types
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
-from robust_perception.bags.writer import BagWriter
+from robust_perception.bags.writer import BagWriter, whole_bag
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, read_rgb
 from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
@@ -88,7 +88,7 @@ def write_dataset(
         names = tuple(sorted(dataset.names, key=lambda name: times[name])[:limit])
     written = 0
     sizes: set[resize.Size] = set()
-    with BagWriter(out, storage) as bag:
+    with whole_bag(out, storage) as bag:
         if Modality.AUDIO in chosen:
             bag.add_topic(AUDIO_INFO_TOPIC, types.AUDIO_INFO, latched=True)
             bag.write(AUDIO_INFO_TOPIC, types.AUDIO_INFO, audio_info(), start_ns)

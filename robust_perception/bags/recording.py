@@ -235,12 +235,16 @@ class Recording:
                         return
                     left_s = self._flushed_s + FLUSH_S - self._clock()
                     self._changed.wait(max(left_s, 0.01))
-        except BagError as error:
+        except Exception as error:  # whatever it is, it has ended the recording, and nobody else would tell
+            failure = error if isinstance(error, BagError) else self._ended_by(error)
             with self._changed:
-                self.failure = error
+                self.failure = failure
                 self._queue.clear()
                 self._waiting = 0
-            on_failure(error)
+            on_failure(failure)
+
+    def _ended_by(self, error: Exception) -> BagError:
+        return BagError(f"{self._bag.path}: expected a bag that can be written, got {error!r}: it has ended")
 
     def _flush_in_time(self) -> None:
         now_s = self._clock()

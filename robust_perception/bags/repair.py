@@ -29,7 +29,7 @@ from robust_perception.bags.view import (
     problems_of_metadata,
     storage_files,
 )
-from robust_perception.bags.writer import BagWriter, compress_file
+from robust_perception.bags.writer import BagWriter, compress_file, whole_bag
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def copy(path: Path, out: Path) -> Repair:
         raise BagError(msg)
     done = 0
     storage = STORAGE_OF[Path(files[0].name.removesuffix(COMPRESSED)).suffix]
-    with TemporaryDirectory() as place, BagWriter(out, storage) as bag:
+    with TemporaryDirectory() as place, whole_bag(out, storage) as bag:
         for file in files:
             try:
                 readable = plain(file, Path(place))
@@ -106,6 +106,9 @@ def copy(path: Path, out: Path) -> Repair:
             for message in read(readable, bag, problems):
                 bag.write(*message)
                 done += 1
+        if done == 0 and problems:
+            msg = f"{path}: expected a message that can be read, got none: {'; '.join(problems)}"
+            raise BagError(msg)
     return Repair(done, tuple(problems))
 
 

@@ -103,14 +103,14 @@ def salvage(path: Path, problems: list[str]) -> Iterator[Row]:
             try:
                 for row in connection.execute(_SELECT.format("", "ASC")):
                     last = row["id"]
-                    yield _message(row)
+                    yield from _readable(path, row, problems)
                 return
             except sqlite3.DatabaseError as error:
                 problems.append(f"{path.name}: damaged after message {last or 0}: {error}")
             beyond = "" if last is None else f"WHERE id > {last:d}"
             try:
                 for row in connection.execute(_SELECT.format(beyond, "DESC")):
-                    yield _message(row)
+                    yield from _readable(path, row, problems)
             except sqlite3.DatabaseError:
                 return  # the damage, seen from the other end
     except sqlite3.Error as error:
@@ -131,6 +131,14 @@ def _open(path: Path) -> sqlite3.Connection:
 def _message(row: sqlite3.Row) -> Row:
     data = bytes(row["data"])
     return Row(row["topic_id"], row["timestamp"], zstandard.decompress(data) if is_compressed(data) else data)
+
+
+def _readable(path: Path, row: sqlite3.Row, problems: list[str]) -> Iterator[Row]:
+    """The message of a row; none where its compressed bytes are damaged, which SQLite does not see."""
+    try:
+        yield _message(row)
+    except zstandard.ZstdError as error:
+        problems.append(f"{path.name}: message {row['id']} is left out: {error}")
 
 
 def _unreadable(path: Path, error: Exception) -> BagError:

@@ -8,9 +8,11 @@ Not thread-safe: a bag belongs to the thread that writes it.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,26 @@ class Split:
     """Before a file would hold more, unless a single message does."""
     seconds: float = 0.0
     """After so much time, by the stamps of the messages."""
+
+
+@contextlib.contextmanager
+def whole_bag(path: Path, storage: str) -> Iterator[BagWriter]:
+    """A bag that is written in one go: where that ends early, for whatever reason, none is left behind.
+
+    Args:
+        path: see `BagWriter`.
+        storage: likewise.
+
+    Raises:
+        BagError: see `BagWriter`.
+    """
+    bag = BagWriter(path, storage)
+    try:
+        with bag:
+            yield bag
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 class BagWriter:

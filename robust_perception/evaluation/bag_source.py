@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +28,10 @@ from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
 
 LOOKED_AT = 200
-"""Messages from which the period of a sensor is taken."""
+"""Messages from which it is taken how far apart the clocks are."""
+
+LOOKED_AT_EACH = 20
+"""Messages of a sensor from which its period is taken."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,13 @@ class BagSource:
             played = (m for m in bag.messages(topics) if m.stamp_ns <= last_ns)
             for due in arrivals(played, self._start_ns, alter):
                 message = types.deserialize(due.data, due.msgtype)
-                if due.topic == self._audio_info:
-                    decoders[Modality.AUDIO].describe(message)
-                    continue
                 time_ns = self.start_ns + due.offset_ns
+                if due.topic == self._audio_info:
+                    try:
+                        decoders[Modality.AUDIO].describe(message)
+                    except MessageError as error:  # refused, as in the live graph
+                        yield Arrival(time_ns, error)
+                    continue
                 yield Arrival(time_ns, _decoded(decoders[sensors[due.topic]], message))
 
     def truths(self) -> Iterator[Truth]:
@@ -202,12 +208,11 @@ def _behind_ns(bag: BagReader, topics: Mapping[Modality, str]) -> int:
 
 
 def _periods(bag: BagReader, topics: Mapping[Modality, str]) -> dict[Modality, float]:
-    stamps: dict[str, list[int]] = {topic: [] for topic in topics.values()}
-    for message in islice(bag.messages(list(stamps)), LOOKED_AT):
-        stamps[message.topic].append(message.stamp_ns)
+    """Of each sensor by itself: a slow one may begin when others have sent hundreds of messages."""
     periods = {}
     for modality, topic in topics.items():
-        intervals = [b - a for a, b in zip(stamps[topic], stamps[topic][1:], strict=False)]
+        stamps = [message.stamp_ns for message in islice(bag.messages([topic]), LOOKED_AT_EACH)]
+        intervals = [b - a for a, b in pairwise(stamps)]
         if intervals:
             periods[modality] = median(intervals) / SECOND
     return periods

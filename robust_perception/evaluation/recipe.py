@@ -35,7 +35,9 @@ def data_sha256(root: Path, split: str) -> str:
     Raises:
         EvaluationError: a file cannot be read.
     """
-    files = [path for path in (root / split).rglob("*") if path.is_file()]
+    # As deep as they are read, and as there through folders that are links.
+    below = (root / split).glob
+    files = [path for path in (*below("*"), *below("*/*")) if path.is_file()]
     classes = root / "classes.json"
     return _sha256(root, [*files, *([classes] if classes.is_file() else [])])
 

@@ -40,23 +40,26 @@ def find_bags(source: Path) -> list[Bag]:
         raise FleetError(msg)
     if source.is_file() or (source / METADATA).is_file():
         return [Bag(source.name, source)]
-    found = [Bag(path.relative_to(source).as_posix(), path) for path in _below(source)]
+    below = sorted(_below(source, {source.resolve()}))
+    found = [Bag(path.relative_to(source).as_posix(), path) for path in below]
     if not found:
         msg = f"{source}: expected bags (folders with {METADATA}, .mcap or .db3 files), got none"
         raise FleetError(msg)
     return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Bags of a folder, each once: a link to one that is there too, or in a circle, is passed over."""
     files = storage_files(folder)
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            if (path / METADATA).is_file():
-                yield path
-            else:
-                yield from _below(path)
-        elif path in files:
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path)):
+        place = path.resolve()
+        if place in seen or not (path.is_dir() or path in files):
+            continue
+        seen.add(place)
+        if path in files or (path / METADATA).is_file():
             yield path
+        else:
+            yield from _below(path, seen)
 
 
 def _listed(source: Path) -> list[Bag]:

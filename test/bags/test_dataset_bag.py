@@ -17,7 +17,7 @@ from robust_perception.bags.dataset import write_dataset
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
 from robust_perception.bags.sensor_topics import SENSOR_TOPICS
-from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
+from robust_perception.datasets import FIRST_STAMP_NS, DatasetError, FolderDataset
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 SIZE = (24, 32)
@@ -120,3 +120,19 @@ def test_the_command_writes_and_describes(
     assert "latched" in told
     assert main(["info", str(tmp_path / "nothing")]) == 1
     assert "expected a bag" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_read_or_an_interruption_leaves_no_bag(
+    dataset: FolderDataset, tmp_path: Path
+) -> None:
+    def interrupted(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(dataset, tmp_path / "bag", rate=4.0, progress=interrupted)
+    assert not (tmp_path / "bag").exists()
+    (tmp_path / "data" / "test" / "rgb" / "02.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError):
+        write_dataset(dataset, tmp_path / "bag", rate=4.0)
+    assert not (tmp_path / "bag").exists()

@@ -155,3 +155,30 @@ def test_a_thread_writes_all_before_it_ends(tmp_path: Path) -> None:
     recording.close()
     with BagReader(tmp_path / "bag") as bag:
         assert [m.data for m in bag.messages()] == [message(number) for number in range(2000)]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("moved away"), ValueError("not foreseen")])
+def test_whatever_ends_the_writing_is_told_and_nothing_is_taken_any_more(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording(BagWriter(tmp_path / "bag"), Limits(1 << 20, 0))
+    recording.add_topic("/a", STRING, (), DEFINITION)
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(BagWriter, "write", fails)
+    told: list[BagError] = []
+    done = threading.Event()
+
+    def on_failure(failure: BagError) -> None:
+        told.append(failure)
+        done.set()
+
+    recording.start(on_failure)
+    assert recording.put("/a", STRING, message(0), 0, 0)
+    assert done.wait(30)
+    assert str(error) in str(told[0])
+    assert recording.failure is told[0]
+    assert not recording.put("/a", STRING, message(1), 1, 0)
+    recording.close()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -202,6 +203,49 @@ def test_messages_compressed_one_by_one_are_known_without_metadata(tmp_path: Pat
     assert read(tmp_path / "bag")[0] == [text(number) for number in range(10)]
     copy(tmp_path / "bag", tmp_path / "copy")
     assert read(tmp_path / "copy")[0] == [text(number) for number in range(10)]
+
+
+def test_one_damaged_message_is_left_out_and_the_others_are_there(tmp_path: Path) -> None:
+    write(tmp_path / "bag", 30, "sqlite3", "message")
+    file = storage_file(tmp_path / "bag")
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        (row,) = connection.execute("SELECT id, data FROM messages ORDER BY id LIMIT 1 OFFSET 11").fetchall()
+        broken = row[1][:5] + b"\xff" * (len(row[1]) - 5)
+        connection.execute("UPDATE messages SET data = ? WHERE id = ?", (broken, row[0]))
+        connection.commit()
+    done = copy(tmp_path / "bag", tmp_path / "new")
+    assert done.messages == 29
+    assert [
+        problem.startswith(f"{file.name}: message {row[0]} is left out") for problem in done.problems
+    ] == [True]
+    messages, damage = read(tmp_path / "new")
+    assert (messages, damage) == ([text(number) for number in range(30) if number != 11], "")
+
+
+@pytest.mark.parametrize("name", ["x.mcap", "x.db3", "x.mcap.zstd"])
+def test_a_copy_of_what_cannot_be_read_is_no_bag(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"garbage" * 9)
+    with pytest.raises(BagError, match="expected"):
+        copy(tmp_path / name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_copy_that_is_interrupted_leaves_no_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "bag", 30)
+    written = BagWriter.write
+
+    def interrupted(bag: BagWriter, topic: str, msgtype: str, data: bytes, stamp_ns: int) -> None:
+        if stamp_ns == 20:
+            raise KeyboardInterrupt
+        written(bag, topic, msgtype, data, stamp_ns)
+
+    monkeypatch.setattr(BagWriter, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        copy(tmp_path / "bag", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(BagError, match="expected a new path"):
+        copy(tmp_path / "bag", tmp_path / "bag")
+    assert (tmp_path / "bag").is_dir(), "what is there already is nobody's to remove"
 
 
 def test_a_killed_writer_of_compressed_files_leaves_one_that_is_not(tmp_path: Path) -> None:

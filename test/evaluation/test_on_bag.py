@@ -24,8 +24,9 @@ from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluate import main
+from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, open_dataset
-from robust_perception.vocabulary import Pattern
+from robust_perception.vocabulary import Modality, Pattern
 
 RATE = 10.0
 S = 1_000_000_000
@@ -281,3 +282,38 @@ def test_a_bag_needs_neither_torch_nor_rclpy(model: Path, bag: Path, repository:
         command, cwd=repository, capture_output=True, text=True, timeout=120, env=os.environ
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_slow_sensor_that_begins_late_has_its_own_period(data: Path, tmp_path: Path) -> None:
+    sample = FolderDataset(data, "test")[0].frames
+    with BagWriter(tmp_path / "bag") as writer:
+        for i in range(300):
+            stamp = FIRST_STAMP_NS + i * 33_000_000
+            rgb = image(sample[Modality.RGB].data, "rgb8", stamp, "c")
+            writer.write("/rgb/image", types.IMAGE, rgb, stamp)
+            if i >= 250 and i % 15 == 0:
+                thermal = image(sample[Modality.THERMAL].data, "32FC1", stamp, "c")
+                writer.write("/thermal/image", types.IMAGE, thermal, stamp)
+    sensors = (Modality.RGB, Modality.THERMAL)
+    source = BagSource(tmp_path / "bag", sensors, ("background",), ())
+    assert source.periods_s == {Modality.RGB: pytest.approx(0.033), Modality.THERMAL: pytest.approx(0.495)}
+
+
+def test_sound_in_a_format_that_is_refused_live_is_refused_and_the_others_are_measured(
+    model: Path, bag: Path, tmp_path: Path
+) -> None:
+    said = types.message_class(types.AUDIO_INFO)(
+        channels=1, sample_rate=16000, sample_format="S16LE", bitrate=128, coding_format="mp3"
+    )
+    with BagReader(bag) as reader, BagWriter(tmp_path / "bag") as writer:
+        for message in reader.messages():
+            data = message.data
+            if message.msgtype == types.AUDIO_INFO:
+                data = types.serialize(said, types.AUDIO_INFO)
+            writer.write(message.topic, message.msgtype, data, message.stamp_ns)
+    report = tmp_path / "report.json"
+    assert main(["--model", str(model), "--bag", str(tmp_path / "bag"), "--json", str(report)]) == 0
+    content = json.loads(report.read_text())
+    (course,) = content["passes"].values()
+    assert any(reason.startswith("audio: ") and "mp3" in reason for reason in course["refused"])
+    assert "rgb+depth+thermal" in content["patterns"]

@@ -55,3 +55,14 @@ def test_what_holds_no_bag_is_named(tree: Path) -> None:
         with pytest.raises(FleetError) as error:
             find_bags(tree / source)
         assert message in str(error.value)
+
+
+def test_a_link_to_a_bag_that_is_there_too_is_no_second_one(tree: Path) -> None:
+    (tree / "a_latest").symlink_to("b")
+    (tree / "circle").symlink_to(".")
+    (tree / "elsewhere").symlink_to(tree / "a" / "deep")
+    assert [bag.name for bag in find_bags(tree)] == ["a/deep", "b", "c.mcap", "d/d_0.db3"]
+    (tree.parent / "beside").mkdir()
+    (tree.parent / "beside" / "metadata.yaml").touch()
+    (tree / "a_link").symlink_to(tree.parent / "beside")
+    assert [bag.name for bag in find_bags(tree)][:2] == ["a/deep", "a_link"]
