@@ -59,8 +59,10 @@ class Encoding:
         start = time.perf_counter()
         try:
             latents = encode(pipeline)
-        except Exception as error:
+        except BaseException as error:  # an interruption, too: whoever waits must be told
             self._made.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             self.spent_ms += (time.perf_counter() - start) * 1e3
             self._made.set_result(latents)

@@ -26,7 +26,7 @@ from robust_perception.engine import postprocess, selfcheck
 from robust_perception.engine.choice import choose
 from robust_perception.engine.encodings import Encoding, Encodings
 from robust_perception.engine.errors import EngineError, FrameError
-from robust_perception.engine.fusion_in_parts import PipelineInParts, pipeline_of
+from robust_perception.engine.fusion_in_parts import pipeline_of
 from robust_perception.engine.inline import INLINE
 from robust_perception.engine.manifest import AdapterSpec, Manifest
 from robust_perception.engine.models import find_model
@@ -137,17 +137,19 @@ class Engine:
         folder = find_model(model)
         manifest = Manifest.load(folder, check_files=False)  # each file is checked as it is read
         check = _checker(folder, manifest)
+        pipeline: Pipeline | None = None
 
-        def check_whole(backend: Backend) -> None:
-            check(Pipeline(manifest, backend))
-
-        built, rejected = choose(folder, manifest, backend, precision, threads, check_whole, cache, abreast)
-        if abreast:
-            return cls.of(built, manifest, folder, rejected)
-        pipeline = pipeline_of(built, manifest, folder, threads)
-        if isinstance(pipeline, PipelineInParts):
+        def check_what_will_run(backend: Backend) -> None:
+            nonlocal pipeline
+            pipeline = None  # the one before, which was refused
+            pipeline = pipeline_of(backend, manifest, folder, 1 if abreast else threads)
             check(pipeline)
-        beside = side_by_side(built, manifest, folder, threads)
+
+        built, rejected = choose(
+            folder, manifest, backend, precision, threads, check_what_will_run, cache, abreast
+        )
+        assert pipeline is not None  # `choose` checks what it returns
+        beside = None if abreast else side_by_side(built, manifest, folder, threads)
         return cls(pipeline, _info(built, manifest, rejected), folder, beside)
 
     @classmethod

@@ -12,10 +12,11 @@ The parts have the nodes of the whole, and give the same bit by bit (`exporting.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from pathlib import Path
 
 from robust_perception.engine.choice import BACKENDS, runs_abreast
+from robust_perception.engine.helpers import Helpers
 from robust_perception.engine.manifest import COMMON, MAP_PART, OBJECTS_PART, PARTS, Manifest
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.protocol import Backend
@@ -38,7 +39,7 @@ class PipelineInParts(Pipeline):
     def __init__(self, manifest: Manifest, backend: Backend, parts: Backend) -> None:
         super().__init__(manifest, backend)
         self._parts = parts
-        self._helper = ThreadPoolExecutor(1, "fusion")
+        self._helper = Helpers(1, "fusion")
 
     def fuse(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> RawOutputs:
         """See `Pipeline.fuse`."""

@@ -314,6 +314,8 @@ def _expect_parts(what: str, parts: Mapping[str, GraphSpec], whole: GraphSpec) -
         _expect(
             set(parts[name].inputs) <= known, f"{what}: {name}", f"inputs of the fusion or {COMMON}", "others"
         )
+    of_map = {tensor.name for tensor in parts[MAP_PART].outputs}
+    _expect(bool(of_map & {SCORES, MAP}), f"{what}: {MAP_PART}", f"{SCORES} or {MAP} of it", sorted(of_map))
     given = sorted(str(tensor) for part in ends for tensor in part.outputs)
     _expect(given == sorted(map(str, whole.outputs)), what, "the outputs of the fusion, each once", given)
 

@@ -8,18 +8,18 @@ sound takes a twentieth of the time on its one thread, and fits into what such a
     2 cores, 3 images:  | rgb     | thermal, audio |  fusion
                         | depth   | thermal        |  fusion
 
-An image's latents are the same bit by bit however many threads make them. A sound's are not, and it has one
-always.
+An image's latents are the same bit by bit however many threads make them, but for the products of LoRA's
+tables, which are rounded otherwise. A sound's are not, and it has one always.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from robust_perception.engine.choice import BACKENDS, runs_abreast
 from robust_perception.engine.encodings import Encoding
+from robust_perception.engine.helpers import Helpers
 from robust_perception.engine.manifest import Manifest, encoder_name
 from robust_perception.engine.pipeline import Pipeline
 from robust_perception.engine.protocol import Backend
@@ -39,7 +39,7 @@ class SideBySide:
         self.at_once = at_once
         self._whole = whole
         self._shared = shared
-        self._helpers = ThreadPoolExecutor(at_once - 1, "encoder")
+        self._helpers = Helpers(at_once - 1, "encoder")
 
     def make(self, encodings: Sequence[Encoding]) -> None:
         """Make those of images that nobody has begun, and wait for them.

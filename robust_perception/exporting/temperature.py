@@ -16,15 +16,16 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from robust_perception.engine.manifest import Calibration
+from robust_perception.model.graphs import STRIDE
 from robust_perception.model.network import Network
-from robust_perception.preprocess import prepare
 from robust_perception.training.mixture import MixedDataset
-from robust_perception.training.validation import spread
+from robust_perception.training.validation import measured_frames, network_input
 from robust_perception.vocabulary import UNLABELLED, Pattern
 
 BINS = 15
@@ -52,18 +53,18 @@ def fit_temperatures(
     logits: dict[Pattern, list[Tensor]] = {pattern: [] for pattern in patterns}
     labels: dict[Pattern, list[Tensor]] = {pattern: [] for pattern in patterns}
     generator = np.random.default_rng(0)
-    for index in spread(len(dataset), limit):
+    for index in measured_frames(dataset, limit):
         sample = dataset[index]
         if sample.label is None or not dataset.known_classes(index).all():
             continue
-        frames = {m: f for m, f in sample.frames.items() if m in network.config.modalities}
-        inputs = {m: torch.from_numpy(prepare(f, size).copy())[None] for m, f in frames.items()}
-        cells = (-(-size[0] // 4), -(-size[1] // 4))
-        label = cv2.resize(sample.label, cells[::-1], interpolation=cv2.INTER_NEAREST).ravel()
+        inputs = {m: network_input(m, sample.frames.get(m), size) for m in network.config.modalities}
+        label = label_of_cells(sample.label, size).ravel()
         known = np.flatnonzero(label != UNLABELLED)
+        if known.size == 0:
+            continue
         chosen = generator.permutation(known)[:PIXELS_A_FRAME]
         for pattern in patterns:
-            if not all(m in inputs for m in pattern):
+            if not all(m in sample.frames for m in pattern):
                 continue
             bits = torch.tensor([pattern.bits])
             with network.selection.of(bits):
@@ -71,6 +72,16 @@ def fit_temperatures(
             logits[pattern].append(coarse[0].flatten(1).T[chosen])
             labels[pattern].append(torch.from_numpy(label[chosen].astype(np.int64)))
     return {p.bits: fit(torch.cat(logits[p]), torch.cat(labels[p])) for p in patterns if logits[p]}
+
+
+def label_of_cells(label: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The class at the centre of every cell of stride 4, uint8, of a label map (H, W) of any size.
+
+    A corner instead is another class in a cell of a hundred, which looks as if the network were too sure.
+    """
+    cells = (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
+    found = cv2.resize(label, cells[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return found.astype(np.uint8, copy=False)
 
 
 def fit(logits: Tensor, labels: Tensor) -> Calibration:

@@ -27,7 +27,7 @@ from robust_perception.exporting.half import write_half
 from robust_perception.exporting.quantisation import write_quantised
 from robust_perception.preprocess import prepare
 from robust_perception.training.mixture import MixedDataset
-from robust_perception.training.validation import spread
+from robust_perception.training.validation import measured_frames
 from robust_perception.vocabulary import Array, Modality, Pattern
 
 Inputs = Mapping[Modality, Array]
@@ -110,10 +110,9 @@ def measure(
     """Foreground mIoU in percent by pattern's bits; a pattern that no labelled frame shows is left out."""
     engine = Engine.of(OnnxRuntimeBackend(folder, manifest, precision), manifest, folder)
     counts = {pattern: ConfusionMatrix(len(manifest.class_names)) for pattern in manifest.patterns}
-    for index in spread(len(dataset), limit):
+    for index in measured_frames(dataset, limit):
         sample = dataset[index]
-        if sample.label is None:
-            continue
+        assert sample.label is not None  # they are those that have one
         known = dataset.known_classes(index)
         for pattern, matrix in counts.items():
             if all(m in sample.frames for m in pattern):

@@ -71,7 +71,7 @@ def validate(
         label = cv2.resize(sample.label, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
         modalities = network.config.modalities
         known = dataset.known_classes(index)
-        inputs = {m: _input(m, sample.frames.get(m), size).to(device) for m in modalities}
+        inputs = {m: network_input(m, sample.frames.get(m), size).to(device) for m in modalities}
         latents = None if adapted else network.encode(inputs)
         for pattern, matrix in counts.items():
             if all(m in sample.frames for m in pattern):
@@ -91,7 +91,7 @@ def mean_over(scores: Mapping[Pattern, float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _input(modality: Modality, frame: SensorFrame | None, size: tuple[int, int]) -> Tensor:
+def network_input(modality: Modality, frame: SensorFrame | None, size: tuple[int, int]) -> Tensor:
     """Batch of one; zeros for a sensor that the frame lacks, whose latents no pattern looks at then."""
     if frame is None:
         return torch.from_numpy(np.zeros((1, *input_shape(modality, size)), INPUT_DTYPES[modality]))

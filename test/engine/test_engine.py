@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from moments import moment, under
 from tiny_model import make_model
 
 from robust_perception.engine import choice, models
@@ -114,6 +115,19 @@ def test_a_sensors_latents_are_reused_until_its_next_frame(engine: Engine, ran: 
     engine.reset()
     engine.infer(newer)
     assert encoded_before_fusion(ran) == ["encoder_rgb", "encoder_thermal"]
+
+
+def test_an_interrupted_inference_is_made_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame_set = under(moment(7), ALL_PATTERNS[0])
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(type(engine.backend), "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.infer(frame_set)
+    assert engine.infer(frame_set).frame_set == frame_set
 
 
 def test_another_frame_with_the_same_stamp_is_new(engine: Engine) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -192,3 +194,46 @@ def test_a_missing_sensor_is_told_as_by_the_whole(engine: Engine, inputs: dict[M
     latents = {Modality.RGB: pipeline.encode(Modality.RGB, inputs[Modality.RGB], FULL)}
     with pytest.raises(EngineError, match="got none of"):
         pipeline.fuse(latents, Pattern.of([Modality.RGB, Modality.DEPTH]))
+
+
+def test_a_precision_whose_parts_are_wrong_is_passed_over(tmp_path: Path) -> None:
+    folder = shutil.copytree(find_model("default"), tmp_path / "model")
+    manifest = Manifest.load(folder, check_files=False)
+    spec = manifest.parts["int8"][OBJECTS_PART]
+    model = onnx.load(folder / spec.file)
+    for constant in model.graph.initializer:
+        values = numpy_helper.to_array(constant)
+        if values.dtype == np.float32 and values.size > 1:
+            constant.CopyFrom(numpy_helper.from_array(np.zeros_like(values), constant.name))
+    onnx.save(model, folder / spec.file)
+    file = FileSpec.of(folder / spec.file)
+    changed = GraphSpec(file.file, file.sha256, file.bytes, spec.inputs, spec.outputs)
+    parts = {**manifest.parts["int8"], OBJECTS_PART: changed}
+    replace(manifest, parts={**manifest.parts, "int8": parts}).save(folder)
+    info = Engine.load(folder, "onnxruntime", threads=2).info
+    assert info.precision == "fp32"
+    (reason,) = info.rejected
+    assert reason.startswith("onnxruntime int8: model default: expected its reference outputs")
+    assert Engine.load(folder, "onnxruntime", threads=1).info.precision == "int8"
+
+
+def test_a_fork_has_helpers_of_its_own(engine: Engine, frames: dict[Modality, SensorFrame]) -> None:
+    expected = bits(engine.infer(under(frames, FULL)))
+    engine.reset()
+    child = os.fork()
+    if child == 0:  # no exception may leave it, and no test may go on in it
+        signal.alarm(30)
+        os._exit(0 if bits(engine.infer(under(frames, FULL))) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_where_no_thread_takes_work_any_more_it_is_done_at_once(
+    engine: Engine, frames: dict[Modality, SensorFrame], ran: dict[str, int]
+) -> None:
+    made = pipeline_of(engine.backend, engine.manifest, engine.folder, 2)
+    assert isinstance(made, PipelineInParts)
+    made._helper._pool.shutdown()
+    pattern = Pattern.of([Modality.AUDIO])
+    latents = {Modality.AUDIO: made.encode(Modality.AUDIO, frames[Modality.AUDIO].data, pattern)}
+    assert made.fuse(latents, pattern).confidence.size == 1
+    assert ran[MAP_PART] == ran[OBJECTS_PART] == threading.get_ident()

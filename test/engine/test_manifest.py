@@ -216,6 +216,10 @@ def test_values_that_are_not_allowed_are_named(
     assert str(folder / "manifest.json") in str(error.value)
 
 
+def swap(content: dict[str, Any], one: str, other: str) -> None:
+    content[one], content[other] = content[other], content[one]
+
+
 def part(content: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = content["parts"]["int8"][f"fusion_{name}"]
     return found
@@ -225,6 +229,7 @@ def part(content: dict[str, Any], name: str) -> dict[str, Any]:
     ("edit", "message"),
     [
         (lambda c: c["parts"].update(int4={}), "parts: expected some of"),
+        (lambda c: swap(c["parts"]["int8"], "fusion_map", "fusion_objects"), "fusion_map: expected class_"),
         (lambda c: c["parts"]["int8"].pop("fusion_map"), "parts: int8: expected .*fusion_map"),
         (lambda c: part(c, "common")["inputs"][0].update(name="x"), "int8: fusion_common: expected inputs"),
         (lambda c: part(c, "map")["inputs"][0].update(name="x"), "int8: fusion_map: expected inputs"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -158,6 +159,16 @@ def test_graphs_of_other_weights_are_refused(run: Path, data: Path, tmp_path: Pa
     inputs = references.reference_inputs(export.MixedDataset.open((data,), "val"), manifest)
     network.fusion.segmentation.classify.bias.data[1] += 5.0
     with pytest.raises(ExportError, match="label_map"):
+        references.compare(network, manifest, run / "model", inputs, {})
+
+
+def test_a_number_that_is_none_is_refused(run: Path, data: Path) -> None:
+    network, _ = load_weights(run / loop.BEST)
+    manifest = Manifest.load(run / "model")
+    inputs = references.reference_inputs(export.MixedDataset.open((data,), "val"), manifest)
+    assert network.fusion.scene is not None
+    network.fusion.scene.layers[2].bias.data[0] = math.nan
+    with pytest.raises(ExportError, match="output scene: .* got nan"):
         references.compare(network, manifest, run / "model", inputs, {})
 
 
