@@ -85,9 +85,9 @@ def arguments():
     )
     yield DeclareLaunchArgument(
         "use_sim_time",
-        default_value="false",
-        choices=TRUTH,
-        description="take time from /clock",
+        default_value="",
+        choices=["", *TRUTH],
+        description="take time from /clock; empty: as the parameters say",
     )
     yield DeclareLaunchArgument(
         "log_level",
@@ -120,7 +120,9 @@ def nodes(context):
         "output": "screen",
         "arguments": ["--ros-args", "--log-level", said["log_level"]],
     }
-    sim_time = {"use_sim_time": said["use_sim_time"] == "true"}
+    # What this file plays itself has the clock that it says; on a robot parameters may say it, too.
+    left_open = said["source"] == "live" and not said["use_sim_time"]
+    sim_time = {} if left_open else {"use_sim_time": said["use_sim_time"] == "true"}
     values = dict(sim_time)
     for sensor in TOPICS:
         if said[f"{sensor}_enabled"]:
@@ -155,7 +157,7 @@ def nodes(context):
     elif said["source"] == "bag":
         values = {"bag": said["bag"]} | {name: _number(name, said[name]) for name in ("speed", "start")}
         values |= {"loop": said["loop"] == "true"} | faults
-        if sim_time["use_sim_time"]:
+        if said["use_sim_time"] == "true":
             values |= {"stamps": "recorded", "clock": True}
         for sensor, topic in TOPICS.items():
             if said[f"{sensor}_topic"] != topic:

@@ -211,7 +211,7 @@ class FusionNode(LifecycleNode):
         if pacer is None or inputs is None or engine is None:
             message = diagnostics.report(name, stamped, Situation(None, self._idle), {}, {})
         else:
-            statuses, situation = self._statuses(), pacer.situation
+            statuses, situation = self._statuses(), pacer.situation_at(time.monotonic_ns())
             self._log_states(statuses)
             failure = situation.reason if situation.failing else ""
             running = diagnostics.engine_status(

@@ -176,8 +176,10 @@ class AudioStream:
                 most_ns = round(DRIFT * duration_ns)
                 return self._expected_ns + max(-most_ns, min(hole_ns, most_ns))
             hole_ns = min(self._behind_ns)
-        self.gaps += 1
         self._behind_ns = []
+        if -SECOND_NS < hole_ns < -GAP_TOLERANCE_NS:
+            return stamp_ns  # on time again after stamps that came late: what was heard is whole
+        self.gaps += 1
         if not 0 < hole_ns < SECOND_NS:
             self._forget()
             return stamp_ns

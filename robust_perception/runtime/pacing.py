@@ -44,6 +44,9 @@ RATE_HZ = 15.0
 HASTE = 0.05
 """How much more often than `rate` turns come."""
 
+HUNG_S = 5.0
+"""A model that takes longer than that for one answer hangs."""
+
 REMEMBERED = 200
 """Inference times kept for the percentiles of `/diagnostics`."""
 
@@ -110,27 +113,43 @@ class Pacer:
         """Whether there is output, as last told to `changed`."""
         self._synchronizer, self._engine, self._now_ns = synchronizer, engine, now_ns
         self._publish, self._changed, self._failed = publish, changed, failed
-        self._next_ns = 0
+        self._turn_ns: int | None = None
         self._alive: set[Modality] = set()
         self._stopping = threading.Event()
+        self._looked_ns = 0
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._stopping = threading.Event()  # its own: one that was left behind stays stopped
+        self._looked_ns = time.monotonic_ns()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stopping,), name="inference", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop it, waiting for the inference in progress. Not to be called from `publish` or `changed`."""
+        """Stop it, waiting for the inference in progress. Not to be called from `publish` or `changed`.
+
+        One that hangs is left behind: a node that does not end is worse.
+        """
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(HUNG_S)
+            if self._thread.is_alive():
+                self._failed(f"the model does not answer within {HUNG_S:g} s: its inference is left behind")
             self._thread = None
+
+    def situation_at(self, steady_ns: int) -> Situation:
+        """`situation`, or that the model hangs."""
+        waited_s = (steady_ns - self._looked_ns) / 1e9
+        if self._thread is None or waited_s <= HUNG_S:
+            return self.situation
+        return Situation(None, f"the model has not answered for {waited_s:.0f} s", failing=True)
 
     def prepare(self, steady_ns: int) -> bool:
         """Encode new frames if the next turn has come; whether there were any."""
-        if steady_ns < self._next_ns:
+        if steady_ns < self._due_ns():
             return False
         with self._telling("the model"):
             return self._engine.encode(self._synchronizer.newest(self._now_ns(), steady_ns))
@@ -140,7 +159,7 @@ class Pacer:
         now_ns = self._now_ns()
         statuses = self._synchronizer.status(now_ns, steady_ns)
         alive = {m for m, status in statuses.items() if status.state is SensorState.ALIVE}
-        turn = steady_ns >= self._next_ns
+        turn = steady_ns >= self._due_ns()
         if not turn and alive == self._alive:
             return False
         self._alive = alive
@@ -155,8 +174,7 @@ class Pacer:
             if frame_set is None:
                 return False
             if turn:
-                period_ns = round(1e9 / (self.rate_hz * (1 + HASTE)))
-                self._next_ns = max(self._next_ns, steady_ns - period_ns // 2) + period_ns
+                self._turn_ns = max(self._due_ns(), steady_ns - self._period_ns // 2)
         with self._telling("the model"):
             perception = self._infer(frame_set, steady_ns)
         if perception is None:
@@ -168,14 +186,23 @@ class Pacer:
         self._tell(Situation(perception.frame_set.pattern))
         return True
 
-    def _run(self) -> None:
+    @property
+    def _period_ns(self) -> int:
+        return round(1e9 / (self.rate_hz * (1 + HASTE)))
+
+    def _due_ns(self) -> int:
+        """When the next turn comes, at the rate of now."""
+        return 0 if self._turn_ns is None else self._turn_ns + self._period_ns
+
+    def _run(self, stopping: threading.Event) -> None:
         busy = False
-        while not self._stopping.wait(0.0 if busy else TICK):
+        while not stopping.wait(0.0 if busy else TICK):
+            self._looked_ns = time.monotonic_ns()
             try:
                 busy = self.prepare(time.monotonic_ns())
                 self.step(time.monotonic_ns())
             except Exception as error:  # a model that fails on one frame must not end the node
-                if not self._stopping.is_set():
+                if not stopping.is_set():
                     self._failed(f"{type(error).__name__}: {error}")
 
     def _infer(self, frame_set: FrameSet, steady_ns: int) -> Perception | None:

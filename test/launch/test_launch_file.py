@@ -41,6 +41,23 @@ def test_live_starts_only_the_fusion_node(launch_file: Path) -> None:
     assert Path(fusion.parameters[0]).name == "fusion.yaml"
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, None),  # as the parameters say
+        ({"use_sim_time": "true"}, True),
+        ({"use_sim_time": "false"}, False),
+        ({"source": "bag", "bag": "/data/run.mcap"}, False),  # played here, without a clock
+    ],
+)
+def test_parameters_say_whether_a_robot_has_simulated_time(
+    launch_file: Path, said: dict[str, str], expected: bool | None
+) -> None:
+    fusion, *_ = stand_in.nodes(launch_file, said)
+    values = {name: value for part in fusion.parameters[1:] for name, value in part.items()}
+    assert values.get("use_sim_time") is expected
+
+
 def test_profile_is_set_when_unset_and_left_alone_when_set(
     launch_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

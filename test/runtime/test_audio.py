@@ -144,6 +144,20 @@ def test_one_lost_chunk_is_one_hole_of_its_length() -> None:
     assert not window[: -16 * 600].any()
 
 
+@pytest.mark.parametrize("chunk_ms", [10, 20, 100])
+@pytest.mark.parametrize("stall_ms", [40, 60, 100])
+def test_a_stall_of_whoever_stamps_leaves_no_more_silence_than_it_took(chunk_ms: int, stall_ms: int) -> None:
+    stamps, free_ms = [], 0.0
+    for i in range(5000 // chunk_ms):  # stamped when it is handed on, and nothing is lost
+        free_ms = max(free_ms, i * chunk_ms)
+        if i == 3000 // chunk_ms:
+            free_ms += stall_ms
+        stamps.append(free_ms)
+    for end in range(3000 // chunk_ms, len(stamps), max(1, 100 // chunk_ms)):
+        _, window = played(stamps[:end], chunk_ms)
+        assert np.mean(window == 0) <= (stall_ms + 30) / 1000, f"after {end} chunks"
+
+
 @pytest.mark.parametrize("drift", [-5e-4, 5e-4])
 def test_drift_of_clocks_is_no_hole(drift: float) -> None:
     stream, window = played([i * 10 * (1 + drift) for i in range(12_000)], 10)  # 60 ms in the end

@@ -11,6 +11,7 @@ import pytest
 
 from robust_perception.engine.errors import EngineError, FrameError
 from robust_perception.presence import SensorConfig, Synchronizer, SynchronizerConfig
+from robust_perception.runtime import pacing
 from robust_perception.runtime.pacing import Output, Pacer, Situation, without
 from robust_perception.vocabulary import (
     MODALITIES,
@@ -102,6 +103,20 @@ def test_rate_is_kept_on_average() -> None:
             bench.frame(Modality.RGB)
         bench.step(ms)
     assert 19 <= len(bench.outputs) <= 22
+
+
+def test_a_higher_rate_counts_at_once() -> None:
+    bench = Bench(rate_hz=0.1)
+    made = []
+    for ms in range(0, 1000, 10):
+        bench.now_ns = ms * MS
+        bench.frame(Modality.RGB)
+        if ms == 500:
+            bench.pacer.rate_hz = 10.0
+        if bench.step(ms):
+            made.append(ms)
+    assert len([ms for ms in made if ms < 500]) == 1
+    assert 4 <= len([ms for ms in made if ms >= 500]) <= 6
 
 
 def test_frames_are_encoded_while_the_set_is_gathered() -> None:
@@ -280,6 +295,25 @@ def test_model_that_fails_once_goes_on(running: Bench) -> None:
     tick(running)
     wait(lambda: bool(running.failures))
     assert running.failures == ["EngineError: out of order"]
+    tick(running)
+    wait(lambda: bool(running.outputs))
+
+
+def test_a_model_that_hangs_is_told_and_left_behind(running: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.model.may_go.clear()
+    tick(running)
+    assert running.model.entered.wait(20)
+    now_ns = time.monotonic_ns()
+    assert not running.pacer.situation_at(now_ns).failing
+    hangs = running.pacer.situation_at(now_ns + round(60e9))
+    assert hangs.pattern is None
+    assert hangs.failing
+    assert hangs.reason in ("the model has not answered for 60 s", "the model has not answered for 61 s")
+    monkeypatch.setattr(pacing, "HUNG_S", 0.05)
+    running.pacer.stop()
+    assert running.failures == ["the model does not answer within 0.05 s: its inference is left behind"]
+    running.model.may_go.set()
+    running.pacer.start()  # the one that was left behind takes no further turn
     tick(running)
     wait(lambda: bool(running.outputs))
 

@@ -168,7 +168,7 @@ def test_a_number_that_is_none_is_refused(run: Path, data: Path) -> None:
     inputs = references.reference_inputs(export.MixedDataset.open((data,), "val"), manifest)
     assert network.fusion.scene is not None
     network.fusion.scene.layers[2].bias.data[0] = math.nan
-    with pytest.raises(ExportError, match="output scene: .* got nan"):
+    with pytest.raises(ExportError, match=r"output scene: .* got nan"):
         references.compare(network, manifest, run / "model", inputs, {})
 
 
