@@ -15,4 +15,5 @@ AUDIO_INFO_TOPIC = "/audio_info"
 
 def audio_info_topics(topic: str) -> tuple[str, ...]:
     """Where the format of the sound on a topic is told; the first that is there counts."""
-    return tuple(dict.fromkeys((f"{topic}_info", AUDIO_INFO_TOPIC)))
+    beside = f"{topic.rpartition('/')[0]}{AUDIO_INFO_TOPIC}"  # where the launch file looks for it
+    return tuple(dict.fromkeys((f"{topic}_info", beside, AUDIO_INFO_TOPIC)))

@@ -7,7 +7,7 @@ Times. t is now in ROS time, s in steady time; a frame has a stamp h and arrived
 
 A message is good unless, in this order:
     end <= 0                                           zero stamp (the last second of sound may begin below 0)
-    h > t + future_tolerance                           stamp from the future      (check_header_age)
+    end > t + future_tolerance                         stamp from the future      (check_header_age)
     h equals the previous stamp                        frozen: it is the same frame again
     h below the previous stamp of this epoch           stamp went back; but `resume_frames` such frames in a
                                                        row, each later than the one before, are a new timeline
@@ -199,13 +199,14 @@ class SensorHealth:
         config = self.config
         if held.frame.end_ns <= 0:
             return Refusal(Reason.ZERO_STAMP, f"the stamp is {stamp} ns; the driver must stamp its messages")
-        if config.check_header_age and stamp - now > config.future_tolerance_ns:
+        ahead = held.frame.end_ns - now
+        if config.check_header_age and ahead > config.future_tolerance_ns:
             clock = (
                 "has not started (use_sim_time without /clock?)" if now == 0 else "and the sensor's disagree"
             )
             return Refusal(
                 Reason.FUTURE_STAMP,
-                f"the stamp is {_seconds(stamp - now)} ahead, at most {_seconds(config.future_tolerance_ns)} "
+                f"the stamp is {_seconds(ahead)} ahead, at most {_seconds(config.future_tolerance_ns)} "
                 f"is allowed; the node's clock {clock}",
             )
         if self._stamp_ns is not None and stamp == self._stamp_ns:

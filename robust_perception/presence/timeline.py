@@ -41,7 +41,7 @@ class Timeline:
         last = self._last
         if last is None:
             instant = Instant(now_ns, steady_ns, 0, 0)
-        elif now_ns < last.now_ns - self._back_ns:
+        elif steady_ns >= last.steady_ns and now_ns < last.now_ns - self._back_ns:  # not: read earlier
             instant = Instant(now_ns, steady_ns, last.epoch + 1, last.leaps)
         else:
             gain = (now_ns - last.now_ns) - max(0, steady_ns - last.steady_ns)

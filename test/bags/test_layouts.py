@@ -13,6 +13,7 @@ from robust_perception.bag import main
 from robust_perception.bags import types
 from robust_perception.bags.layouts import open_folder, times_of
 from robust_perception.bags.reader import BagReader
+from robust_perception.bags.sensor_topics import audio_info_topics
 from robust_perception.datasets import FIRST_STAMP_NS, DatasetError
 
 
@@ -117,3 +118,12 @@ def test_real_recordings_of_every_layout(shared_data: Path, tmp_path: Path) -> N
             assert len([topic for topic in opened.topics if topic.count]) == topics
         assert main(["to-dataset", str(bag), "--out", str(out)]) == 0
         assert len(open_folder(out, "train")) == 5
+
+
+def test_the_format_of_sound_is_looked_for_where_the_launch_file_does() -> None:
+    assert audio_info_topics("/mic/audio_stamped") == (
+        "/mic/audio_stamped_info",
+        "/mic/audio_info",
+        "/audio_info",
+    )
+    assert audio_info_topics("/audio") == ("/audio_info",)

@@ -98,6 +98,25 @@ def test_future_stamp_beyond_the_tolerance_only(bench):
     assert bench.status(DEPTH).reason is None
 
 
+@pytest.mark.parametrize(("ahead_ms", "reason"), [(500, None), (501, Reason.FUTURE_STAMP)])
+def test_sound_is_from_the_future_by_its_end(bench, ahead_ms, reason):
+    window = np.arange(16_000, dtype=np.float32)
+    frame = SensorFrame(AUDIO, window, (bench.now + ahead_ms - 1_000) * MS)
+    bench.sync.observe(frame, bench.now * MS, bench.steady * MS)
+    assert bench.status(AUDIO).reason is reason
+
+
+def test_a_frame_that_took_long_to_unpack_is_no_reset_of_the_clock(bench):
+    bench.stream(RGB, DEPTH, frames=3)
+    read = (bench.now, bench.steady)
+    frame = bench.frame(RGB)
+    bench.wait(150)
+    bench.send(DEPTH)
+    bench.sync.observe(frame, read[0] * MS, read[1] * MS)
+    bench.send(DEPTH, stamp=bench.now - 50)
+    assert bench.status(DEPTH).reason is Reason.BACKWARD_STAMP
+
+
 def test_future_stamp_before_the_simulated_clock_runs_names_the_clock(bench):
     stamp, bench.now = bench.now, 0
     bench.send(RGB, stamp=stamp)
