@@ -2,8 +2,9 @@
 
 A message is anything with the fields of sensor_msgs: that of rclpy, or one out of a bag.
 
-Both convert with the same OpenCV codes, so both give the same array. What they check differs (neither refuses
-short data in words, rosbags-image knows no row padding), so size, step and length are checked here first.
+Both convert with the same OpenCV codes, so both give the same array. What they check and know differs
+(neither refuses short data in words, nor knows padded rows), so size, step and length are checked here first,
+and both get rows without padding and the lowest byte first.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ BYTES_PER_PIXEL = {
     "32FC1": 4,
 }
 """Encodings understood here."""
+
+ORDERED = {"mono16": 2, "16UC1": 2, "32FC1": 4}
+"""Those whose values have several bytes, and how many."""
 
 JPEG_START = b"\xff\xd8"
 COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")
@@ -80,38 +84,48 @@ def to_array(message: Any, encoding: str | None = None) -> Array:
             f"step {message.step}), got {len(message.data)}"
         )
         raise DataError(msg)
-    return _convert(message, row, encoding)
+    return _convert(_plain(message, row), encoding)
+
+
+def _plain(message: Any, row: int) -> Any:
+    """The message with rows of this many bytes and the lowest byte first.
+
+    cv_bridge takes rows that are padded for longer ones, and with numpy 2 it knows no other order of bytes.
+    """
+    data = np.frombuffer(message.data, np.uint8, message.step * message.height)
+    if message.step != row:
+        data = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :row])
+    size = ORDERED.get(message.encoding)
+    # A byte has no order; some drivers set the flag all the same.
+    if message.is_bigendian and size is not None:
+        data = data.reshape(-1).view(f">u{size}").astype(f"<u{size}").view(np.uint8)
+    return SimpleNamespace(
+        height=message.height,
+        width=message.width,
+        encoding=message.encoding,
+        step=row,
+        is_bigendian=0,
+        data=data.reshape(-1),
+    )
 
 
 if CONVERTER == "cv_bridge":  # chosen once at import: a robot has the one, a laptop the other
 
-    def _convert(message: Any, row: int, encoding: str | None) -> Array:
-        del row
+    def _convert(plain: Any, encoding: str | None) -> Array:
         try:
-            converted: Array = CvBridge().imgmsg_to_cv2(message, encoding or "passthrough")
+            converted: Array = CvBridge().imgmsg_to_cv2(plain, encoding or "passthrough")
         except Exception as error:  # its CvBridgeError, and cv2.error from below
-            msg = f"no conversion from {message.encoding} to {encoding}: {error}"
+            msg = f"no conversion from {plain.encoding} to {encoding}: {error}"
             raise EncodingError(msg) from None
         return converted
 
 else:
 
-    def _convert(message: Any, row: int, encoding: str | None) -> Array:
-        data: Any = np.frombuffer(message.data, np.uint8, message.step * message.height)
-        if message.step != row:
-            data = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :row])
-        plain: Any = SimpleNamespace(
-            height=message.height,
-            width=message.width,
-            encoding=message.encoding,
-            # A byte has no order; some drivers set the flag all the same, and swapping would cost a copy.
-            is_bigendian=message.is_bigendian if message.encoding in ("mono16", "16UC1", "32FC1") else 0,
-            data=data,
-        )
+    def _convert(plain: Any, encoding: str | None) -> Array:
         try:
             converted: Array = image_to_cvimage(plain, encoding)
         except ImageError as error:
-            msg = f"no conversion from {message.encoding} to {encoding}: {error}"
+            msg = f"no conversion from {plain.encoding} to {encoding}: {error}"
             raise EncodingError(msg) from None
         return converted
 
