@@ -141,9 +141,9 @@ class Engine:
 
         def check_what_will_run(backend: Backend) -> None:
             nonlocal pipeline
-            pipeline = None  # the one before, which was refused
-            pipeline = pipeline_of(backend, manifest, folder, 1 if abreast else threads)
-            check(pipeline)
+            made = pipeline_of(backend, manifest, folder, 1 if abreast else threads)
+            check(made)
+            pipeline = made  # never one that was refused: the next may need its memory
 
         built, rejected = choose(
             folder, manifest, backend, precision, threads, check_what_will_run, cache, abreast

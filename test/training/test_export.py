@@ -166,10 +166,11 @@ def test_a_number_that_is_none_is_refused(run: Path, data: Path) -> None:
     network, _ = load_weights(run / loop.BEST)
     manifest = Manifest.load(run / "model")
     inputs = references.reference_inputs(export.MixedDataset.open((data,), "val"), manifest)
+    temperatures = {bits: one.temperature for bits, one in manifest.calibration.items()}
     assert network.fusion.scene is not None
     network.fusion.scene.layers[2].bias.data[0] = math.nan
     with pytest.raises(ExportError, match=r"output scene: .* got nan"):
-        references.compare(network, manifest, run / "model", inputs, {})
+        references.compare(network, manifest, run / "model", inputs, temperatures)
 
 
 def test_a_run_s_state_is_no_model(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
