@@ -8,12 +8,11 @@ Not thread-safe: a bag belongs to the thread that writes it.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +60,7 @@ class Split:
     """After so much time, by the stamps of the messages."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def whole_bag(path: Path, storage: str) -> Iterator[BagWriter]:
     """A bag that is written in one go: where that ends early, for whatever reason, none is left behind.
 
