@@ -99,12 +99,13 @@ def _latency(report: Report, variants: Sequence[Variant]) -> list[str]:
 
 def _rest(report: Report, variants: Sequence[Variant]) -> list[str]:
     heads = [
-        "variant", "frame after a switch", "switch, µs", "frames lost", "frames that differ",
+        "variant", "frame after a switch", "the switch's own", "own, µs", "frames lost", "frames that differ",
         "average output to its price", "memory, MiB",
     ]  # fmt: skip
     columns = (
-        ("switch", "ratio", 3), ("switch", "cost", 0), ("switch", "lost_frames", 0),
-        ("switch", "differing_frames", 0), ("rates", "ratio", 3), ("memory", "growth", 0),
+        ("switch", "ratio", 3), ("switch", "own_ratio", 3), ("switch", "own_cost", 0),
+        ("switch", "lost_frames", 0), ("switch", "differing_frames", 0), ("rates", "ratio", 3),
+        ("memory", "growth", 0),
     )  # fmt: skip
     lines = [_row(heads), "|" + "---|" * len(heads)]
     for backend, precision in variants:

@@ -8,7 +8,7 @@ from robust_perception.benchmarking.records import Record, Report
 
 TITLES = {
     "latency": "one inference, all frames new; ratio to the first variant in the same round",
-    "switch": "the frame after a change of the pattern, to the one after it",
+    "switch": "the frame after a change of the pattern, to the one after it; own: to one as cold",
     "rates": "sensors at 30, 30, 9 and 1 Hz: an average output, to the price of its new frames",
     "memory": "a process of its own that loads the model and runs every pattern",
 }

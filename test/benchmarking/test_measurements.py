@@ -46,7 +46,7 @@ def test_everyone_has_a_turn_in_every_round_and_is_first_as_often(count: int) ->
 
 def test_latency_of_engines_whose_times_are_known(clock: WorkClock, frames: Frames) -> None:
     slow = dict.fromkeys(Modality, 20.0)
-    variants = [variant(clock), variant(clock, "second", encode=slow, fuse=40.0, decode=2.0)]
+    variants = [variant(clock), variant(clock, "second", encoding=slow, fuse=40.0, decode=2.0)]
     records = latency.measure(variants, frames, PATTERNS, 4, clock)
     assert value(records, "first", "p50", FULL) == pytest.approx(61.0), "4 x 10 + 20 + 1"
     assert value(records, "second", "ratio", FULL) == pytest.approx(2.0)
@@ -113,16 +113,24 @@ def test_a_switch_costs_what_the_first_frame_takes_more(clock: WorkClock, frames
     assert value(records, "first", "ratio") == pytest.approx(
         np.median([1 + 6.1 / 61, 1 + 6.1 / 41] * 10), 0.02
     )
+    assert value(records, "first", "own_cost") == pytest.approx(6100)
     assert value(records, "first", "count") == 20
     assert value(records, "first", "lost_frames") == 0
     assert value(records, "first", "differing_frames") == 0
 
 
+def test_what_other_sensors_do_to_the_caches_is_no_cost_of_a_switch(clock: WorkClock, frames: Frames) -> None:
+    records = switching.measure([variant(clock, switch=0.5, cold=3.0)], frames, PATTERNS, 4, clock)
+    assert value(records, "first", "cost") == pytest.approx(3500)
+    assert value(records, "first", "own_cost") == pytest.approx(500)
+    assert value(records, "first", "ratio") > value(records, "first", "own_ratio") > 1
+
+
 def test_a_trace_of_the_pattern_before_is_seen(clock: WorkClock, frames: Frames) -> None:
     records = switching.measure([variant(clock, leaks=True)], frames, PATTERNS, 4, clock)
     # Four rounds of three switches. Under the pattern that no fresh session is made for, the first output
-    # stands for it: its steady frames differ instead.
-    assert value(records, "first", "differing_frames") == 12
+    # stands for it: its two other frames differ instead.
+    assert value(records, "first", "differing_frames") == 4 * (1 + 1 + 2)
 
 
 def test_one_pattern_has_no_switch(clock: WorkClock, frames: Frames) -> None:
