@@ -2,13 +2,20 @@
 
 Cell (u, v) of stride s answers for the smallest box of those
 
-* that contain it within 1.5 s of the box's centre (a box too small to hold any such cell takes the cell
-  nearest to its centre: it would have no answer otherwise), and
+* that contain it within 1.5 s of the box's centre, and
 * whose largest distance max(l, t, r, b) from the cell lies in the stride's range:
   s = 8: up to 48, s = 16: up to 96, s = 32: above 96 pixels; ranges fit pictures of 240 rows.
 
+A box of which this leaves no cell within s / 2 of its centre, as a narrow one between two columns of cells,
+has no answer of use: the cell nearest to its centre answers for it too, at the stride in whose range half its
+longer side lies.
+
     l = u - x1, t = v - y1, r = x2 - u, b = y2 - v
     centre-ness = sqrt( min(l, r) / max(l, r) * min(t, b) / max(t, b) )
+
+with the edges of a box narrower or lower than 2 s moved apart to that length [ours]: the cells of such a box
+may all lie at its edge or beside it, and would be worth next to nothing. Its nearest cell is worth 1/3 at
+least so, and the score, a product with the centre-ness, can become high enough to publish the box.
 """
 
 from __future__ import annotations
@@ -24,7 +31,6 @@ from robust_perception.model.heads import DETECTION_STRIDES, cell_centres
 
 RANGES = ((0.0, 48.0), (48.0, 96.0), (96.0, math.inf))
 RADIUS = 1.5
-TINY = 1e-3
 
 
 class Targets(NamedTuple):
@@ -93,7 +99,8 @@ def _assign_one(boxes: Tensor, class_ids: Tensor, cells: Cells) -> tuple[Tensor,
     largest = sides.amax(dim=-1)
     fits = (largest > cells.low[:, None]) & (largest <= cells.high[:, None])
     answers = inside & fits & (offset < RADIUS * cells.stride[:, None])
-    orphans = torch.nonzero(~answers.any(dim=0)).flatten().tolist()
+    central = answers & (offset <= cells.stride[:, None] / 2)
+    orphans = torch.nonzero(~central.any(dim=0)).flatten().tolist()
     for index in orphans:
         side = float((boxes[index, 2:] - boxes[index, :2]).max()) / 2
         level = next(i for i, (_, high) in enumerate(RANGES) if side <= high)
@@ -105,7 +112,8 @@ def _assign_one(boxes: Tensor, class_ids: Tensor, cells: Cells) -> tuple[Tensor,
     positive = torch.isfinite(least)
     classes = torch.where(positive, class_ids[chosen], torch.zeros_like(chosen))
     matched = torch.where(positive[:, None], boxes[chosen], torch.zeros(count, 4))
-    own = sides[torch.arange(count), chosen].clamp(min=TINY)
-    ratio = own.view(count, 2, 2)  # (l, t), (r, b)
-    shape = (ratio.amin(dim=1) / ratio.amax(dim=1)).prod(dim=-1).sqrt()
+    near_own, far_own = sides[torch.arange(count), chosen].view(count, 2, 2).unbind(dim=1)  # (l, t), (r, b)
+    half = torch.maximum((near_own + far_own) / 2, cells.stride[:, None])
+    aside = (near_own - far_own).abs() / 2
+    shape = ((half - aside) / (half + aside)).clamp(min=0.0).prod(dim=-1).sqrt()
     return classes, matched, torch.where(positive, shape, torch.zeros_like(shape))

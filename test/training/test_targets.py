@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robust_perception.training.targets import Targets, assign
@@ -45,15 +45,15 @@ def by_the_rules(boxes: list[Box]) -> list[int]:
             if min(distances) > 0 and near and low < max(distances) <= high:
                 owners[cell].append(index)
     for index, (x1, y1, x2, y2) in enumerate(boxes):
-        if not any(index in owner for owner in owners):
+        centre = ((x1 + x2) / 2, (y1 + y2) / 2)
+        aside = [max(abs(u - centre[0]), abs(v - centre[1])) for _, u, v in CELLS]
+        if not any(index in owners[c] and aside[c] <= s / 2 for c, (s, _, _) in enumerate(CELLS)):
             side = max(x2 - x1, y2 - y1) / 2
             stride = next(s for s, (_, high) in LIMITS.items() if side <= high)
-            centre = ((x1 + x2) / 2, (y1 + y2) / 2)
             candidates = [c for c, (s, _, _) in enumerate(CELLS) if s == stride]
-            nearest = min(
-                candidates, key=lambda c: max(abs(CELLS[c][1] - centre[0]), abs(CELLS[c][2] - centre[1]))
-            )
-            owners[nearest].append(index)
+            nearest = min(candidates, key=aside.__getitem__)
+            if index not in owners[nearest]:
+                owners[nearest].append(index)
 
     def area(index: int) -> float:
         x1, y1, x2, y2 = boxes[index]
@@ -91,7 +91,14 @@ def test_a_box_too_small_to_hold_a_cell_takes_the_nearest() -> None:
     targets = targets_of((13.0, 21.0, 15.5, 23.0))
     assert answering(targets, 1) == [(8, 12.0, 20.0)]
     assert targets.boxes[0][targets.classes[0] == 1].tolist() == [[13.0, 21.0, 15.5, 23.0]]
-    assert 0.0 <= float(targets.centres.max()) < 0.01
+    # 2.25 and 2 pixels beside its centre, of a box 16 pixels wide and high
+    assert float(targets.centres.max()) == pytest.approx(math.sqrt(5.75 / 10.25 * 6 / 10))
+
+
+def test_a_narrow_box_is_worth_as_much_as_one_of_two_cells() -> None:
+    targets = targets_of((13.5, 0.0, 17.5, 70.0))  # a post between two columns of cells
+    found = {cell: c for cell, c in zip(CELLS, targets.centres[0].tolist(), strict=True) if c}
+    assert found == {(8, 12.0, 36.0): pytest.approx(math.sqrt(4.5 / 11.5 * 34 / 36))}
 
 
 def test_where_boxes_overlap_the_smallest_wins() -> None:
@@ -134,8 +141,11 @@ def some_boxes(draw: st.DrawFn) -> list[Box]:
 def equally_near(box: Box) -> bool:
     """Whether a box's centre lies midway between cells, where "the nearest" is not one cell."""
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-    distances = sorted(max(abs(u - centre[0]), abs(v - centre[1])) for s, u, v in CELLS if s == 8)
-    return distances[0] == distances[1]
+    for stride in LIMITS:
+        aside = sorted(max(abs(u - centre[0]), abs(v - centre[1])) for s, u, v in CELLS if s == stride)
+        if aside[0] == aside[1]:
+            return True
+    return False
 
 
 @settings(max_examples=150)
@@ -153,8 +163,9 @@ def test_it_is_the_rules(boxes: list[Box]) -> None:
         assert owner >= 0 or centre == 0.0
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(boxes=some_boxes())
-def test_no_box_alone_is_left_without_an_answer(boxes: list[Box]) -> None:
+@example(boxes=[(6.25, 7.5, 8.25, 56.25)])  # but for its nearest cell, one at its end answers for it
+def test_every_box_alone_has_an_answer_that_counts(boxes: list[Box]) -> None:
     for box in boxes:
-        assert answering(targets_of(box), 1), box
+        assert float(targets_of(box).centres.max()) >= 0.333, box
