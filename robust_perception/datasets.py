@@ -87,6 +87,8 @@ class Sample:
             where every pixel is unlabelled.
         class_ids: int64 (n,), class index of each box, 1..K.
         scene: float32 (k,), 1 where the scene class is present; None when nobody knows.
+        boxes_from_label: whether the boxes are those of the label map; nobody knows then what objects there
+            are where it is unlabelled.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Sample:
     boxes: npt.NDArray[np.float32] | None
     class_ids: npt.NDArray[np.int64] | None
     scene: npt.NDArray[np.float32] | None
+    boxes_from_label: bool = False
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -191,7 +194,8 @@ class FolderDataset(Sequence[Sample]):
             msg = f"{self.folder}: expected images of one size for {name!r}, got {', '.join(files)} (HxW)"
             raise DatasetError(msg)
         boxes, class_ids = self.boxes_of(name, label)
-        return Sample(name, frames, label, boxes, class_ids, self.scene(name))
+        derived = boxes is not None and name not in self._boxes
+        return Sample(name, frames, label, boxes, class_ids, self.scene(name), derived)
 
     def path(self, modality: Modality, name: str) -> Path | None:
         """The file of one sensor in one sample; None where it is missing."""

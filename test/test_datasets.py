@@ -150,6 +150,7 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
     np.testing.assert_array_equal(first.boxes, [[1.5, 2, 11.5, 22]])
     assert first.class_ids.tolist() == [1]
     assert len(second.boxes) == 2, "a frame the file does not list has the boxes of its label map"
+    assert (first.boxes_from_label, second.boxes_from_label) == (False, True)
 
 
 @pytest.mark.parametrize(

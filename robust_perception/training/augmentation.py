@@ -40,6 +40,7 @@ class Crop:
         class_ids: int64 (n,), 1..K.
         boxes_known: whether the sample's boxes are known at all.
         scene: float32 (S,), NaN where unknown, or None when nobody knows any.
+        boxes_from_label: whether they are known only where the label is.
     """
 
     inputs: Mapping[Modality, Image]
@@ -48,6 +49,7 @@ class Crop:
     class_ids: npt.NDArray[np.int64]
     boxes_known: bool
     scene: npt.NDArray[np.float32] | None
+    boxes_from_label: bool = False
 
 
 def whole_frame(
@@ -95,7 +97,7 @@ def make_crop(
         label, matrix, target[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=UNLABELLED
     ).astype(np.uint8, copy=False)
     boxes, class_ids = _move_boxes(boxes, class_ids, matrix, target)
-    return Crop(changed, label, boxes, class_ids, known, sample.scene)
+    return Crop(changed, label, boxes, class_ids, known, sample.scene, sample.boxes_from_label)
 
 
 def _native_size(sample: Sample, size: tuple[int, int]) -> tuple[int, int]:

@@ -27,6 +27,7 @@ class Batch:
         boxes: per sample float32 (n, 4), xyxy.
         class_ids: per sample int64 (n,), 1..K.
         boxes_known: bool (B,).
+        boxes_from_label: bool (B,), whether boxes are known only where the label is.
         scene: float32 (B, S); 0 where unknown.
         scene_known: bool (B, S).
         known_classes: bool (B, C), the classes that the sample's data folder labels; the background always.
@@ -38,6 +39,7 @@ class Batch:
     boxes: list[Tensor]
     class_ids: list[Tensor]
     boxes_known: Tensor
+    boxes_from_label: Tensor
     scene: Tensor
     scene_known: Tensor
     known_classes: Tensor
@@ -49,10 +51,16 @@ class Batch:
             inputs={modality: values.to(device) for modality, values in self.inputs.items()},
             label=self.label.to(device),
             boxes_known=self.boxes_known.to(device),
+            boxes_from_label=self.boxes_from_label.to(device),
             scene=self.scene.to(device),
             scene_known=self.scene_known.to(device),
             known_classes=self.known_classes.to(device),
         )
+
+    @property
+    def unsearched(self) -> Tensor:
+        """Bool (B, h, w), the pixels of which nobody said whether there is an object."""
+        return (self.label == UNLABELLED) & self.boxes_from_label[:, None, None]
 
     @property
     def labelled(self) -> Tensor:
@@ -88,6 +96,7 @@ def stack(
         boxes=[torch.from_numpy(c.boxes) for c in crops],
         class_ids=[torch.from_numpy(c.class_ids) for c in crops],
         boxes_known=torch.tensor([c.boxes_known for c in crops]),
+        boxes_from_label=torch.tensor([c.boxes_from_label for c in crops]),
         scene=torch.from_numpy(np.nan_to_num(scene, nan=0.0)),
         scene_known=torch.from_numpy(np.isfinite(scene)),
         known_classes=torch.from_numpy(np.stack(known_classes)),

@@ -21,7 +21,8 @@ labels the classes K says with "background" no more than "none of K":
 
     p'(background) = p(background) + sum of p(c) over c not in K,    p'(c) = p(c) for c in K, else 0
 
-Cross-entropy and Dice look at p'; focal and scene leave classes outside K out.
+Cross-entropy and Dice look at p'; focal and scene leave classes outside K out. Focal leaves out cells on
+unlabelled pixels too where a sample's boxes are those of its label map: what lies there has no box.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robust_perception.model.heads import Detections
-from robust_perception.training.targets import Targets
+from robust_perception.training.targets import UNKNOWN, Targets
 from robust_perception.vocabulary import UNLABELLED
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
@@ -85,13 +86,20 @@ def dice(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, classes: Tensor, known: Tensor | None = None) -> Tensor:
-    """Focal loss; logits (B, N, K), classes int64 (B, N) with 0 = nothing, known bool (B, K), None = all."""
-    truth = F.one_hot(classes, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
+    """Focal loss.
+
+    Args:
+        logits: (B, N, K).
+        classes: int64 (B, N), 0 = nothing; cells of `UNKNOWN` are left out.
+        known: bool (B, K), the classes that count; None = all.
+    """
+    truth = F.one_hot(classes.clamp(min=0), logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     probability = torch.sigmoid(logits)
     q = probability * truth + (1.0 - probability) * (1.0 - truth)
     alpha = FOCAL_ALPHA * truth + (1.0 - FOCAL_ALPHA) * (1.0 - truth)
     each = alpha * (1.0 - q) ** FOCAL_GAMMA * entropy
+    each = each.masked_fill((classes == UNKNOWN)[..., None], 0.0)
     if known is not None:
         each = torch.where(known[:, None], each, torch.zeros_like(each))
     return each.sum() / (classes > 0).sum().clamp(min=1)

@@ -122,7 +122,7 @@ def objective(
     """
     size = (batch.label.shape[1], batch.label.shape[2])
     device = batch.label.device
-    targets = assign(batch.boxes, batch.class_ids, size).to(device)
+    targets = assign(batch.boxes, batch.class_ids, size).to(device).unknown_in(batch.unsearched)
     available = pattern_tensor(batch.available, device)
     there = {m: is_present(available, m) for m in network.config.modalities}
     known = {m: network.represent(m, batch.inputs[m], there[m]) for m in network.config.modalities}

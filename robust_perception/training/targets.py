@@ -31,13 +31,15 @@ from robust_perception.model.heads import DETECTION_STRIDES, cell_centres
 
 RANGES = ((0.0, 48.0), (48.0, 96.0), (96.0, math.inf))
 RADIUS = 1.5
+UNKNOWN = -1
+"""Class of a cell that answers for no box where nobody looked for any."""
 
 
 class Targets(NamedTuple):
     """What each of the N cells should say, strides 8, 16, 32 in turn, row by row.
 
     Attributes:
-        classes: int64 (B, N), 0 = nothing, 1..K.
+        classes: int64 (B, N), 0 = nothing, 1..K, `UNKNOWN` = nobody knows.
         boxes: float32 (B, N, 4), xyxy of the box the cell answers for; zeros where there is none.
         centres: float32 (B, N), centre-ness in [0, 1]; 0 where there is none.
     """
@@ -49,6 +51,15 @@ class Targets(NamedTuple):
     def to(self, device: torch.device) -> Targets:
         """The same on a device."""
         return Targets(*(column.to(device) for column in self))
+
+    def unknown_in(self, unsearched: Tensor) -> Targets:
+        """The same, but nothing is said of cells without a box in these pixels, bool (B, H, W)."""
+        size = (unsearched.shape[1], unsearched.shape[2])
+        centres = all_cells(size).centres.long()
+        # The last cells of a picture that is no multiple of their stride may have their centre outside.
+        column, row = (centres[:, i].clamp(max=size[1 - i] - 1).to(unsearched.device) for i in (0, 1))
+        hidden = (self.classes == 0) & unsearched[:, row, column]
+        return self._replace(classes=self.classes.masked_fill(hidden, UNKNOWN))
 
 
 class Cells(NamedTuple):

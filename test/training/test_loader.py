@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import cv2
 import pytest
 import small_data
 import torch
 
 from robust_perception.datasets import FolderDataset
 from robust_perception.training.loader import Loader
-from robust_perception.vocabulary import Modality, Pattern
+from robust_perception.vocabulary import UNLABELLED, Modality, Pattern
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,22 @@ def test_shapes_and_kinds(dataset: FolderDataset) -> None:
     assert batch.label.dtype == torch.int64
     assert batch.scene.shape == (2, 2)
     assert bool(batch.boxes_known.all())
+
+
+def test_what_has_no_label_has_no_boxes_unless_those_are_listed(tmp_path: Path) -> None:
+    data = small_data.write(tmp_path, train=2)
+    for name in ("000", "001"):
+        path = data / "train" / "label" / f"{name}.png"
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        label[:, 48:] = UNLABELLED
+        cv2.imwrite(str(path), label)
+    listed = {"images": [{"id": 1, "file_name": "001.png"}], "annotations": []}
+    (data / "train" / "boxes_coco.json").write_text(json.dumps(listed))
+    batch = loader(FolderDataset(data, "train")).draw(0, [0, 1, 0, 1]).batch
+    assert batch.boxes_from_label.tolist() == [True, False, True, False]
+    assert torch.equal(batch.unsearched[::2], batch.label[::2] == UNLABELLED)
+    assert bool(batch.unsearched[::2].any())
+    assert not bool(batch.unsearched[1::2].any())
 
 
 def test_fewer_samples_than_a_batch_make_one(dataset: FolderDataset) -> None:

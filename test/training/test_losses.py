@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robust_perception.model.heads import Detections
 from robust_perception.training import losses
-from robust_perception.training.targets import Targets
+from robust_perception.training.targets import UNKNOWN, Targets
 from robust_perception.vocabulary import UNLABELLED
 
 CLASSES, KINDS = 4, 3
@@ -106,6 +106,20 @@ def test_focal_is_its_formula() -> None:
     empty = losses.focal(logits, torch.zeros_like(classes))
     assert bool(torch.isfinite(empty))
     assert float(empty) > 0
+
+
+def test_focal_leaves_out_cells_of_which_nobody_knows() -> None:
+    logits, classes = double(2, 5, KINDS), torch.tensor([[0, 1, 0, 3, 0], [0, 0, 2, 0, 0]])
+    some = classes.clone()
+    some[0, 2:] = some[1, 3:] = UNKNOWN
+    leaf = logits.clone().requires_grad_()
+    loss = losses.focal(leaf, some)
+    cells = torch.cat([classes[0, :2], classes[1, :3]])[None]
+    expected = losses.focal(torch.cat([logits[0, :2], logits[1, :3]])[None], cells)
+    assert float(loss.detach()) == pytest.approx(float(expected))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    assert torch.equal((leaf.grad != 0).all(dim=2), some != UNKNOWN)
 
 
 def test_giou_is_its_formula() -> None:

@@ -150,6 +150,24 @@ def test_unlabelled_batches_still_teach(data: Path) -> None:
     assert parts["contrast"] > 0 and parts["token_bottleneck"] > 0 and parts["translation"] > 0
 
 
+def test_unlabelled_pixels_hold_no_objects_only_where_boxes_are_known_there(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    network = build_network(config, dataset).train()
+    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1])
+    nothing = {"boxes": [torch.zeros(0, 4)] * 2, "class_ids": [torch.zeros(0, dtype=torch.int64)] * 2}
+    unlabelled = torch.full_like(draw.batch.label, UNLABELLED)
+    now = moment(config.stages, config.optimiser.epochs, 0, config.methods, config.patterns)
+    found = []
+    for derived in (True, False):
+        batch = dataclasses.replace(
+            draw.batch, label=unlabelled, boxes_from_label=torch.tensor([derived] * 2), **nothing
+        )
+        _, parts = objective(network, batch, draw.patterns, config.losses, now, Helpers())
+        found.append(parts["full/detection_class"])
+    assert found[0] == 0.0 < found[1]
+
+
 def test_a_sensor_that_nobody_in_a_batch_has_learns_nothing(data: Path) -> None:
     config = joint()
     dataset = FolderDataset(data, "train")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from robust_perception.training.targets import Targets, assign
+from robust_perception.training.targets import UNKNOWN, Targets, assign
 
 SIZE = (96, 160)
 CELLS = [
@@ -123,6 +123,26 @@ def test_samples_of_a_batch_are_apart() -> None:
     targets = assign(boxes, [torch.tensor([3]), torch.zeros(0, dtype=torch.int64)], SIZE)
     assert bool((targets.classes[0] == 3).any())
     assert not bool(targets.classes[1].any())
+
+
+def test_cells_where_nobody_looked_say_nothing_unless_they_answer_for_a_box() -> None:
+    targets = targets_of((8.0, 8.0, 32.0, 32.0))
+    unsearched = torch.zeros(1, *SIZE, dtype=torch.bool)
+    unsearched[:, :, :80] = True
+    expected = [0 if u >= 80 else UNKNOWN for _, u, _ in CELLS]
+    found = targets.unknown_in(unsearched)
+    own = found.classes[0] == 1
+    assert torch.equal(own, targets.classes[0] == 1)
+    assert found.classes[0][~own].tolist() == torch.tensor(expected)[~own].tolist()
+    assert all(torch.equal(a, b) for a, b in zip(found[1:], targets[1:], strict=True))
+
+
+def test_the_last_cells_of_a_picture_that_is_no_multiple_of_them_are_those_of_its_last_pixels() -> None:
+    empty = assign([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)], (34, 65))
+    unsearched = torch.zeros(1, 34, 65, dtype=torch.bool)
+    unsearched[:, -1, -1] = True
+    hidden = torch.nonzero(empty.unknown_in(unsearched).classes[0]).flatten().tolist()
+    assert hidden == [5 * 9 - 1, 5 * 9 + 3 * 5 - 1, 5 * 9 + 3 * 5 + 2 * 3 - 1]
 
 
 @st.composite
