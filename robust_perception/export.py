@@ -42,6 +42,7 @@ from robust_perception.engine.precision import FP16, INT8, INT8_SYMMETRIC, PRECI
 from robust_perception.evaluation.thresholds import FALLBACK, best_thresholds
 from robust_perception.exporting import card, references
 from robust_perception.exporting.adapters import adapters_in
+from robust_perception.exporting.frames import calibration_frames, threshold_frames
 from robust_perception.exporting.fusion_parts import write_parts
 from robust_perception.exporting.temperature import fit_temperatures, temperatures_of
 from robust_perception.exporting.variants import measure, write_variant
@@ -53,11 +54,10 @@ from robust_perception.training.config import TrainingConfig
 from robust_perception.training.errors import ExportError, TrainingError
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.sections import read_section
-from robust_perception.training.validation import spread
 from robust_perception.vocabulary import patterns_of
 
 CALIBRATION_FRAMES = 16
-"""Whose ranges eight bits are laid over: each shows the fusion every pattern."""
+"""Whose ranges eight bits are laid over: each shows the fusion every pattern that it has the sensors of."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,17 @@ def _write_model(
     difference, agreement = references.compare(network, manifest, out, inputs, temperatures)
     say("score thresholds")
     engine = Engine.of(OnnxRuntimeBackend(out, manifest), manifest, out)
-    thresholds = best_thresholds(engine, dataset, patterns, limit, dataset.known_classes)
+    shown, unseen = threshold_frames(dataset, patterns, limit)
+    if unseen:
+        names = ", ".join(str(pattern) for pattern in unseen)
+        say(f"no frame of {dataset.place} with a box shows {names}: their score threshold is {FALLBACK}")
+    thresholds = best_thresholds(engine, dataset, patterns, shown, dataset.known_classes)
     manifest = replace(manifest, score_threshold={p.bits: value for p, value in thresholds.items()})
     references.write_references(manifest, out, inputs)
     manifest = replace(manifest, references=FileSpec.of(out / references.FILE))
-    frames = [dataset[i] for i in spread(len(dataset), CALIBRATION_FRAMES)]
+    eight = {INT8, INT8_SYMMETRIC} & set(options.precisions)
+    chosen = calibration_frames(dataset, manifest.modalities, CALIBRATION_FRAMES) if eight else []
+    frames = [dataset[i] for i in chosen]
     for precision in options.precisions:
         say(f"graphs in {precision}")
         with tempfile.TemporaryDirectory() as scratch:

@@ -49,25 +49,23 @@ def best_thresholds(
     engine: Engine,
     dataset: Sequence[Sample],
     patterns: Sequence[Pattern],
-    limit: int = 0,
+    frames: Sequence[int],
     known: Callable[[int], npt.NDArray[np.bool_]] | None = None,
 ) -> dict[Pattern, float]:
     """The threshold of the best F1 by pattern.
 
     Args:
         engine: the model.
-        dataset: validation frames with boxes.
+        dataset: validation frames.
         patterns: all that the model serves.
-        limit: frames to look at, evenly spread; 0 = all.
+        frames: which to look at; those of which nobody knows the boxes tell nothing.
         known: frame -> which classes somebody has labelled in it, bool (classes,); boxes of others are
             neither right nor wrong. None = all.
     """
     found = {pattern: Found() for pattern in patterns}
-    count = len(dataset)
-    indices = range(count) if not limit or limit >= count else [i * count // limit for i in range(limit)]
     before, engine.score_threshold = engine.score_threshold, LEAST_SCORE
     try:
-        for index in indices:
+        for index in frames:
             sample = dataset[index]
             if sample.boxes is None:
                 continue

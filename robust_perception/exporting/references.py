@@ -38,7 +38,9 @@ def reference_inputs(dataset: MixedDataset, manifest: Manifest) -> dict[Modality
             inputs |= _middle_frame(dataset, manifest, (modality,))
     if len(inputs) < len(manifest.modalities):
         names = [m.value for m in manifest.modalities]
-        msg = f"{dataset.place}: expected a frame with all of {names} as reference, got none"
+        without = [m.value for m in manifest.modalities if not any(dataset.path(m, n) for n in dataset.names)]
+        got = f"no frame with {' or '.join(without)}" if without else "none"
+        msg = f"{dataset.place}: expected a frame with all of {names} as reference, got {got}"
         raise ExportError(msg)
     return inputs
 

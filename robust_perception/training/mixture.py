@@ -155,6 +155,13 @@ class MixedDataset(Sequence[Sample]):
         number, own = self._locate(index)
         return self.parts[number].has_label(self.parts[number].names[own])
 
+    def box_count(self, index: int) -> int | None:
+        """How many boxes sample `index` has; None when nobody knows. No sensor's file is read."""
+        number, own = self._locate(index)
+        part = self.parts[number]
+        boxes, _ = part.boxes_of(part.names[own], part.label(part.names[own]))
+        return None if boxes is None else len(boxes)
+
     def ground_truth(self, name: str) -> frozenset[int] | None:
         """Foreground classes of one sample by label map, else by boxes; no sensor's file is read.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import small_data
@@ -26,6 +27,7 @@ from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.precision import FP16, FP32, INT8
 from robust_perception.evaluate import main as evaluate
+from robust_perception.evaluation.thresholds import FALLBACK
 from robust_perception.exporting import references
 from robust_perception.exporting.card import model_card
 from robust_perception.model.graphs import OUTPUTS
@@ -33,6 +35,7 @@ from robust_perception.model.network import Network
 from robust_perception.training import loop
 from robust_perception.training.checkpoint import load_weights
 from robust_perception.training.errors import ExportError
+from robust_perception.training.validation import spread
 from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern
 
 
@@ -219,6 +222,26 @@ def test_a_precision_that_an_engine_would_refuse_is_left_out(
     assert "fp16 is left out, an engine would refuse it: " in capsys.readouterr().err
     assert Manifest.load(tmp_path / "model").precisions == (FP32, INT8)
     assert not list((tmp_path / "model").glob("*.fp16.onnx"))
+
+
+@pytest.mark.slow
+def test_a_sensor_that_few_frames_have_is_quantised_and_patterns_without_a_box_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = small_data.write(tmp_path / "data", train=1, val=18)
+    assert 8 not in spread(18, export.CALIBRATION_FRAMES)
+    for kind in ("thermal", "audio"):
+        for path in (data / "val" / kind).iterdir():
+            if path.stem != "008":
+                path.unlink()
+    label = data / "val" / "label" / "008.png"
+    cv2.imwrite(str(label), np.zeros(small_data.SIZE, np.uint8))
+    words = ["--weights", str(run / loop.BEST), "--data", str(data), "--out", str(tmp_path / "model")]
+    assert export.main([*words, "--precision", INT8]) == 0
+    assert "with a box shows rgb+depth+thermal+audio, rgb+depth+thermal, " in capsys.readouterr().err
+    thresholds = Manifest.load(tmp_path / "model").score_threshold
+    unseen = [pattern for pattern in ALL_PATTERNS if {Modality.THERMAL, Modality.AUDIO} & set(pattern)]
+    assert {thresholds[pattern.bits] for pattern in unseen} == {FALLBACK}
 
 
 def test_a_cut_fusion_that_an_engine_would_refuse_is_left_out(
