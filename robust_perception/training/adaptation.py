@@ -38,10 +38,9 @@ from robust_perception.training.log import ProgressLine
 from robust_perception.training.machine import Machine
 from robust_perception.training.method_config import AdaptationConfig
 from robust_perception.training.mixture import MixedDataset
-from robust_perception.training.objective import pattern_tensor, task_losses
+from robust_perception.training.objective import pattern_tensor, targets_of, task_losses
 from robust_perception.training.optimiser import half_cosine
 from robust_perception.training.supervision import labelled_names
-from robust_perception.training.targets import assign
 from robust_perception.training.validation import validate
 from robust_perception.vocabulary import Pattern, patterns_of
 
@@ -226,9 +225,7 @@ def pattern_loss(
     with network.selection.of(bits):
         outputs = network.fusion(network.encode(batch.inputs, pattern), bits, size)
     total: Tensor = outputs.segmentation.new_zeros(())
-    for name, value in task_losses(
-        outputs, batch, assign(batch.boxes, batch.class_ids, size).to(bits.device), weights
-    ).items():
+    for name, value in task_losses(outputs, batch, targets_of(batch), weights).items():
         if not bool(torch.isfinite(value)):
             raise NonFiniteLossError(f"loss {name} of the adapters", [pattern], float(value.detach()))
         total = total + value

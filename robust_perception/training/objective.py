@@ -44,6 +44,13 @@ def pattern_tensor(patterns: tuple[Pattern, ...], device: torch.device) -> Tenso
     return torch.tensor([pattern.bits for pattern in patterns], dtype=torch.int64, device=device)
 
 
+def targets_of(batch: Batch) -> Targets:
+    """What the detection head should say of a batch, on its label's device."""
+    size = (batch.label.shape[1], batch.label.shape[2])
+    targets = assign(batch.boxes, batch.class_ids, size).to(batch.label.device)
+    return targets.unknown_in(batch.unsearched)
+
+
 def task_losses(outputs: Outputs, batch: Batch, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
     """The weighted loss of every head by name."""
     segmentation = losses.merge_unknown(outputs.segmentation, batch.known_classes)
@@ -122,7 +129,7 @@ def objective(
     """
     size = (batch.label.shape[1], batch.label.shape[2])
     device = batch.label.device
-    targets = assign(batch.boxes, batch.class_ids, size).to(device).unknown_in(batch.unsearched)
+    targets = targets_of(batch)
     available = pattern_tensor(batch.available, device)
     there = {m: is_present(available, m) for m in network.config.modalities}
     known = {m: network.represent(m, batch.inputs[m], there[m]) for m in network.config.modalities}

@@ -18,13 +18,13 @@ from robust_perception.training import checkpoint
 from robust_perception.training.adaptation import ADAPTED, adapt, pattern_loss
 from robust_perception.training.building import build_network
 from robust_perception.training.checkpoint import Progress
-from robust_perception.training.config import TrainingConfig
+from robust_perception.training.config import LossConfig, TrainingConfig
 from robust_perception.training.errors import ConfigError
 from robust_perception.training.loader import Loader
 from robust_perception.training.loop import BEST, Run, train
 from robust_perception.training.run import CONFIG
 from robust_perception.training.validation import validate
-from robust_perception.vocabulary import MODALITIES, Modality, Pattern, patterns_of
+from robust_perception.vocabulary import MODALITIES, UNLABELLED, Modality, Pattern, patterns_of
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,22 @@ def test_the_frozen_network_answers_to_what_a_sample_has(data: Path, tmp_path: P
         other = dataclasses.replace(batch, inputs=inputs)
         values.append(pattern_loss(network, other, Pattern.parse("rgb"), config().losses, 1.0).item())
     assert values[0] == values[1]
+
+
+def test_rows_learn_no_absence_of_objects_where_nobody_looked_for_them(tmp_path: Path) -> None:
+    dataset = FolderDataset(small_data.write(tmp_path / "data"), "train")
+    torch.manual_seed(0)
+    network = build_network(config(), dataset).eval()
+    batch = Loader(dataset, MODALITIES, config(), 0).draw(0, [1, 2]).batch
+    nothing = {"boxes": [torch.zeros(0, 4)] * 2, "class_ids": [torch.zeros(0, dtype=torch.int64)] * 2}
+    unlabelled = torch.full_like(batch.label, UNLABELLED)
+    weights = LossConfig(cross_entropy=0.0, dice=0.0, scene=0.0)
+    values = []
+    for derived in (True, False):
+        known = torch.tensor([derived] * 2)
+        other = dataclasses.replace(batch, label=unlabelled, boxes_from_label=known, **nothing)
+        values.append(pattern_loss(network, other, Pattern.parse("rgb"), weights, 0.0).item())
+    assert values[0] == 0.0 < values[1]
 
 
 def test_a_base_that_is_no_network_is_refused(data: Path, tmp_path: Path) -> None:
