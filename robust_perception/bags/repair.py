@@ -62,6 +62,8 @@ def repair(path: Path) -> Repair:
                     out.truncate(file.scan.keep)
                     out.seek(file.scan.keep)
                     out.write(file.scan.tail)
+                if file.stored.suffix == COMPRESSED:  # what was mended is a copy that nobody will see
+                    _compress_again(file.path, file.stored)
         if path.is_dir() and seen.problems:
             there = storage_files(path)
             compressed = any(file.suffix == COMPRESSED for file in there)
@@ -110,6 +112,14 @@ def copy(path: Path, out: Path) -> Repair:
             msg = f"{path}: expected a message that can be read, got none: {'; '.join(problems)}"
             raise BagError(msg)
     return Repair(done, tuple(problems))
+
+
+def _compress_again(copy: Path, stored: Path) -> None:
+    """Put the copy of a compressed file in its place: wholly or not at all."""
+    new = stored.with_name(f"{stored.name}.new")
+    new.unlink(missing_ok=True)
+    compress_file(copy, new)
+    new.replace(stored)
 
 
 def _of_mcap(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMessage]:

@@ -34,18 +34,20 @@ class File:
     """A storage file of a bag.
 
     Attributes:
-        path: where it is.
+        path: where it is; of one that is compressed, where its copy is.
         scan: how it would end well; None when it is whole, or of sqlite3.
         info: name, times, number of messages.
         counts: topics with their messages.
         compressed: its messages are compressed one by one.
+        stored: where it is in the bag, compressed or not.
     """
 
     path: Path
     scan: mcap_scan.Scan | None
     info: FileInfo
     counts: dict[TopicInfo, int]
-    compressed: bool = False
+    compressed: bool
+    stored: Path
 
 
 class Folder:
@@ -184,7 +186,8 @@ def look(path: Path, thorough: bool = False) -> Folder:
     place = TemporaryDirectory()
     for file in storage_files(path):
         try:
-            files.append(_look_into(plain(file, Path(place.name)), thorough, problems))
+            readable = plain(file, Path(place.name))
+            files.append(_look_into(readable, file, thorough, problems))
         except BagError as error:
             problems.append(str(error).removeprefix(f"{path}: "))
     if not files:
@@ -213,21 +216,21 @@ def problems_of_metadata(path: Path) -> list[str]:
     return [f"{name} is missing" for name in names if not (path / name).exists()]
 
 
-def _look_into(path: Path, thorough: bool, problems: list[str]) -> File:
+def _look_into(path: Path, stored: Path, thorough: bool, problems: list[str]) -> File:
     if path.suffix == ".db3":
         if sqlite_rescue.unsettled(path):
             sqlite_rescue.settle(path)
             problems.append(f"{path.name} was being written")
-        return _whole(path, path, None)
+        return _whole(path, path, stored, None)
     with suppress(Exception):  # whatever the library runs into: then the file is looked through
         if not thorough:
-            return _whole(path, path, None)
+            return _whole(path, path, stored, None)
     scan = mcap_scan.scan(path)
     problems += [f"{path.name}: {problem}" for problem in scan.problems]
-    return _whole(path, mcap_scan.MendedFile(scan) if scan.problems else path, scan)
+    return _whole(path, mcap_scan.MendedFile(scan) if scan.problems else path, stored, scan)
 
 
-def _whole(path: Path, readable: Any, scan: mcap_scan.Scan | None) -> File:
+def _whole(path: Path, readable: Any, stored: Path, scan: mcap_scan.Scan | None) -> File:
     """Look into a file, or what stands for it."""
     reader = Reader(readable)
     try:
@@ -247,7 +250,7 @@ def _whole(path: Path, readable: Any, scan: mcap_scan.Scan | None) -> File:
                 compressed = sqlite_rescue.is_compressed(bytes(next(reader.messages())[2]))
     except Exception as error:  # parsers of damaged bytes raise whatever they run into
         raise BagError(f"{path.name}: {str(error) or repr(error)}") from None
-    return File(path, scan, info, dict(counts), compressed)
+    return File(path, scan, info, dict(counts), compressed, stored)
 
 
 def _hash(msgtype: str) -> str:

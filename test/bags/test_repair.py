@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -263,6 +264,28 @@ def test_a_killed_writer_of_compressed_files_leaves_one_that_is_not(tmp_path: Pa
     assert repair(tmp_path / "aside").messages == 12
     assert read(tmp_path / "aside") == (everything, "")
     assert not list((tmp_path / "aside").glob("*.db3"))
+
+
+@pytest.mark.parametrize("part", ["folder", "file"])
+def test_a_compressed_file_that_is_cut_off_is_repaired_where_it_is(part: str, tmp_path: Path) -> None:
+    path = tmp_path / "bag"
+    write(path, 40)
+    file = storage_file(path)
+    whole = file.read_bytes()
+    cut = whole[: whole.index(text(30)) + 5]
+    stored = file.with_name(f"{file.name}.zstd")
+    stored.write_bytes(zstandard.compress(cut))
+    file.unlink()
+    told = (path / "metadata.yaml").read_text().replace(file.name, stored.name)
+    told = told.replace("compression_format: ''", "compression_format: zstd")
+    (path / "metadata.yaml").write_text(told.replace("compression_mode: ''", "compression_mode: FILE"))
+    bag = path if part == "folder" else stored
+    assert repair(bag).messages == 30
+    assert read(bag) == ([text(number) for number in range(30)], "")
+    assert repair(bag).problems == (), "once is enough"
+    assert sorted(p.name for p in path.iterdir()) == [stored.name, "metadata.yaml"]
+    with zstandard.open(stored) as opened:
+        assert opened.read().endswith(mcap_scan.MAGIC), "the file itself, not a copy of it"
 
 
 KILLED = """
