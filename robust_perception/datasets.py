@@ -250,6 +250,7 @@ class FolderDataset(Sequence[Sample]):
         if wrong.size:
             allowed = f"label values below {self._table.label_count} or {UNLABELLED}"
             msg = f"{path}: expected {allowed} ({self._label_source}), got {wrong.tolist()}"
+            msg += f"; give pixels of no class {UNLABELLED}, or name every value in classes.json"
             raise DatasetError(msg)
         label: npt.NDArray[np.uint8] = self._table.label_to_class[values]
         return label

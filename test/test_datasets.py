@@ -235,7 +235,7 @@ def test_ignored_label_of_a_name_list_is_unlabelled(folder: Path) -> None:
         (
             "label/a.png",
             np.full(SIZE, 9, np.uint8),
-            r"a\.png: expected label values below 3 or 255 \(the classes of .*classes\.json\), got \[9\]",
+            r"a\.png: expected label values below 3 or 255 \(the classes of .*\.json\), got \[9\]; give",
         ),
         (
             "rgb/a.png",

@@ -24,7 +24,7 @@ from robust_perception.bags.reader import BagReader
 from robust_perception.runtime import images
 from robust_perception.runtime.decoders import stamp_to_ns
 from robust_perception.runtime.errors import DecodingError
-from robust_perception.vocabulary import UNLABELLED
+from robust_perception.vocabulary import UNLABELLED, Array
 
 SEGMENTATION, DETECTIONS = "/truth/segmentation", "/truth/detections"
 SCENE, LABEL_INFO = "/truth/scene", "/truth/label_info"
@@ -179,7 +179,7 @@ class TruthReader:
                 label = images.to_array(message)
             except DecodingError as error:
                 raise BagError(f"{self._bag.path}: {topic}: {error}") from None
-            return {"label": np.asarray(label, dtype=np.uint8)}
+            return {"label": self._checked(label, stamp_to_ns(message.header.stamp))}
         if topic == SCENE:
             scores = {result.class_id: result.score for result in message.results}
             present = [scores.get(name, 0.0) for name in self._scene_names]
@@ -198,6 +198,23 @@ class TruthReader:
             "boxes": np.array(boxes, dtype=np.float32).reshape(-1, 4),
             "class_ids": np.array(class_ids, dtype=np.int64),
         }
+
+    def _checked(self, label: Array, stamp_ns: int) -> Labels:
+        """A label map (H, W) all of whose values are class indices, as far as names tell, or 255."""
+        where = f"{self._bag.path}: {SEGMENTATION} of {stamp_ns} ns"
+        if label.ndim != 2 or label.dtype.kind != "u":
+            msg = f"{where}: expected mono8, one class index a pixel, got {label.dtype} {label.shape}"
+            raise BagError(msg)
+        values = label.astype(np.uint16, copy=False)  # cut off to 8 bits, a wrong one could pass for a class
+        count = len(self._index) or UNLABELLED
+        wrong = np.unique(values[(values >= count) & (values != UNLABELLED)])
+        if wrong.size:
+            msg = (
+                f"{where}: expected values below {count}, the number of classes, or {UNLABELLED}, "
+                f"got {wrong.tolist()}; give pixels of no class {UNLABELLED}"
+            )
+            raise BagError(msg)
+        return values.astype(np.uint8)
 
     def _check_names(self, wanted: tuple[str, ...]) -> None:
         names = class_names_in(self._bag)

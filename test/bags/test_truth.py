@@ -67,7 +67,7 @@ def test_the_command_writes_labels_when_asked(dataset: FolderDataset, tmp_path: 
 def test_topics_of_two_instants_may_come_mixed(tmp_path: Path) -> None:
     made = {}
     for stamp in (5, 6, 7):
-        known = Truth(stamp, PIXELS + stamp, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+        known = Truth(stamp, PIXELS + stamp - 5, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
         stamped = header(stamp, "c")
         made[stamp] = dict(truth.messages_of(known, small_folder.NAMES, small_folder.SCENES, stamped))
     order = [(5, truth.SEGMENTATION), (6, truth.SEGMENTATION), (5, truth.DETECTIONS)]
@@ -79,7 +79,7 @@ def test_topics_of_two_instants_may_come_mixed(tmp_path: Path) -> None:
     assert [known.stamp_ns for known in found] == [5, 6, 7]
     for known in found:
         assert known.label is not None
-        assert known.label[0, 0] == known.stamp_ns
+        assert known.label[0, 0] == known.stamp_ns - 5
         assert known.boxes is not None
 
 
@@ -107,6 +107,23 @@ def test_a_truth_of_another_type_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         BagError, match="/truth/detections: expected vision_msgs/msg/Detection2DArray, got sensor"
     ):
+        read(tmp_path / "bag")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "encoding", "got"),
+    [
+        (PIXELS + np.uint8(3), "mono8", r"below 3, the number of classes, or 255, got \[3\]; give"),
+        (PIXELS + np.uint16(256), "16UC1", r"below 3, .* got \[256\]; give"),  # in 8 bits, the background
+        (np.zeros((4, 6, 3), np.uint8), "rgb8", r"mono8, .* got uint8 \(4, 6, 3\)"),
+    ],
+)
+def test_a_label_map_of_no_classes_is_named_with_what_it_has(
+    pixels: np.ndarray, encoding: str, got: str, tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write(truth.SEGMENTATION, types.IMAGE, image(pixels, encoding, 5, "c"), 5)
+    with pytest.raises(BagError, match=rf"bag: /truth/segmentation of 5 ns: expected .*{got}"):
         read(tmp_path / "bag")
 
 

@@ -107,6 +107,20 @@ def test_one_pass_tells_what_came_when(model: Path, bag: Path, tmp_path: Path) -
     assert (report["bag"], report["faults"], len(report["bag_sha256"])) == ("bag", "no faults", 64)
 
 
+def test_labels_beyond_the_models_classes_end_in_words(
+    model: Path, long_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BagReader(long_bag) as bag, BagWriter(tmp_path / "bag") as writer:
+        for message in bag.messages():
+            writer.write(*message)
+            label = image(np.full((64, 96), 7, np.uint8), "mono8", message.stamp_ns, "c")
+            writer.write(truth.SEGMENTATION, types.IMAGE, label, message.stamp_ns)
+    assert main(["--model", str(model), "--bag", str(tmp_path / "bag")]) == 1
+    told = capsys.readouterr().err
+    assert "/truth/segmentation of" in told
+    assert "expected values below 3, the number of classes, or 255, got [7]; give" in told
+
+
 def test_losses_are_measured_in_the_time_of_the_bag(
     model: Path, long_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
