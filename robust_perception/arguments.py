@@ -114,12 +114,22 @@ def add_domain_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-BAG_OPTIONS = ("topic", "seconds", "depth_scale", "thermal_scale", "thermal_offset", "no_header_age")
+BAG_OPTIONS = (
+    "topic",
+    "seconds",
+    "depth_scale",
+    "thermal_scale",
+    "thermal_offset",
+    "audio_sample_rate",
+    "audio_channels",
+    "audio_sample_format",
+    "no_header_age",
+)
 """What `add_bag_options` adds."""
 
 
 def add_bag_options(group: argparse._ActionsContainer) -> None:
-    """Add how a bag is read: topics of the sensors, what their counts mean, how much of it."""
+    """Add how a bag is read: topics of the sensors, what their values mean, how much of it."""
     group.add_argument(
         "--topic",
         type=sensor_topic,
@@ -146,6 +156,23 @@ def add_bag_options(group: argparse._ActionsContainer) -> None:
         type=number,
         default=THERMAL_OFFSET,
         help="kelvin of count 0 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--audio-sample-rate",
+        type=positive,
+        metavar="HZ",
+        help="samples of sound a second (default: as the bag's AudioInfo says)",
+    )
+    group.add_argument(
+        "--audio-channels",
+        type=positive,
+        metavar="COUNT",
+        help="interleaved channels, beside --audio-sample-rate (default: 1)",
+    )
+    group.add_argument(
+        "--audio-sample-format",
+        metavar="FORMAT",
+        help="type of a sample, e.g. F32LE, beside --audio-sample-rate (default: S16LE)",
     )
     group.add_argument(
         "--no-header-age",

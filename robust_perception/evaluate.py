@@ -24,10 +24,10 @@ from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.threads import usable_cores
-from robust_perception.evaluation.bag_source import BagConfig, BagSource
+from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.on_bag import BagReport, evaluate_bag
-from robust_perception.evaluation.options import add_classes_option, add_engine_options
+from robust_perception.evaluation.options import add_classes_option, add_engine_options, bag_config
 from robust_perception.evaluation.protocol import LabelMapSink, choose_patterns, evaluate, open_dataset
 from robust_perception.evaluation.recipe import bag_sha256, versions
 from robust_perception.evaluation.report import Report
@@ -40,7 +40,6 @@ from robust_perception.fleet.job import Job
 from robust_perception.fleet.merge import FleetReport
 from robust_perception.fleet.result import Store
 from robust_perception.progress import ProgressLine
-from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
 
@@ -231,12 +230,6 @@ def open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
     """The bag that a command line names, for the sensors and classes of a model."""
     manifest, config = engine.manifest, bag_config(given)
     return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
-
-
-def bag_config(given: argparse.Namespace) -> BagConfig:
-    """How a command line wants bags to be read."""
-    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
-    return BagConfig(dict(given.topic), units, given.seconds, not given.no_header_age)
 
 
 def head(engine: Engine) -> dict[str, Any]:

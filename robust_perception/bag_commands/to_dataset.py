@@ -12,11 +12,11 @@ from robust_perception.bags.errors import BagError
 from robust_perception.bags.folder import FolderWriter, resized
 from robust_perception.bags.reader import BagReader
 from robust_perception.bags.truth import class_names_in, scene_names_in
-from robust_perception.evaluation.bag_source import BagConfig, BagSource
+from robust_perception.evaluation.bag_source import BagSource
+from robust_perception.evaluation.options import bag_config
 from robust_perception.evaluation.samples import samples
 from robust_perception.faults.find import find_script
 from robust_perception.progress import ProgressLine
-from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import MODALITIES
 
@@ -61,11 +61,9 @@ def run(given: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         msg = f"--split: expected every split once, got {' '.join(names)}"
         raise BagError(msg)
-    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
     with BagReader(given.bag) as bag:
         class_names, scene_names = class_names_in(bag) or (), scene_names_in(bag)
-    config = BagConfig(dict(given.topic), units, given.seconds, not given.no_header_age)
-    source = BagSource(given.bag, MODALITIES, class_names, scene_names, config)
+    source = BagSource(given.bag, MODALITIES, class_names, scene_names, bag_config(given))
     refused: dict[str, int] = {}
     absent: list[str] = []
     found = samples(

@@ -10,6 +10,7 @@ Where a fault of content has no effect, those of arrival have theirs all the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class RecordedFaults:
         sensors: topic -> the sensor on it; other topics pass.
         image_units: what the counts of integer images mean, asked for every message.
         say: told once a topic why a fault cannot be applied to it.
+        audio: how sound is stored, whatever AudioInfo says; None = as that says.
 
     Attributes:
         unfit: the newest such reason, by sensor.
@@ -48,6 +50,7 @@ class RecordedFaults:
         sensors: Mapping[str, Modality],
         image_units: Callable[[], ImageUnits],
         say: Callable[[str], None],
+        audio: AudioFormat | None = None,
     ) -> None:
         self._script, self._sensors, self._say = script, sensors, say
         self._units = image_units
@@ -56,6 +59,8 @@ class RecordedFaults:
         self._time_s = 0.0
         self._decoders = {m: ImageDecoder(m, image_units, lambda _: None) for m in IMAGE_MODALITIES}
         self._formats: dict[str, AudioFormat | str] = {}
+        # As of one channel: faults act on every sample alike.
+        self._audio = None if audio is None else replace(audio, channels=1)
 
     def __call__(self, message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
         """What arrives of a message measured at `time_s`: bytes and seconds of delay."""
@@ -113,7 +118,7 @@ class RecordedFaults:
 
     def _format_of(self, topic: str) -> AudioFormat:
         names = audio_info_topics(topic)
-        told = next((self._formats[name] for name in names if name in self._formats), None)
+        told = self._audio or next((self._formats[name] for name in names if name in self._formats), None)
         if isinstance(told, AudioFormat):
             return told
         msg = told or f"expected the sample format on {' or '.join(names)} before it, got none"
@@ -121,7 +126,7 @@ class RecordedFaults:
 
 
 def _format(message: RawMessage) -> AudioFormat | str:
-    """How samples are stored, or why nobody knows; as of one channel: faults act on every sample alike."""
+    """How samples are stored, as of one channel, or why nobody knows."""
     try:
         info = types.deserialize(message.data, types.AUDIO_INFO)
         return AudioFormat(info.sample_rate, 1, info.sample_format, info.coding_format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,12 @@ from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.choice import runs_abreast
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
-from robust_perception.evaluation.bag_source import BagConfig, BagSource
+from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.errors import EvaluationError
-from robust_perception.evaluation.options import add_classes_option, add_engine_options
+from robust_perception.evaluation.options import add_classes_option, add_engine_options, bag_config
 from robust_perception.evaluation.protocol import open_dataset
 from robust_perception.evaluation.recipe import bag_sha256, data_sha256, versions
 from robust_perception.evaluation.report import to_text
-from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.vocabulary import Modality
 
 BAG_SECONDS = 20.0
@@ -164,14 +164,14 @@ def make(given: argparse.Namespace, sensor: Modality | None = None) -> Measured:
             "thermal_offset": given.thermal_offset,
             "header_age": not given.no_header_age,
         }
+        if (audio := bag_config(given).audio) is not None:
+            recipe["audio"] = str(audio)
     recipe["versions"] = versions()
     return measured._replace(content={"recipe": recipe, **measured.content})
 
 
 def _open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
-    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
-    seconds = given.seconds or BAG_SECONDS
-    config = BagConfig(dict(given.topic), units, seconds, not given.no_header_age)
+    config = replace(bag_config(given), seconds=given.seconds or BAG_SECONDS)
     manifest = engine.manifest
     return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
 

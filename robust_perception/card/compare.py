@@ -27,6 +27,7 @@ SAME = (
     "depth_scale",
     "thermal_scale",
     "thermal_offset",
+    "audio",
     "header_age",
 )
 """What two recipes must agree in to be compared."""

@@ -23,6 +23,7 @@ from robust_perception.bags.stamps import stamp_in
 from robust_perception.bags.truth import Truth, TruthReader
 from robust_perception.evaluation.stream import SECOND, Arrival
 from robust_perception.faults.script import FaultScript
+from robust_perception.runtime.audio import AudioFormat
 from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, ImageUnits
 from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
@@ -44,12 +45,14 @@ class BagConfig:
         seconds: only the first so many; None = all.
         check_header_age: whether stamps are compared with the time of reception. Without, time is that of the
             stamps: as far behind the recorder's as makes the quickest message arrive at once.
+        audio: how sound is stored; None = as the bag's AudioInfo says.
     """
 
     topics: Mapping[Modality, str] = field(default_factory=dict)
     units: ImageUnits = field(default_factory=ImageUnits)
     seconds: float | None = None
     check_header_age: bool = True
+    audio: AudioFormat | None = None
 
 
 class BagSource:
@@ -115,7 +118,7 @@ class BagSource:
         sensors = {topic: modality for modality, topic in self.topics.items()}
         topics = [*sensors, *([self._audio_info] if self._audio_info else [])]
         last_ns = self._start_ns + round(self.seconds * SECOND)
-        faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say)
+        faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say, self._config.audio)
         self.unfit = faults.unfit
 
         def alter(message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
@@ -172,7 +175,7 @@ class BagSource:
         decoders: dict[Modality, Any] = {}
         for modality in self.modalities:
             if modality is Modality.AUDIO:
-                decoders[modality] = AudioDecoder(None, partial(self._note, modality))
+                decoders[modality] = AudioDecoder(self._config.audio, partial(self._note, modality))
             else:
                 decoders[modality] = ImageDecoder(modality, lambda: units, partial(self._note, modality))
         return decoders

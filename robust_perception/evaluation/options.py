@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 
 from robust_perception import arguments
+from robust_perception.bags.errors import BagError
 from robust_perception.engine.choice import CHOICES, PRECISION_CHOICES
+from robust_perception.evaluation.bag_source import BagConfig
+from robust_perception.runtime.audio import AudioFormat
+from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.runtime.errors import EncodingError
 
 
 def add_classes_option(parser: argparse.ArgumentParser) -> None:
@@ -35,3 +40,30 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         type=arguments.positive,
         help="most processor threads that work at a time (default: one a core)",
     )
+
+
+def bag_config(given: argparse.Namespace) -> BagConfig:
+    """How a command line with `arguments.add_bag_options` wants bags to be read.
+
+    Raises:
+        BagError: its words about sound make no format.
+    """
+    units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
+    audio = _audio_format(given)
+    return BagConfig(dict(given.topic), units, given.seconds, not given.no_header_age, audio)
+
+
+def _audio_format(given: argparse.Namespace) -> AudioFormat | None:
+    """The format of sound; None = AudioInfo says."""
+    told = {"channels": given.audio_channels, "sample_format": given.audio_sample_format}
+    told = {name: value for name, value in told.items() if value is not None}
+    if given.audio_sample_rate is None:
+        for name in told:
+            msg = f"--audio-{name.replace('_', '-')}: expected --audio-sample-rate beside it, got none"
+            raise BagError(msg)
+        return None
+    try:
+        return AudioFormat(given.audio_sample_rate, **told)
+    except EncodingError as error:
+        msg = f"--audio-sample-rate, --audio-channels, --audio-sample-format: {error}"
+        raise BagError(msg) from None

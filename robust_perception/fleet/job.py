@@ -76,6 +76,7 @@ class Job:
             "rate_hz": self.rate_hz,
             "topics": {str(m): topic for m, topic in sorted(self.config.topics.items())},
             "units": [units.depth_scale, units.thermal_scale, units.thermal_offset],
+            "audio": None if self.config.audio is None else str(self.config.audio),
             "seconds": self.config.seconds,
             "check_header_age": self.config.check_header_age,
             "versions": versions(),

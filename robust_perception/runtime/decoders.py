@@ -190,7 +190,8 @@ class AudioDecoder:
         if self._stream is None:
             detail = self._refused or (
                 "expected the sample format on audio_info (latched) or in the parameters audio.sample_rate, "
-                "audio.channels and audio.sample_format, got neither"
+                "audio.channels and audio.sample_format (of a bag: --audio-sample-rate, --audio-channels, "
+                "--audio-sample-format), got neither"
             )
             raise MessageError(Modality.AUDIO, Reason.WRONG_ENCODING, detail)
         gaps = self._stream.gaps

@@ -298,6 +298,36 @@ def test_a_bag_needs_neither_torch_nor_rclpy(model: Path, bag: Path, repository:
     assert done.returncode == 0, done.stderr
 
 
+def test_sound_without_its_description_is_read_as_told(
+    model: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = tmp_path / "silent"
+    with BagReader(bag) as reader, BagWriter(silent) as writer:
+        for message in reader.messages():
+            if message.msgtype != types.AUDIO_INFO:
+                writer.write(*message)
+    script = tmp_path / "faults.yaml"
+    script.write_text("faults: [{at: 0.2, until: 0.4, sensor: audio, fault: noise, sigma: 0.2}]")
+    told = ["--audio-sample-rate", "16000", "--audio-channels", "1", "--audio-sample-format", "S16LE"]
+    reports = []
+    for path, extra in ((bag, []), (silent, told)):
+        target = tmp_path / "report.json"
+        words = ["--model", str(model), "--bag", str(path), "--json", str(target), "--faults", str(script)]
+        assert main([*words, *extra]) == 0
+        report = json.loads(target.read_text())
+        reports.append((report["patterns"], report["passes"]))
+    assert list(reports[0][0]) == ["rgb+depth+thermal+audio"]
+    assert reports[0] == reports[1]
+    capsys.readouterr()
+    for extra, message in (
+        (["--audio-channels", "2"], "--audio-channels: expected --audio-sample-rate beside it, got none"),
+        ([*told[:2], "--audio-sample-format", "u8"], "expected a sample format out of S16LE, "),
+        (["--patterns", "audio"], "(of a bag: --audio-sample-rate, --audio-channels, "),
+    ):
+        assert main(["--model", str(model), "--bag", str(silent), *extra]) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_a_slow_sensor_that_begins_late_has_its_own_period(data: Path, tmp_path: Path) -> None:
     sample = FolderDataset(data, "test")[0].frames
     with BagWriter(tmp_path / "bag") as writer:
