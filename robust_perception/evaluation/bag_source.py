@@ -5,6 +5,7 @@ Faults act on the recorded messages, as they do when a bag is replayed live.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,6 +121,8 @@ class BagSource:
         last_ns = self._start_ns + round(self.seconds * SECOND)
         faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say, self._config.audio)
         self.unfit = faults.unfit
+        if unreached := _unreached(script, self.seconds + lead_s):
+            self._say(unreached)
 
         def alter(message: RawMessage, time_s: float) -> list[tuple[bytes, float]]:
             return faults(message, time_s + lead_s)
@@ -186,6 +189,19 @@ class BagSource:
     def _say(self, text: str) -> None:
         if text not in self.said:
             self.said.append(text)
+
+
+def _unreached(script: FaultScript, seconds: float) -> str:
+    """Which windows of a script a recording is too short for, in words; empty when it is not."""
+    ends = [until for fault in script.faults if (until := fault.until) < math.inf]
+    never = {f"{f.kind} from {f.at:g} s": None for f in script.faults if f.at >= seconds}
+    partly = {f"{f.kind} from {f.at:g} s": None for f in script.faults if f.at < seconds < f.until < math.inf}
+    if not never and not partly:
+        return ""
+    words = [f"{how}: {', '.join(which)}" for how, which in (("never", never), ("in part", partly)) if which]
+    last_s = max([*ends, *(fault.at for fault in script.faults)])
+    where = Path(script.name).name
+    return f"{where}: expected {last_s:g} s for all its faults, got {seconds:.1f} s; {'; '.join(words)}"
 
 
 def _decoded(decoder: Any, message: Any) -> SensorFrame | MessageError:

@@ -190,6 +190,29 @@ def test_the_same_bag_and_faults_give_the_same(model: Path, bag: Path, tmp_path:
     assert texts[0]["frames"] == 5
 
 
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [
+        (2.0, ""),
+        (9.0, "expected 9 s for all its faults, got 3.9 s; never: freeze from 8 s; in part: loss from 3 s"),
+    ],
+)
+def test_faults_for_which_the_bag_is_too_short_are_named(
+    until: float, told: str, model: Path, long_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "faults.yaml"
+    windows = f"""
+      - {{at: 1.0, until: 1.5, sensor: depth, fault: loss}}
+      - {{at: {until - 1}, until: {until}, sensor: [rgb, depth], fault: freeze}}
+      - {{at: {until / 3}, until: {until / 2}, sensor: depth, fault: loss}}
+      - {{at: 3.5, sensor: rgb, fault: delay, seconds: 0.1}}
+    """
+    script.write_text(f"faults: {windows}")
+    assert main(["--model", str(model), "--bag", str(long_bag), "--faults", str(script)]) == 0
+    error = capsys.readouterr().err
+    assert f"evaluate: faults.yaml: {told}\n" in error if told else "faults.yaml" not in error
+
+
 def test_topics_of_other_names_are_found_when_named(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
