@@ -6,7 +6,7 @@ Faults act on the recorded messages, as they do when a bag is replayed live.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, pairwise
@@ -94,6 +94,8 @@ class BagSource:
         self.check_header_age = self._config.check_header_age
         self.said: list[str] = []
         self.unfit: Mapping[Modality, str] = {}
+        self._lost: set[Modality] = set()
+        """Sensors that a fault of the newest pass may have silenced."""
         with BagReader(path) as bag:
             self.topics: Mapping[Modality, str] = self._find(bag, modalities)
             self.modalities = tuple(m for m in MODALITIES if m in self.topics)
@@ -104,6 +106,7 @@ class BagSource:
             self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
             self.start_ns = self._start_ns - self._behind_ns
             self._audio_info = self._find_audio_info(bag)
+            self._there = sorted(topic.name for topic in bag.topics if topic.count)
             scene = any(topic.name == "/truth/scene" and topic.count for topic in bag.topics)
         self.scene_names = self._scene_names if scene else ()
 
@@ -121,6 +124,7 @@ class BagSource:
         last_ns = self._start_ns + round(self.seconds * SECOND)
         faults = RecordedFaults(script, sensors, lambda: self._config.units, self._say, self._config.audio)
         self.unfit = faults.unfit
+        self._lost = {fault.sensor for fault in script.faults}
         if unreached := _unreached(script, self.seconds + lead_s):
             self._say(unreached)
 
@@ -140,6 +144,28 @@ class BagSource:
                     continue
                 yield Arrival(time_ns, _decoded(decoders[sensors[due.topic]], message))
 
+    def check_named(self, arrived: Collection[Modality], refused: Mapping[str, int]) -> None:
+        """Find out after a pass whether sensors gave anything whose topics somebody has named.
+
+        Args:
+            arrived: the sensors of which a frame came.
+            refused: why messages could not become frames, beginning with the sensor, and how often.
+
+        Raises:
+            BagError: one gave nothing, and no fault made it so.
+        """
+        for modality in self.modalities:
+            named = modality in self._config.topics
+            if not named or modality in arrived or modality in self._lost:
+                continue
+            why = [f"{count} x {text}" for text, count in refused.items() if text.startswith(f"{modality}: ")]
+            msg = (
+                f"{self.path}: {modality}: expected frames on {self.topics[modality]}, which was named for "
+                f"it, got none in {self.seconds:.1f} s{''.join(f'; {text}' for text in why)}; "
+                f"the bag has the topics {self._there}"
+            )
+            raise BagError(msg)
+
     def truths(self) -> Iterator[Truth]:
         """What was really there, by stamp; BagError on a truth that cannot be read."""
         with BagReader(self.path) as bag:
@@ -148,6 +174,9 @@ class BagSource:
     def _find(self, bag: BagReader, modalities: Sequence[Modality]) -> dict[Modality, str]:
         there = {topic.name: topic for topic in bag.topics if topic.count}
         found = {}
+        for modality, unread in self._config.topics.items():
+            if modality not in modalities:
+                self._say(f"{modality}: expected a sensor of the model, got none; {unread} is not read")
         for modality in modalities:
             name = self._config.topics.get(modality)
             if name is not None and name not in there:

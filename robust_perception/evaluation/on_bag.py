@@ -101,7 +101,7 @@ def evaluate_bag(
 
     Raises:
         EvaluationError: a wanted pattern needs a sensor that the bag lacks, or there was no output.
-        BagError: the bag is damaged.
+        BagError: the bag is damaged, or a sensor whose topic was named gave nothing.
     """
     start = time.perf_counter()
     for pattern in patterns:
@@ -122,6 +122,7 @@ def evaluate_bag(
             sink=None if label_maps is None else _sink(label_maps),
             progress=progress,
         )
+        source.check_named(playback.arrived, playback.refused)
     results = [result for course in courses.values() for result in course.by_pattern]
     outputs = sum(len(course.points) for course in courses.values())
     if not outputs:

@@ -24,7 +24,7 @@ from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluate import main
-from robust_perception.evaluation.bag_source import BagSource
+from robust_perception.evaluation.bag_source import BagConfig, BagSource
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, open_dataset
 from robust_perception.vocabulary import Modality, Pattern
 
@@ -188,6 +188,29 @@ def test_the_same_bag_and_faults_give_the_same(model: Path, bag: Path, tmp_path:
         texts.append({k: v for k, v in json.loads(target.read_text()).items() if k != "seconds"})
     assert texts[0] == texts[1]
     assert texts[0]["frames"] == 5
+
+
+def test_a_sensor_that_was_named_and_gave_nothing_is_an_error(
+    model: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, script = tmp_path / "bag", tmp_path / "faults.yaml"
+    script.write_text("faults: [{at: 0.0, sensor: depth, fault: loss}]")
+    with BagReader(bag) as reader, BagWriter(path) as writer:
+        for m in reader.messages(["/rgb/image", "/depth/image"]):
+            writer.write(m.topic, m.msgtype, m.data, m.stamp_ns)
+            if m.topic == "/rgb/image":  # 8 bits a pixel are no distances
+                writer.write("/depth/preview", m.msgtype, m.data, m.stamp_ns)
+    words = ["--model", str(model), "--bag", str(path)]
+    assert main([*words, "--topic", "depth=/depth/preview"]) == 1
+    error = capsys.readouterr().err
+    assert f"{path}: depth: expected frames on /depth/preview, which was named for it, got none" in error
+    assert f"{FRAMES} x depth: wrong encoding: expected" in error
+    assert "the bag has the topics ['/depth/image', '/depth/preview', '/rgb/image']" in error
+    assert main([*words, "--topic", "depth=/depth/image"]) == 0
+    assert main([*words, "--topic", "depth=/depth/image", "--faults", str(script)]) == 0
+    named = BagConfig({Modality.DEPTH: "/depth/image"})
+    source = BagSource(path, (Modality.RGB,), ("background",), (), named)
+    assert source.said == ["depth: expected a sensor of the model, got none; /depth/image is not read"]
 
 
 @pytest.mark.parametrize(
