@@ -19,7 +19,9 @@ HELP = "record live topics, chosen or all, until Ctrl-C"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="by full name; none and no --regex: all")
+    parser.add_argument(
+        "topics", nargs="*", metavar="TOPIC", help="by full name; none and no --regex: all but overlays"
+    )
     parser.add_argument("--out", type=Path, help="folder of the new bag (default: recording_DATE-TIME)")
     parser.add_argument(
         "--regex", default="", help="topics whose full name this expression matches, too (default: none)"

@@ -21,9 +21,13 @@ from rclpy.qos import QoSProfile
 
 from robust_perception.bags import definitions
 from robust_perception.bags.definitions import Definition
+from robust_perception.bags.types import IMAGE
 from robust_perception.bags.writer import SECOND_NS
 from robust_perception.ros import qos, recorder_qos
 from robust_perception.ros.errors import ParameterError
+
+DRAWN = "/overlay"
+"""Ends the name of the picture that a graph draws of its input and output, while somebody looks."""
 
 
 class Sink(Protocol):
@@ -49,6 +53,11 @@ class Choice:
     names: frozenset[str]
     pattern: re.Pattern[str] | None
     exclude: re.Pattern[str] | None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nobody has said which."""
+        return not self.names and self.pattern is None
 
     @classmethod
     def of(cls, names: Sequence[str], pattern: str, exclude: str) -> Choice:
@@ -116,6 +125,12 @@ class RecordedTopics:
             return
         for topic, kinds in self._node.get_topic_names_and_types():
             if not self._choice.takes(topic):
+                continue
+            if self._choice.is_all and topic.endswith(DRAWN) and IMAGE in kinds:
+                self._say(
+                    f"not recorded, for it can be drawn again of what is: {topic}; "
+                    "a regular expression that matches it takes it, e.g. '.'"
+                )
                 continue
             infos = self._node.get_publishers_info_by_topic(topic)
             if not infos:

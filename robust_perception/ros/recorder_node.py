@@ -41,7 +41,8 @@ RECORDER: tuple[Parameter, ...] = (
     Parameter(
         "pattern",
         "",
-        "Record topics whose full name this regular expression matches too; with no topics either, all.",
+        "Record topics whose full name this regular expression matches too; with no topics either, all but "
+        "hidden ones and overlays.",
         "configured",
     ),
     Parameter(

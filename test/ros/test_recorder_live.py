@@ -124,6 +124,24 @@ def test_two_independent_readers_understand_a_recording(live: Graph, tmp_path: P
     assert len(stamps) == 20
 
 
+def test_overlays_are_recorded_only_when_somebody_asks(live: Graph, tmp_path: Path) -> None:
+    recorders = [
+        live.start("recorder_node", f"bag:={tmp_path / name}", "progress:=0.5", *more)
+        for name, more in (("all", []), ("asked", ["pattern:=."]))
+    ]
+    talker = talk(live, 5, 20, "/fusion/overlay:rgb:reliable", "/rgb/image:rgb:reliable")
+    live.wait_until("all to be sent", lambda: "sent 5" in talker.text())
+    live.wait_until("all to be recorded", lambda: _recorded(recorders[1]) >= 10)
+    live.wait_until("all but the overlay", lambda: _recorded(recorders[0]) >= 5)
+    for recorder in recorders:
+        end(recorder)
+    assert "can be drawn again of what is: /fusion/overlay" in recorders[0].text()
+    pictures = [
+        sorted(t for t in read(tmp_path / n)[0] if t[1:4] in ("fus", "rgb")) for n in ("all", "asked")
+    ]
+    assert pictures == [["/rgb/image"], ["/fusion/overlay", "/rgb/image"]]
+
+
 def test_topics_by_expression_that_join_late(live: Graph, tmp_path: Path) -> None:
     path = tmp_path / "bag"
     recorder = live.start(
