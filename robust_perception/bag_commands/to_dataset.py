@@ -93,6 +93,9 @@ def run(given: argparse.Namespace) -> int:
             )
             raise BagError(msg)
         sizes = folder.finish(dict(given.splits))
+    for text, count in folder.unheld.items():
+        if count:
+            _say(f"{count} pixels of {text}")
     for text in source.said:
         _say(text)
     if source.has_truth and not class_names:

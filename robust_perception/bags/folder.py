@@ -3,6 +3,9 @@
 Values are stored without loss where the folder can hold them: colour as it is, depth in whole millimetres,
 temperatures in 1/64 kelvin, grey as 8 bit, sound in 16 bit. Everything is written beside the target and gets
 its name at the end, so that there is a whole folder or none.
+
+What the files cannot hold is counted: a distance beyond 16 bits becomes none, a temperature beyond is cut
+off, and a pixel without a temperature has the mean of its picture, as a network would have been given it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import wave
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +30,7 @@ from robust_perception.datasets import Sample
 from robust_perception.vocabulary import AUDIO_RATE, UNLABELLED, Array, Modality, SensorFrame
 
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 2)
+LAST_COUNT = np.iinfo(np.uint16).max
 UNSHARED = ".all"
 """Folder of what belongs to no split yet; no split can be called so."""
 
@@ -40,6 +45,7 @@ class FolderWriter:
 
     Attributes:
         count: samples so far.
+        unheld: pixels that the files cannot hold as they were, by what became of them, in words.
 
     Raises:
         BagError: the folder exists or cannot be made.
@@ -55,7 +61,7 @@ class FolderWriter:
         self._scenes: dict[str, list[str]] = {}
         self._stamps: dict[str, int] = {}
         self._files: dict[str, list[Path]] = {}
-        self._size: tuple[int, ...] | None = None
+        self.unheld: Counter[str] = Counter()
         try:
             shutil.rmtree(self._all, ignore_errors=True)
             (self._all / UNSHARED).mkdir(parents=True)
@@ -83,7 +89,7 @@ class FolderWriter:
             if modality is Modality.AUDIO:
                 files.append(self._sound(sample.name, frame.data))
             else:
-                files.append(self._picture(modality.value, sample.name, stored(frame)))
+                files.append(self._picture(modality.value, sample.name, stored(frame, self.unheld)))
         if sample.label is not None:
             files.append(self._picture("label", sample.name, sample.label))
         if sample.boxes is not None and sample.class_ids is not None and self._class_names:
@@ -187,16 +193,31 @@ class FolderWriter:
             raise BagError(msg) from None
 
 
-def stored(frame: SensorFrame) -> Array:
-    """The pixels of a picture as its file holds them, colour in the order B G R."""
+def stored(frame: SensorFrame, unheld: Counter[str]) -> Array:
+    """The pixels of a picture as its file holds them, colour in the order B G R.
+
+    Args:
+        frame: a picture.
+        unheld: counts what the file cannot hold, see `FolderWriter`.
+    """
     if frame.modality is Modality.RGB:
         bgr: Array = np.ascontiguousarray(frame.data[..., ::-1])
         return bgr
     if frame.modality is Modality.DEPTH:
-        return units.counts_from_depth(frame.data)
+        farthest = LAST_COUNT * units.DEPTH_SCALE
+        metres = frame.data.astype(np.float64)
+        beyond = metres > farthest + units.DEPTH_SCALE / 2
+        unheld[f"depth beyond {farthest:g} m, stored as no measurement"] += int(beyond.sum())
+        return units.counts_from_depth(np.where(beyond, np.nan, metres))
     if not frame.radiometric:
         return np.clip(np.rint(frame.data), 0, 255).astype(np.uint8)
-    return units.counts_from_thermal(frame.data)
+    kelvin = frame.data.astype(np.float64)
+    finite, hottest = np.isfinite(kelvin), LAST_COUNT * units.THERMAL_SCALE
+    unheld["thermal that are no temperature, stored as the mean of their picture"] += int((~finite).sum())
+    kelvin[~finite] = kelvin[finite].mean() if finite.any() else 0.0
+    cut_off = (kelvin < 0) | (kelvin > hottest + units.THERMAL_SCALE / 2)
+    unheld[f"thermal beyond 0 to {hottest:g} K, cut off there"] += int(cut_off.sum())
+    return units.counts_from_thermal(kelvin)
 
 
 def resized(sample: Sample, size: resize.Size) -> Sample:

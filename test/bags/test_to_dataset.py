@@ -112,6 +112,30 @@ def test_a_grey_thermal_picture_stays_one(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "classes.json").exists()
 
 
+def test_what_the_files_cannot_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    depth, kelvin = np.full((4, 6), 2.0, np.float32), np.full((4, 6), 300.0, np.float32)
+    depth[0, :3], depth[1, 0], depth[1, 1] = (65.535, 65.54, 300.0), np.nan, np.inf
+    kelvin[0, :4], kelvin[1, 0] = (np.nan, np.inf, -np.inf, 2000.0), 310.0
+    with BagWriter(tmp_path / "bag") as writer:
+        for i in range(1, 6):
+            for topic, pixels in (("/depth/image", depth), ("/thermal/image", kelvin)):
+                moved = np.roll(pixels, i, 0)  # or it is frozen
+                writer.write(topic, types.IMAGE, image(moved, "32FC1", i * 10**8, "c"), i * 10**8)
+    assert main(["to-dataset", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "10 pixels of depth beyond 65.535 m, stored as no measurement\n" in told
+    assert "15 pixels of thermal that are no temperature, stored as the mean of their picture\n" in told
+    assert "5 pixels of thermal beyond 0 to 1023.98 K, cut off there\n" in told
+    frames = FolderDataset(tmp_path / "out", "train")[0].frames
+    distances = np.roll(frames[Modality.DEPTH].data, -1, 0)
+    np.testing.assert_array_equal(distances[0, :3], np.array([65.535, np.nan, np.nan], np.float32))
+    assert np.isnan(distances[1, :2]).all()
+    temperatures = np.roll(frames[Modality.THERMAL].data, -1, 0)
+    mean = kelvin[np.isfinite(kelvin)].mean()
+    np.testing.assert_allclose(temperatures[0, :4], [mean, mean, mean, 1023.984375], atol=1 / 128)
+    assert (temperatures[1, 0], temperatures[2, 0]) == (310.0, 300.0)
+
+
 def test_labels_that_nobody_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     with BagWriter(tmp_path / "bag") as writer:
