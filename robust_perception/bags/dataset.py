@@ -86,6 +86,9 @@ def write_dataset(
     period_ns = SECOND_NS / rate
     if times is not None:
         names = tuple(sorted(dataset.names, key=lambda name: times[name])[:limit])
+        twice = len(names) - len({times[name] for name in names})
+        if twice and say is not None:
+            say(f"{twice} frames have the time of another, and of one stamp only the last labels count")
     written = 0
     sizes: set[resize.Size] = set()
     with whole_bag(out, storage) as bag:

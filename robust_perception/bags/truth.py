@@ -12,7 +12,7 @@ All of one instant have one stamp. A topic that is missing is simply not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,6 +136,7 @@ class TruthReader:
         bag: the opened bag.
         class_names: the model's, background first; empty = nobody knows, and boxes are not read.
         scene_names: the model's.
+        say: told once a topic that two of its messages have one stamp; the later one counts.
 
     Attributes:
         known: whether the bag has any truth.
@@ -144,8 +145,14 @@ class TruthReader:
         BagError: the bag's class names are others than the model's, or a topic is of another type.
     """
 
-    def __init__(self, bag: BagReader, class_names: Sequence[str], scene_names: Sequence[str]) -> None:
-        self._bag = bag
+    def __init__(
+        self,
+        bag: BagReader,
+        class_names: Sequence[str],
+        scene_names: Sequence[str],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._bag, self._say = bag, say
         self._index = {name: i for i, name in enumerate(class_names)}
         self._scene_names = tuple(scene_names)
         there = {topic.name: topic for topic in bag.topics if topic.count}
@@ -164,9 +171,18 @@ class TruthReader:
         Topics of one instant are recorded one by one, and on a busy machine the next instant comes between.
         """
         waiting: dict[int, dict[str, Any]] = {}
+        told: set[str] = set()
         for raw in self._bag.messages(self._topics) if self._topics else ():
             message = types.deserialize(raw.data, raw.msgtype)
-            waiting.setdefault(stamp_to_ns(message.header.stamp), {}).update(self._read(raw.topic, message))
+            stamp = stamp_to_ns(message.header.stamp)
+            instant, known = waiting.setdefault(stamp, {}), self._read(raw.topic, message)
+            if raw.topic not in told and not known.keys().isdisjoint(instant):
+                told.add(raw.topic)
+                self._say(
+                    f"{raw.topic}: expected one message a stamp, got several of {stamp} ns; "
+                    "the last one counts"
+                )
+            instant.update(known)
             if len(waiting) > INSTANTS_WAITING:
                 first = min(waiting)
                 yield Truth(first, **waiting.pop(first))

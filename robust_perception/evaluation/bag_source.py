@@ -169,7 +169,7 @@ class BagSource:
     def truths(self) -> Iterator[Truth]:
         """What was really there, by stamp; BagError on a truth that cannot be read."""
         with BagReader(self.path) as bag:
-            yield from TruthReader(bag, self._class_names, self._scene_names)
+            yield from TruthReader(bag, self._class_names, self._scene_names, self._say)
 
     def _find(self, bag: BagReader, modalities: Sequence[Modality]) -> dict[Modality, str]:
         there = {topic.name: topic for topic in bag.topics if topic.count}

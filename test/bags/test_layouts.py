@@ -60,6 +60,14 @@ def test_a_sequence_keeps_its_times(sequence: Path, tmp_path: Path) -> None:
     assert stamps(tmp_path / "slow", "/depth/image") == [0, 250_000_000, 500_000_000]
 
 
+def test_frames_of_one_time_are_told(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sequence / "times.json").write_text(json.dumps({"000000": 5, "000002": 9, "000004": 9}))
+    assert main(["from-dataset", "--data", str(sequence), "--out", str(tmp_path / "bag")]) == 0
+    assert "bag: 1 frames have the time of another" in capsys.readouterr().err
+
+
 def test_pictures_of_many_sizes_can_be_made_one(
     road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

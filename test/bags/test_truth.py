@@ -110,6 +110,26 @@ def test_a_truth_of_another_type_is_named(tmp_path: Path) -> None:
         read(tmp_path / "bag")
 
 
+def test_label_maps_of_one_stamp_are_told_once(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for i in range(3):  # as of a publisher that leaves its stamps at zero
+            writer.write(truth.SEGMENTATION, types.IMAGE, image(PIXELS + i, "mono8", 0, "c"), i)
+    said: list[str] = []
+    with BagReader(tmp_path / "bag") as opened:
+        (known,) = TruthReader(opened, small_folder.NAMES, (), said.append)
+    assert known.label is not None
+    assert known.label[0, 0] == 2
+    (told,) = said
+    assert told.startswith("/truth/segmentation: expected one message a stamp, got several of 0 ns")
+
+
+def test_topics_of_one_stamp_are_as_they_should_be(bag: Path) -> None:
+    said: list[str] = []
+    with BagReader(bag) as opened:
+        list(TruthReader(opened, small_folder.NAMES, small_folder.SCENES, said.append))
+    assert said == []
+
+
 @pytest.mark.parametrize(
     ("pixels", "encoding", "got"),
     [
