@@ -56,6 +56,7 @@ __all__ = [
     "DatasetError",
     "FolderDataset",
     "Sample",
+    "decode",
     "read_rgb",
     "read_wav",
 ]
@@ -218,7 +219,7 @@ class FolderDataset(Sequence[Sample]):
             return SensorFrame(modality, samples, stamp_ns - samples.size * FRAME_PERIOD_NS // AUDIO_RATE)
         if modality is Modality.RGB:
             return SensorFrame(modality, read_rgb(path), stamp_ns)
-        stored = _decode(path, cv2.IMREAD_UNCHANGED)
+        stored = decode(path)
         if modality is Modality.DEPTH:
             _check_grey(path, stored, (np.uint16,))
             return SensorFrame(modality, units.depth_from_counts(stored), stamp_ns)
@@ -243,7 +244,7 @@ class FolderDataset(Sequence[Sample]):
         path = self._files["label"].get(name)
         if path is None:
             return None
-        stored = _decode(path, cv2.IMREAD_UNCHANGED)
+        stored = decode(path)
         _check_grey(path, stored, (np.uint8,))
         values = stored.astype(np.uint8, copy=False)
         wrong = np.unique(values[(values >= self._table.label_count) & (values != UNLABELLED)])
@@ -296,7 +297,7 @@ class FolderDataset(Sequence[Sample]):
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     """Decode a colour picture to uint8 (H, W, 3), order R G B; DatasetError when it cannot be decoded."""
-    bgr = _decode(path, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    bgr = decode(path, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
@@ -331,8 +332,12 @@ def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
     return files
 
 
-def _decode(path: Path, flags: int) -> Array:
-    image = cv2.imread(str(path), flags)
+def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> Array:
+    """Decode a picture as OpenCV does under these flags; DatasetError when it cannot be decoded."""
+    try:
+        image = cv2.imread(str(path), flags)
+    except cv2.error:  # a header of more pixels than OpenCV takes
+        image = None
     if image is None:
         size = path.stat().st_size if path.exists() else 0
         msg = f"{path}: expected a jpg or png picture, got {size} bytes that cannot be decoded"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 import wave
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from robust_perception.bags.dataset import write_dataset
 from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.labels import boxes_of_label
 from robust_perception.vocabulary import UNLABELLED, Modality
@@ -257,6 +260,19 @@ def test_a_damaged_picture_is_named(folder: Path) -> None:
     path.write_bytes(b"version https://example.org/placeholder")
     with pytest.raises(DatasetError, match=r"rgb/a\.png: expected a jpg or png picture, got 39 bytes"):
         FolderDataset(folder, "test")[0]
+
+
+@pytest.mark.parametrize("kind", ["rgb", "depth"])
+def test_a_picture_that_announces_more_than_can_be_is_named(kind: str, folder: Path) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (folder / "test" / kind / "a.png").write_bytes(png)
+    dataset = FolderDataset(folder, "test")
+    for read in (lambda: dataset[0], lambda: write_dataset(dataset, folder / "bag")):
+        with pytest.raises(
+            DatasetError, match=rf"{kind}/a\.png: expected a jpg or png picture, got 33 bytes"
+        ):
+            read()
 
 
 def test_sound_of_another_rate_is_named(folder: Path) -> None:

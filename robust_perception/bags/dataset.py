@@ -22,14 +22,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from robust_perception.bags import resize, truth, types
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter, whole_bag
-from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, read_rgb
+from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, decode, read_rgb
 from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
 SECOND_NS = 1_000_000_000
@@ -204,11 +203,11 @@ def _picture(modality: Modality, path: Path, size: resize.Size | None) -> tuple[
     if modality is Modality.RGB:
         rgb = read_rgb(path)
         return rgb if size is None else resize.picture(rgb, size, modality), "rgb8"
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    stored = decode(path)
     allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
-    if stored is None or stored.ndim != 2 or stored.dtype.name not in allowed:
-        got = "no picture" if stored is None else f"{stored.dtype} {stored.shape}"
-        msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, got {got}"
+    if stored.ndim != 2 or stored.dtype.name not in allowed:
+        msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, "
+        msg += f"got {stored.dtype} {stored.shape}"
         raise BagError(msg)
     encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
     return stored if size is None else resize.picture(stored, size, modality), encoding

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception.runtime.errors import DataError, EncodingError
+from robust_perception.runtime.image_header import JPEG_START, MOST_PIXELS, announced_size
 from robust_perception.vocabulary import Array
 
 try:
@@ -45,7 +46,6 @@ BYTES_PER_PIXEL = {
 ORDERED = {"mono16": 2, "16UC1": 2, "32FC1": 4}
 """Those whose values have several bytes, and how many."""
 
-JPEG_START = b"\xff\xd8"
 COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")
 """In front of the PNG of a `compressedDepth` image: format, and the two parameters of its quantisation."""
 
@@ -142,7 +142,7 @@ def decompress(message: Any) -> Array:
 
     Raises:
         EncodingError: the format is not understood.
-        DataError: the data do not decode.
+        DataError: the data do not decode, or announce a picture of more than `MOST_PIXELS`.
     """
     data = np.frombuffer(message.data, np.uint8)
     if "compressedDepth" not in message.format:
@@ -192,6 +192,13 @@ def compress(pixels: Array, like: Any) -> npt.NDArray[np.uint8]:
 
 
 def _decode(data: npt.NDArray[np.uint8], format_: str) -> Array:
+    width, height = announced_size(data.data) or (0, 0)
+    if width * height > MOST_PIXELS:
+        msg = (
+            f"expected a JPEG or PNG image ({format_!r}) of at most {MOST_PIXELS} pixels, "
+            f"got {data.size} bytes that announce {width}x{height}"
+        )
+        raise DataError(msg)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:  # an empty buffer, or a header of more pixels than OpenCV takes
