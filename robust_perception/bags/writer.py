@@ -8,6 +8,7 @@ Not thread-safe: a bag belongs to the thread that writes it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections import Counter
@@ -46,6 +47,10 @@ COMPRESSIONS = tuple(dict.fromkeys(way for ways in STORAGES.values() for way in 
 """Those of any storage."""
 
 SECOND_NS = 1_000_000_000
+NAME_BYTES = 255 - len("_99999.db3-journal")
+"""Most bytes of a bag's name: its files bear it, and 255 is what file systems of Linux allow to a name."""
+SQLITE_PATH_BYTES = 504
+"""Most bytes of a whole path that SQLite opens: 512, with room for the name of its journal."""
 FOREVER = QosTime(9223372036, 854775807)
 """The duration by which `ros2 bag` says "no limit"."""
 
@@ -91,7 +96,7 @@ class BagWriter:
         durable: `flush` waits for the disk, so that what was flushed survives a loss of power, too.
 
     Raises:
-        BagError: the path exists, cannot be made, or storage or compression are unknown.
+        BagError: the path exists, is too long or cannot be made, or storage or compression are unknown.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class BagWriter:
             there = ", ".join(STORAGES[storage])
             msg = f"{self.path}: expected a compression of {storage} out of {there}, got {compression!r}"
             raise BagError(msg)
+        _check_length(self.path, storage)
         if self.path.exists():
             msg = f"{self.path}: expected a new path, got one that exists; remove it or take another"
             raise BagError(msg)
@@ -311,6 +317,24 @@ class BagWriter:
         kept = sum(file.count for file in self._files)
         msg = f"{self.path}: expected {wanted}, got: {error}; {kept} messages are in the bag"
         return BagError(msg)
+
+
+def _check_length(path: Path, storage: str) -> None:
+    """BagError where the files of a bag could not have their names, the hundred-thousandth included."""
+    size = len(os.fsencode(path.name))
+    if size > NAME_BYTES:
+        msg = (
+            f"{path}: expected a name of at most {NAME_BYTES} bytes, for the bag's files are named after it, "
+            f"got {size}; take a shorter one"
+        )
+        raise BagError(msg)
+    whole = len(os.fsencode(os.path.realpath(path))) + len("/") + size + len("_99999.db3")
+    if storage == "sqlite3" and whole > SQLITE_PATH_BYTES:
+        msg = (
+            f"{path}: expected files whose paths have at most {SQLITE_PATH_BYTES} bytes, which SQLite takes, "
+            f"got {whole}; take a shorter name, or the storage mcap"
+        )
+        raise BagError(msg)
 
 
 def compress_file(path: Path, target: Path) -> None:

@@ -26,6 +26,30 @@ def text(number: int, size: int = 0) -> bytes:
     return types.serialize(types.message_class(STRING)(data=f"{number}".ljust(size)), STRING)
 
 
+def test_a_name_that_leaves_no_room_for_those_of_files_is_refused(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / ("記" * 79)) as bag:
+        bag.write("/a", STRING, text(0), 0)
+    with BagReader(bag.path) as reader:
+        assert reader.message_count == 1
+    for name in ("記" * 80, "記" * 100):
+        with pytest.raises(BagError, match=rf"expected a name of at most 237 bytes, .* got {3 * len(name)};"):
+            BagWriter(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [bag.path]
+
+
+def test_a_path_that_sqlite_does_not_open_is_refused(tmp_path: Path) -> None:
+    room = 504 - len(str(tmp_path.resolve())) - len("//_99999.db3")
+    path = tmp_path / ("b" * (room // 2))
+    with BagWriter(path, "sqlite3", "file", Split(seconds=1.0)) as bag:
+        for number in range(3):
+            bag.write("/a", STRING, text(number), number * S)
+    with BagReader(path) as reader:
+        assert reader.message_count == 3
+    with pytest.raises(BagError, match=r"at most 504 bytes, which SQLite takes, got 50[56]; take a shorter"):
+        BagWriter(tmp_path / ("b" * (room // 2 + 1)), "sqlite3")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def write(path: Path, storage: str, split: Split, stamps: list[int], size: int = 100) -> list[bytes]:
     """A bag with a message at every stamp, on two topics in turn."""
     written = []
