@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from robust_perception import extras
+
 
 class SimulationError(Exception):
     """Base of every error of this room."""
+
+
+class PackageError(SimulationError):
+    """A Python package is missing; says which, and what installs it."""
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> PackageError:
+        """The error behind an import that failed."""
+        return cls(f"the simulator needs the package {error.name}, got none; {extras.install('sim')}")
 
 
 class GraphicsError(SimulationError):

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from robust_perception.environment import GRAPHICS_PACKAGES
-from robust_perception.simulation.errors import GraphicsError
+from robust_perception.simulation.errors import GraphicsError, PackageError
 
 MEND = f"install it with: apt install {' '.join(GRAPHICS_PACKAGES)}"
 
@@ -19,6 +19,8 @@ os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
 
 try:
     import mujoco
+except ModuleNotFoundError as error:
+    raise PackageError.of(error) from error
 except (ImportError, AttributeError, RuntimeError) as error:
     # Without libEGL PyOpenGL raises either of the first two; MuJoCo the third, for a platform it lacks.
     _why = (

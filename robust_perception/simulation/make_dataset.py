@@ -17,18 +17,20 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception.simulation.capture import Capture
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
-from robust_perception.simulation.errors import SimulationError
-from robust_perception.simulation.rig import Rig
+from robust_perception.simulation.errors import PackageError, SimulationError
 from robust_perception.units import DEPTH_SCALE, THERMAL_SCALE
 from robust_perception.vocabulary import AUDIO_RATE, Modality
+
+if TYPE_CHECKING:
+    from robust_perception.simulation.capture import Capture
+    from robust_perception.simulation.rig import Rig
 
 SPLIT_OFFSETS = {"train": 0, "val": 700_000, "test": 800_000}
 """Seeds of a split begin here."""
@@ -150,13 +152,20 @@ def make_dataset(out: Path, seed: int, counts: dict[str, int]) -> None:
         counts: split name ("train", "val", "test") -> number of frames.
 
     Raises:
-        SimulationError: a count or the seed is out of range, a folder holds frames, the machine cannot draw.
+        SimulationError: a count or the seed is out of range, a folder holds frames, packages are missing or
+            the machine cannot draw.
     """
     if seed < 0 or any(not 0 <= n <= MOST_FRAMES for n in counts.values()):
         msg = (
             f"a data set has a seed >= 0 and 0 to {MOST_FRAMES} frames a split, got seed {seed} and {counts}"
         )
         raise SimulationError(msg)
+    # Imported here: where the simulator's packages are missing, that is to be said in one line.
+    try:
+        from robust_perception.simulation.rig import Rig
+    except ModuleNotFoundError as error:
+        raise PackageError.of(error) from None
+
     out.mkdir(parents=True, exist_ok=True)
     table = {"fine": [{"id": i, "name": n} for i, n in enumerate(CLASS_NAMES)], "scene_names": SCENE_NAMES}
     (out / "classes.json").write_text(json.dumps(table, indent=1), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,28 @@ def test_the_mend_is_named(prelude: str, platform: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "apt install libegl1" in done.stdout
     assert f"MUJOCO_GL={platform}" in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["mujoco", "scipy"])
+def test_a_missing_package_is_named_with_what_installs_it(missing: str, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == {missing!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from robust_perception.simulation.make_dataset import main\n"
+        f"sys.exit(main(['--out', {str(tmp_path / 'data')!r}, '--train', '1']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"make_dataset: the simulator needs the package {missing}, got none; pip install ")
+    assert "EGL" not in line
+    assert not (tmp_path / "data").exists()
 
 
 def test_it_draws_where_somebody_imported_mujoco_first() -> None:
