@@ -117,7 +117,7 @@ class Inputs:
             return "; ".join(wrong)
         # Whoever was heard has a way here: its silence is its own.
         topic, heard = subscription.topic_name, status.state is not SensorState.NEVER_SEEN
-        matched = [] if heard else qos.publishers_that_match(self._node, topic, subscription.qos_profile)
+        matched = [] if heard else qos.publishers_that_match(*self._heard_by(subscription))
         if not matched:
             self._matched_ns.pop(status.modality, None)
             return ""
@@ -134,7 +134,14 @@ class Inputs:
         return "" if decoder.format is not None else "; ".join(self._unmatched(subscription))
 
     def _unmatched(self, subscription: Any) -> list[str]:
-        return qos.publishers_that_do_not_match(self._node, subscription.topic_name, subscription.qos_profile)
+        node, topic, kind, profile = self._heard_by(subscription)
+        another = qos.publishers_of_another_type(node, topic, kind)
+        if another:
+            another[-1] += f"; remap {subscription.topic} to a topic of that type"
+        return qos.publishers_that_do_not_match(node, topic, kind, profile) + another
+
+    def _heard_by(self, subscription: Any) -> tuple[LifecycleNode, str, Any, Any]:
+        return self._node, subscription.topic_name, subscription.msg_type, subscription.qos_profile
 
     def _open(self, modality: Modality, table: ParameterTable) -> None:
         if modality is Modality.AUDIO:

@@ -149,16 +149,17 @@ def subscribe_raw(
         return node.create_subscription(kind, topic, arrived, profile, raw=True)
 
 
-def publishers_that_do_not_match(node: Any, topic: str, wanted: QoSProfile) -> list[str]:
-    """For every publisher of the topic that cannot reach a subscription, one sentence naming both sides.
+def publishers_that_do_not_match(node: Any, topic: str, kind: Any, wanted: QoSProfile) -> list[str]:
+    """For every publisher whose quality of service cannot reach a subscription, a sentence naming both sides.
 
     Args:
         node: the node that subscribes.
         topic: resolved name of the topic.
+        kind: type of the messages; publishers of another type are left out.
         wanted: profile of the subscription.
     """
     sentences = []
-    for info in node.get_publishers_info_by_topic(topic):
+    for info in _publishers(node, topic, kind):
         verdict, why = qos_check_compatible(info.qos_profile, wanted)
         if verdict == QoSCompatibility.ERROR:
             sentences.append(
@@ -169,13 +170,27 @@ def publishers_that_do_not_match(node: Any, topic: str, wanted: QoSProfile) -> l
     return sentences
 
 
-def publishers_that_match(node: Any, topic: str, wanted: QoSProfile) -> list[str]:
+def publishers_that_match(node: Any, topic: str, kind: Any, wanted: QoSProfile) -> list[str]:
     """Names and profiles of the publishers whose messages should arrive."""
     return [
         f"{_name(info)} ({_words(info.qos_profile)})"
-        for info in node.get_publishers_info_by_topic(topic)
+        for info in _publishers(node, topic, kind)
         if qos_check_compatible(info.qos_profile, wanted)[0] != QoSCompatibility.ERROR
     ]
+
+
+def publishers_of_another_type(node: Any, topic: str, kind: Any) -> list[str]:
+    """For every publisher of the topic whose messages are of another type, a sentence naming both types."""
+    return [
+        f"topic {topic} is published as {info.topic_type}, expected {type_name(kind)} (by {_name(info)})"
+        for info in node.get_publishers_info_by_topic(topic)
+        if info.topic_type != type_name(kind)
+    ]
+
+
+def type_name(kind: Any) -> str:
+    """`sensor_msgs/msg/Image`, as the graph names the type of a class of messages."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 
 def profile_warning(environ: Mapping[str, str]) -> str:
@@ -222,6 +237,11 @@ def _overrides() -> str:
         known = [value.name.lower() for value in values if value.name != "UNKNOWN"]
         words.append(f"{name} out of {', '.join(known)}")
     return f"{'; '.join(words)}; depth a whole number"
+
+
+def _publishers(node: Any, topic: str, kind: Any) -> list[Any]:
+    name = type_name(kind)
+    return [info for info in node.get_publishers_info_by_topic(topic) if info.topic_type == name]
 
 
 def _name(info: Any) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import rclpy
-from audio_common_msgs.msg import AudioDataStamped, AudioInfo
+from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 from live_graph import profile
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from robust_perception.presence import (
     SensorConfig,
@@ -53,16 +55,29 @@ def make_node(domain: int) -> Iterator[Callable[..., LifecycleNode]]:
     rclpy.try_shutdown(context=context)
 
 
+@pytest.fixture
+def stranger(domain: int) -> Iterator[Node]:
+    """A node of another participant: within one, a topic can have only one type."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    node = rclpy.create_node("stranger", context=context)
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
 def synchronizer() -> Synchronizer:
     return Synchronizer(SynchronizerConfig(tuple(SensorConfig(m, 300_000_000) for m in MODALITIES)))
 
 
 def found(node: LifecycleNode, topic: str) -> None:
-    """Wait until the node knows of a publisher of the topic."""
+    """Wait until the node knows of a publisher of the topic, and the name of its node."""
     end = time.monotonic() + 10.0
-    while not node.get_publishers_info_by_topic(topic):
+    executor = SingleThreadedExecutor(context=node.context)
+    while qos.UNNAMED in ([i.node_name for i in node.get_publishers_info_by_topic(topic)] or [qos.UNNAMED]):
         assert time.monotonic() < end, f"no publisher of {topic} was found"
-        rclpy.spin_once(node, timeout_sec=0.05)
+        rclpy.spin_once(node, executor=executor, timeout_sec=0.05)
+    executor.shutdown()
 
 
 def test_whatever_a_decoder_raises_is_a_refusal(
@@ -94,6 +109,30 @@ def test_only_a_sensor_never_heard_gets_a_word_about_the_transport(
     found(node, "/rgb/image")
     assert taken.links(SILENT)[Modality.RGB].hint == "", "its driver lives and sends nothing"
     assert "nothing arrives" in taken.links(NEVER)[Modality.RGB].hint
+    taken.close()
+
+
+@pytest.mark.parametrize("statuses", [NEVER, SILENT])
+def test_publisher_of_another_type_is_named_and_no_word_is_said_about_the_transport(
+    statuses: dict[Modality, SensorStatus],
+    make_node: Callable[..., LifecycleNode],
+    stranger: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inputs, "UNHEARD_NS", 0)
+    node = make_node()
+    taken = Inputs(node, synchronizer(), TABLE, MODALITIES)
+    stranger.create_publisher(CompressedImage, "/rgb/image", profile(5, False))
+    stranger.create_publisher(AudioData, "/audio", qos.SOUND)
+    found(node, "/rgb/image")
+    found(node, "/audio")
+    links = taken.links(statuses)
+    assert links[Modality.RGB].hint == (
+        "topic /rgb/image is published as sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image "
+        "(by /stranger); remap rgb/image to a topic of that type"
+    )
+    assert "as audio_common_msgs/msg/AudioData, expected" in links[Modality.AUDIO].hint
+    assert links[Modality.DEPTH].hint == ""
     taken.close()
 
 

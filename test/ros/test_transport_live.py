@@ -14,6 +14,7 @@ from robust_perception.ros.messages import stamp_to_ns
 pytestmark = pytest.mark.ros
 
 CAMERA = str(Path(__file__).with_name("camera.py"))
+TALKER = str(Path(__file__).with_name("talker.py"))
 FRAMES = 150
 
 
@@ -59,3 +60,16 @@ def test_publisher_that_cannot_match_is_named(live: Graph, tiny: Path) -> None:
     assert "/camera publishes /rgb/image BEST_EFFORT" in status.message
     assert "asks for RELIABLE" in status.message
     assert "qos_overrides./rgb/image.subscription.reliability" in status.message
+
+
+def test_publisher_of_another_type_is_named(live: Graph, tiny: Path) -> None:
+    live.start_fusion(tiny)
+    live.run([sys.executable, TALKER, "0", "1", "/rgb/image:text:reliable"], "talker")
+
+    def named(status: DiagnosticStatus) -> bool:
+        return status.level == DiagnosticStatus.ERROR and "(by /talker)" in status.message
+
+    status = live.diagnosis("rgb", "both types", named, deadline_s=START_S)
+    words = "topic /rgb/image is published as std_msgs/msg/String, expected sensor_msgs/msg/Image (by /t"
+    assert words in status.message
+    assert "nothing arrives" not in status.message
