@@ -44,6 +44,8 @@ class Link(NamedTuple):
     """Messages that the middleware lost on the way."""
     hint: str = ""
     """Why its publisher cannot be heard, and the mend; makes its status an ERROR."""
+    note: str = ""
+    """That there is no publisher, and where one may be; a sensor that is missing is no error."""
 
 
 def presence(
@@ -147,11 +149,11 @@ def report(
 
 def sensor(node: str, status: SensorStatus, link: Link | None = None) -> DiagnosticStatus:
     """One sensor's status, with what is known of its topic if `link` is given."""
-    hint = link.hint if link else ""
+    hint, note = (link.hint, link.note) if link else ("", "")
     text = str(status.state)
     if status.reason is not None and status.reason.value != status.state.value:
         text = f"{text}: {status.reason}"
-    for more in (status.detail, status.advice, hint):
+    for more in (status.detail, status.advice, hint, note):
         if more:
             text = f"{text}; {more}"
     level = DiagnosticStatus.ERROR if hint else _LEVELS.get(status.state, DiagnosticStatus.WARN)

@@ -21,22 +21,17 @@ from audio_common_msgs.msg import AudioDataStamped, AudioInfo
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from robust_perception.presence import SensorState, SensorStatus, Synchronizer
+from robust_perception.presence import SensorStatus, Synchronizer
 from robust_perception.ros import qos
 from robust_perception.ros.diagnostics import Link
 from robust_perception.ros.fusion_parameters import audio_format
 from robust_perception.ros.parameters import ParameterTable
 from robust_perception.ros.transport_loss import TransportLoss
+from robust_perception.ros.unheard import Unheard
 from robust_perception.ros.unit_parameters import image_units
 from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder
 from robust_perception.runtime.errors import MessageError
 from robust_perception.vocabulary import Modality, Reason
-
-UNHEARD_NS = 2_000_000_000
-"""Silence of a matched publisher after which a word about the transport is due."""
-
-MUCH = 0.2
-"""Part of the messages lost above which it is said."""
 
 AGAIN_S = 10.0
 """Seconds between two log lines about the same kind of refusal of one sensor."""
@@ -65,12 +60,13 @@ class Inputs:
         self._node, self._synchronizer = node, synchronizer
         self._log = node.get_logger()
         self._logged: dict[tuple[Modality, str], float] = {}
-        self._matched_ns: dict[Modality, int] = {}  # since when a silent sensor is known to have a publisher
+        self._noted: set[Modality] = set()
         self._subscriptions: dict[Modality, Any] = {}
         self._beside: list[Any] = []
         self._sound: tuple[AudioDecoder, Any] | None = None  # and the subscription that tells it the format
         self._camera_infos: dict[Modality, str] = {}
         self._losses = {modality: TransportLoss() for modality in modalities}
+        self._unheard = Unheard(node, self._subscriptions)
         try:
             for modality in modalities:
                 self._open(modality, table)
@@ -91,57 +87,28 @@ class Inputs:
         self._beside.clear()
 
     def links(self, statuses: Mapping[Modality, SensorStatus]) -> dict[Modality, Link]:
-        """Where each sensor is listened to and, if it is silent although it has a publisher, why."""
+        """Where each sensor is listened to and, if it is silent, why."""
         found = {}
         # A copy: the inference thread asks too, while the executor's may be closing.
         for modality, subscription in tuple(self._subscriptions.items()):
-            hint = self._hint(subscription, statuses[modality]) or self._format_hint(modality)
+            losses, status = self._losses[modality], statuses[modality]
+            lost = losses.part(time.monotonic_ns())
+            hint = self._unheard.hint(subscription, status, lost) or self._format_hint(modality)
             if hint:
                 self._say(modality, hint, kind="unheard")
-            lost = self._losses[modality].lost
-            found[modality] = Link(subscription.topic_name, self._camera_infos.get(modality, ""), lost, hint)
+            note = self._unheard.note(subscription, status)
+            if note and modality not in self._noted:
+                self._noted.add(modality)
+                self._say(modality, note)
+            info = self._camera_infos.get(modality, "")
+            found[modality] = Link(subscription.topic_name, info, losses.lost, hint, note)
         return found
-
-    def _hint(self, subscription: Any, status: SensorStatus) -> str:
-        now_ns = time.monotonic_ns()
-        lost = self._losses[status.modality].part(now_ns)
-        if lost > MUCH:
-            return (
-                f"{lost:.0%} of its messages of the last seconds were lost on the way: {qos.transport_hint()}"
-            )
-        if status.state not in (SensorState.NEVER_SEEN, SensorState.LATE) or status.rate_hz > 0.0:
-            self._matched_ns.pop(status.modality, None)
-            return ""
-        wrong = self._unmatched(subscription)
-        if wrong:
-            return "; ".join(wrong)
-        # Whoever was heard has a way here: its silence is its own.
-        topic, heard = subscription.topic_name, status.state is not SensorState.NEVER_SEEN
-        matched = [] if heard else qos.publishers_that_match(*self._heard_by(subscription))
-        if not matched:
-            self._matched_ns.pop(status.modality, None)
-            return ""
-        if now_ns - self._matched_ns.setdefault(status.modality, now_ns) < UNHEARD_NS:
-            return ""
-        why = qos.transport_hint()
-        rest = f", or it is lost: {why}" if why else ""
-        return f"{', '.join(matched)} publishes {topic}, but nothing arrives: either it sends nothing{rest}"
 
     def _format_hint(self, modality: Modality) -> str:
         if modality is not Modality.AUDIO or self._sound is None:
             return ""
         decoder, subscription = self._sound
-        return "" if decoder.format is not None else "; ".join(self._unmatched(subscription))
-
-    def _unmatched(self, subscription: Any) -> list[str]:
-        node, topic, kind, profile = self._heard_by(subscription)
-        another = qos.publishers_of_another_type(node, topic, kind)
-        if another:
-            another[-1] += f"; remap {subscription.topic} to a topic of that type"
-        return qos.publishers_that_do_not_match(node, topic, kind, profile) + another
-
-    def _heard_by(self, subscription: Any) -> tuple[LifecycleNode, str, Any, Any]:
-        return self._node, subscription.topic_name, subscription.msg_type, subscription.qos_profile
+        return "" if decoder.format is not None else "; ".join(self._unheard.unmatched(subscription))
 
     def _open(self, modality: Modality, table: ParameterTable) -> None:
         if modality is Modality.AUDIO:
@@ -212,7 +179,7 @@ class Inputs:
         subscription = self._subscriptions.get(modality)
         if subscription is None:
             return
-        for sentence in self._unmatched(subscription):
+        for sentence in self._unheard.unmatched(subscription):
             self._say(modality, sentence, kind=sentence)
 
     def _say(self, modality: Modality, text: str, kind: Reason | str = "") -> None:

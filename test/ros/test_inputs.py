@@ -24,7 +24,7 @@ from robust_perception.presence import (
     Synchronizer,
     SynchronizerConfig,
 )
-from robust_perception.ros import inputs, qos
+from robust_perception.ros import qos, unheard
 from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.fusion_parameters import FUSION
 from robust_perception.ros.inputs import Inputs
@@ -102,7 +102,7 @@ def test_whatever_a_decoder_raises_is_a_refusal(
 def test_only_a_sensor_never_heard_gets_a_word_about_the_transport(
     make_node: Callable[..., LifecycleNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "UNHEARD_NS", 0)
+    monkeypatch.setattr(unheard, "UNHEARD_NS", 0)
     node = make_node()
     taken = Inputs(node, synchronizer(), TABLE, (Modality.RGB,))
     node.create_publisher(Image, "/rgb/image", profile(5, False))
@@ -119,7 +119,7 @@ def test_publisher_of_another_type_is_named_and_no_word_is_said_about_the_transp
     stranger: Node,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inputs, "UNHEARD_NS", 0)
+    monkeypatch.setattr(unheard, "UNHEARD_NS", 0)
     node = make_node()
     taken = Inputs(node, synchronizer(), TABLE, MODALITIES)
     stranger.create_publisher(CompressedImage, "/rgb/image", profile(5, False))
@@ -129,10 +129,49 @@ def test_publisher_of_another_type_is_named_and_no_word_is_said_about_the_transp
     links = taken.links(statuses)
     assert links[Modality.RGB].hint == (
         "topic /rgb/image is published as sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image "
-        "(by /stranger); remap rgb/image to a topic of that type"
+        "(by /stranger); remap rgb/image; no topic of that type is published; with rgb.transport compressed: "
+        "/rgb/image"
     )
     assert "as audio_common_msgs/msg/AudioData, expected" in links[Modality.AUDIO].hint
     assert links[Modality.DEPTH].hint == ""
+    taken.close()
+
+
+def test_topic_without_a_publisher_is_told_once_with_those_that_may_be_meant(
+    make_node: Callable[..., LifecycleNode],
+    stranger: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(unheard, "UNPUBLISHED_NS", 0)
+    node = make_node()
+    taken = Inputs(node, synchronizer(), TABLE | {"depth.transport": "compressed"}, MODALITIES)
+    node.create_publisher(Image, "/fusion/overlay", profile(5, False))
+    kept = [
+        stranger.create_publisher(kind, topic, profile(5, False))
+        for kind, topic in (
+            (Image, "/zed/left"),
+            (Image, "/rgb/image_raw"),
+            (Image, "/thermal/image"),  # heard by another sensor of the node
+            (CompressedImage, "/rgb/image_raw/compressed"),
+            (AudioDataStamped, "/mic/audio"),
+        )
+    ]
+    for publisher in kept:
+        found(node, publisher.topic_name)
+    off = {Modality.AUDIO: SensorStatus(Modality.AUDIO, SensorState.DISABLED, Reason.DISABLED)}
+    links = taken.links(NEVER | off)
+    assert links[Modality.RGB].note == (
+        "expected a publisher of /rgb/image (sensor_msgs/msg/Image), got none; remap rgb/image (in the "
+        "launch file rgb_topic), or set rgb.enabled to false where there is no such sensor; topics of that "
+        "type: /rgb/image_raw, /zed/left; with rgb.transport compressed: /rgb/image_raw/compressed"
+    )
+    assert links[Modality.RGB].hint == "", "a sensor that is missing is no error"
+    assert "with depth.transport raw: " in links[Modality.DEPTH].note
+    assert (links[Modality.THERMAL].note, links[Modality.AUDIO].note) == ("", "")
+    taken.links(NEVER | off)
+    assert capfd.readouterr().err.count("rgb (/rgb/image): expected a publisher") == 1
+    assert taken.links(UNREADABLE)[Modality.RGB].note == "", "it has been heard"
     taken.close()
 
 

@@ -64,6 +64,13 @@ def pairs(message: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in message.values}
 
 
+def test_a_missing_publisher_is_said_and_no_error() -> None:
+    never = status(Modality.RGB, SensorState.NEVER_SEEN, Reason.NEVER_SEEN, detail="no message yet")
+    said = diagnostics.sensor("fusion", never, Link("/rgb/image", note="expected a publisher, got none"))
+    assert said.level == DiagnosticStatus.STALE
+    assert said.message == "never seen; no message yet; expected a publisher, got none"
+
+
 def test_detections_bear_names_and_the_reference_header() -> None:
     seen = perception(Modality.DEPTH)
     message = outputs.detections(seen.boxes, seen.scores, seen.class_ids, NAMES, outputs.output_header(seen))

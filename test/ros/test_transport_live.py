@@ -1,4 +1,4 @@
-"""Best-effort images of 0.9 MB: none is lost under the shipped profile; without it the node says why."""
+"""Best-effort images of 0.9 MB: none is lost under the shipped profile; a sensor not heard is told why."""
 
 from __future__ import annotations
 
@@ -73,3 +73,14 @@ def test_publisher_of_another_type_is_named(live: Graph, tiny: Path) -> None:
     words = "topic /rgb/image is published as std_msgs/msg/String, expected sensor_msgs/msg/Image (by /t"
     assert words in status.message
     assert "nothing arrives" not in status.message
+
+
+def test_topic_that_nobody_publishes_is_told_once(live: Graph, tiny: Path) -> None:
+    live.run([sys.executable, TALKER, "0", "1", "/camera/image_raw:rgb:reliable"], "talker")
+    process = live.start_fusion(tiny, "audio.enabled:=false")
+    status = live.diagnosis("rgb", "what to do", lambda s: "/camera/image_raw" in s.message, START_S)
+    assert status.level == DiagnosticStatus.STALE
+    assert "expected a publisher of /rgb/image (sensor_msgs/msg/Image), got none" in status.message
+    live.diagnosis("rgb", "the next report", lambda s: "/camera/image_raw" in s.message)
+    assert process.text().count("rgb (/rgb/image): expected a publisher") == 1
+    assert "audio (/audio): expected" not in process.text()
