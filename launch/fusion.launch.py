@@ -7,8 +7,10 @@ ros2 launch robust_perception fusion.launch.py record:=/data/today
 ros2 launch robust_perception fusion.launch.py rgb_topic:=/camera/color/image_raw thermal_enabled:=false
 """
 
+import re
 from pathlib import Path
 
+import yaml
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
@@ -20,6 +22,7 @@ from robust_perception.engine import choice
 TOPICS = {"rgb": "rgb/image", "depth": "depth/image", "thermal": "thermal/image", "audio": "audio"}
 TRUTH = ("false", "true")
 TRANSPORTS = ("compressed", "compressedDepth")
+UNITS = ("depth.scale", "thermal.encoding_scale", "thermal.offset")
 OF_A_BAG = {"bag": "", "speed": "1.0", "start": "0.0", "loop": "false"}
 
 
@@ -134,11 +137,12 @@ def nodes(context):
             values[name] = said[name]
     names = [pair for sensor in TOPICS for pair in _names(sensor, said)]
     remappings = [(own, name) for own, name in names if own != name]
+    params_file = said["params_file"] or str(share / "config" / "fusion.yaml")
     started = [
         Node(
             executable="fusion_node",
             name="fusion",
-            parameters=[said["params_file"] or str(share / "config" / "fusion.yaml"), values],
+            parameters=[params_file, values],
             remappings=remappings,
             **common,
         )
@@ -157,6 +161,8 @@ def nodes(context):
     elif said["source"] == "bag":
         values = {"bag": said["bag"]} | {name: _number(name, said[name]) for name in ("speed", "start")}
         values |= {"loop": said["loop"] == "true"} | faults
+        # Faults of values need to know what the counts of the bag's pictures mean, as fusion_node does.
+        values |= _units(params_file, f"/{said['namespace'].strip('/')}/fusion".replace("//", "/"))
         if said["use_sim_time"] == "true":
             values |= {"stamps": "recorded", "clock": True}
         for sensor, topic in TOPICS.items():
@@ -222,6 +228,35 @@ def _names(sensor, said):
     else:
         yield f"{own}/compressed", f"{topic}/{transport or 'compressed'}"
         yield f"{sensor}/camera_info", f"{beside}camera_info"
+
+
+def _units(params_file, node):
+    """The units that a parameter file says to a node; none where it makes no sense, which the node tells."""
+    try:
+        tree = yaml.safe_load(Path(params_file).read_text(encoding="utf-8"))
+        of_node = [below for names, below in _of_nodes(tree) if re.fullmatch(names, node)]
+        said = dict(pair for below in of_node for pair in _flat(below))
+        # Numbers such as 1e-3 are text to this reader of YAML, and numbers to that of ROS.
+        return {name: float(said[name]) for name in UNITS if name in said}
+    except (OSError, TypeError, ValueError, yaml.YAMLError):
+        return {}
+
+
+def _of_nodes(tree, above=""):
+    """What stands below every `ros__parameters`, and an expression for the names of its nodes."""
+    for key, below in tree.items() if isinstance(tree, dict) else ():
+        if key == "ros__parameters":
+            yield re.sub(r"/\*\*?", lambda star: {3: r"(/\w+)*", 2: r"/\w+"}[len(star[0])], above), below
+        else:
+            yield from _of_nodes(below, f"{above}/{str(key).strip('/')}")
+
+
+def _flat(values, above=""):
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def _number(name, text):

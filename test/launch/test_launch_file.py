@@ -20,6 +20,9 @@ from robust_perception.bags.dataset import image
 from robust_perception.bags.writer import BagWriter
 from robust_perception.environment import PROFILE_VARIABLES, profile_variable
 
+UNITS = {"depth.scale": 0.001, "thermal.encoding_scale": 0.015625, "thermal.offset": 0.0}
+"""What the shipped parameters say."""
+
 
 def test_every_argument_says_what_it_is(launch_file: Path) -> None:
     declared = [
@@ -112,7 +115,7 @@ def test_a_bag_is_played_into_the_namespace_under_the_clock_of_the_recording(lau
     fusion, replay = stand_in.nodes(launch_file, said)
     assert fusion.parameters[1]["use_sim_time"] is True
     as_recorded = {"speed": 1.0, "start": 0.0, "loop": False}
-    expected = {"bag": "/data/run.mcap", **as_recorded, "stamps": "recorded", "clock": True}
+    expected = {"bag": "/data/run.mcap", **as_recorded, **UNITS, "stamps": "recorded", "clock": True}
     assert replay.parameters == [expected]
     assert dict(replay.remappings)["/rgb/image"] == "rgb/image"
     assert dict(replay.remappings)["/audio_info"] == "audio_info"
@@ -124,8 +127,43 @@ def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path)
     fusion, replay = stand_in.nodes(launch_file, said)
     assert dict(fusion.remappings)["rgb/image"] == "/camera/color/image_raw"
     played = {"bag": "run", "speed": 0.5, "start": 10.0, "loop": True}
-    assert replay.parameters == [played | {"rgb.topic": "/camera/color/image_raw"}]
+    assert replay.parameters == [played | UNITS | {"rgb.topic": "/camera/color/image_raw"}]
     assert not replay.remappings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/**: {ros__parameters: {depth.scale: 0.00025, rate: 5.0}}", {"depth.scale": 0.00025}),
+        ("/robot/fusion: {ros__parameters: {depth: {scale: 25e-5}}}", {"depth.scale": 0.00025}),
+        ("robot: {fusion: {ros__parameters: {thermal: {offset: 273.15}}}}", {"thermal.offset": 273.15}),
+        ("/**/fusion: {ros__parameters: {thermal.encoding_scale: 0.01}}", {"thermal.encoding_scale": 0.01}),
+        ("/*/fusion: {ros__parameters: {depth.scale: 0.1}}", {"depth.scale": 0.1}),
+        (  # the last word counts
+            "{/**: {ros__parameters: {depth.scale: 2}}, /robot/*: {ros__parameters: {depth.scale: 1}}}",
+            {"depth.scale": 1.0},
+        ),
+        ("/fusion: {ros__parameters: {depth.scale: 0.1}}", {}),  # of another namespace
+        ("/**: {ros__parameters: {rate: 5.0}}", {}),
+        ("[", {}),  # the node says so
+        ("/**: {ros__parameters: {depth.scale: wide}}", {}),  # here, too
+    ],
+)
+def test_a_bag_is_played_with_the_units_of_the_parameters(
+    text: str, expected: dict[str, float], launch_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    said = {"source": "bag", "bag": "run", "namespace": "robot", "params_file": str(file)}
+    fusion, replay = stand_in.nodes(launch_file, said)
+    assert fusion.parameters[0] == str(file)
+    assert {name: replay.parameters[0][name] for name in UNITS if name in replay.parameters[0]} == expected
+    assert "rate" not in replay.parameters[0]
+
+
+def test_the_units_are_those_that_the_nodes_have() -> None:
+    parameters = pytest.importorskip("robust_perception.ros.unit_parameters", exc_type=ImportError)
+    assert {row.name: row.default for row in parameters.UNITS} == UNITS
 
 
 def test_a_relative_topic_of_a_bag_moves_into_the_namespace(launch_file: Path) -> None:
