@@ -18,6 +18,8 @@ from robust_perception.engine.errors import BackendError
 
 PACKAGE = "cuda-bindings"
 
+DEFAULT_STREAM = 0
+
 Address = int
 Bytes = npt.NDArray[np.uint8]
 
@@ -53,12 +55,9 @@ class CudaRuntime:
         """One call by its name; its value, or None where it has none.
 
         Raises:
-            BackendError: it did not succeed.
+            BackendError: it did not succeed, or the driver has no such call.
         """
-        code, *values = getattr(self._api, name)(*arguments)
-        if code != self._success:
-            msg = f"{name}: expected success, got {self._words(code)}"
-            raise BackendError(msg)
+        values = self._values(name, *arguments)
         return values[0] if values else None
 
     def version(self) -> str:
@@ -84,18 +83,16 @@ class CudaRuntime:
 
     def memory(self) -> tuple[int, int]:
         """(free, whole) memory of the device, bytes; other processes' use counts as not free."""
-        code, free, whole = self._api.cudaMemGetInfo()
-        if code != self._success:
-            msg = f"cudaMemGetInfo: expected success, got {self._words(code)}"
-            raise BackendError(msg)
+        free, whole = self._values("cudaMemGetInfo")
         return int(free), int(whole)
 
     def allocate(self, size: int) -> Address:
         """Device memory of `size` bytes, all zero."""
         address = int(self.call("cudaMalloc", size))
-        # Streams that do not wait for the default one must find it done.
+        # Streams that do not wait for the default one must find it done. That one alone is waited for: the
+        # device as a whole cannot be while another thread captures.
         self.call("cudaMemset", address, 0, size)
-        self.call("cudaDeviceSynchronize")
+        self.call("cudaStreamSynchronize", DEFAULT_STREAM)
         return address
 
     def free(self, address: Address) -> None:
@@ -158,7 +155,7 @@ class CudaRuntime:
             code, *values = self._api.cudaStreamEndCapture(stream)
             if code == self._success and values and int(values[0]):
                 self._api.cudaGraphDestroy(values[0])
-            self._api.cudaGetLastError()
+            self._forget_error()
             raise
         graph = self.call("cudaStreamEndCapture", stream)
         try:
@@ -173,6 +170,22 @@ class CudaRuntime:
     def destroy_captured(self, captured: Any) -> None:
         """End a captured graph."""
         self.call("cudaGraphExecDestroy", captured)
+
+    def _values(self, name: str, *arguments: Any) -> list[Any]:
+        try:
+            code, *values = getattr(self._api, name)(*arguments)
+        except RuntimeError as error:  # what the bindings have and this driver has not
+            msg = f"{name}: expected the NVIDIA driver to have it, got {error}"
+            raise BackendError(msg) from None
+        if code != self._success:
+            self._forget_error()
+            msg = f"{name}: expected success, got {self._words(code)}"
+            raise BackendError(msg)
+        return list(values)
+
+    def _forget_error(self) -> None:
+        """CUDA gives a thread's last error to whoever asks next, and TensorRT asks after its kernels."""
+        self._api.cudaGetLastError()
 
     def _copy(self, target: Address, source: Address, size: int, kind: str, stream: Any) -> None:
         direction = getattr(self._api.cudaMemcpyKind, kind)

@@ -71,6 +71,7 @@ class FakeCuda:
     Attributes:
         calls: how often each was made.
         fails: call -> the error it answers with.
+        last: the error that is given to whoever asks for the last one.
         device, pinned: live memory by address.
         streams: by handle.
     """
@@ -82,6 +83,7 @@ class FakeCuda:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.fails: dict[str, cudaError_t] = {}
+        self.last = cudaError_t.cudaSuccess
         self.device: dict[int, Any] = {}
         self.pinned: dict[int, Any] = {}
         self.streams: dict[int, Stream] = {}
@@ -95,6 +97,7 @@ class FakeCuda:
         def counted(*arguments: Any) -> Any:
             self.calls[name] += 1
             if name in self.fails:
+                self.last = self.fails[name]
                 for argument in arguments:
                     if isinstance(argument, Stream):  # a failed stream has no work left, and captures nothing
                         argument.waiting.clear()
@@ -119,12 +122,10 @@ class FakeCuda:
         return (*OK, f"words for {int(code)}".encode())
 
     def cudaGetLastError(self) -> Any:
-        return OK
+        last, self.last = self.last, cudaError_t.cudaSuccess
+        return (last,)
 
     def cudaSetDevice(self, device: int) -> Any:
-        return OK
-
-    def cudaDeviceSynchronize(self) -> Any:
         return OK
 
     def cudaMemGetInfo(self) -> Any:
@@ -178,7 +179,9 @@ class FakeCuda:
         del self.streams[int(stream)]
         return OK
 
-    def cudaStreamSynchronize(self, stream: Stream) -> Any:
+    def cudaStreamSynchronize(self, stream: Stream | int) -> Any:
+        if isinstance(stream, int):  # the default one: what it is given here is done at once
+            return OK
         assert stream.captured is None, "waited for while it captures"
         while stream.waiting:
             stream.waiting.pop(0)()
@@ -332,6 +335,9 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         trt = self.engine.trt
+        if trt.cuda.cudaGetLastError() != OK:  # asked for after its kernels, whoever's it is
+            self.engine.logger.log(trt.ILogger.Severity.ERROR, "enqueueV3: an error of CUDA")
+            return False
         if not trt.executes:
             self.engine.logger.log(trt.ILogger.Severity.ERROR, "enqueueV3: no luck")
             return False

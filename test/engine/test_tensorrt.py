@@ -250,6 +250,15 @@ def test_an_error_names_the_call_and_has_cudas_words(
         backend_on(gpu, folder, manifest)
 
 
+def test_a_call_the_driver_has_not_is_an_error_with_its_name(gpu: FakeCuda) -> None:
+    def missing(size: int) -> object:
+        raise RuntimeError('Function "cudaMalloc" not found')
+
+    gpu.cudaMalloc = missing  # type: ignore[method-assign, assignment]
+    with pytest.raises(BackendError, match="cudaMalloc: expected the NVIDIA driver to have it, got"):
+        runtime(gpu).allocate(16)
+
+
 def test_an_error_while_running_names_graph_and_call(gpu: FakeCuda, folder: Path, manifest: Manifest) -> None:
     backend = backend_on(gpu, folder, manifest)
     gpu.fails["cudaGraphLaunch"] = cudaError_t.cudaErrorLaunchFailure
