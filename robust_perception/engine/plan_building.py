@@ -18,8 +18,8 @@ from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.plan_key import PlanKey, Target, key_of
 from robust_perception.engine.plan_store import PlanStore
-from robust_perception.engine.tensorrt_builder import BuildOptions, build, targets
-from robust_perception.engine.tensorrt_library import Library
+from robust_perception.engine.tensorrt_builder import BuildOptions, build
+from robust_perception.engine.tensorrt_library import Library, targets, unlisted_told
 from robust_perception.engine.tensors import read_graph
 
 Say = Callable[[str], None]
@@ -108,7 +108,8 @@ def _build_one(
 ) -> int:
     timings = store.folder / "timing" / f"{key.backend}-{key.version}.{key.compute_capability}.cache"
     content = read_graph(folder, spec)
-    built = build(library, content, f"{folder / spec.file}", options, _timing(timings), say)
+    with unlisted_told(library, key.compute_capability):
+        built = build(library, content, f"{folder / spec.file}", options, _timing(timings), say)
     store.save(key, built.plan, driver)
     if built.timing:
         plan_store.write(timings, {}, built.timing)

@@ -222,7 +222,8 @@ def load(
                 where.driver or "unknown",
                 rebuild_words(name, folder, precision, cache, again=True),
             )
-    with mend_told(name, folder, precision, cache):
+    # On a GPU beyond the library's list building anew mends nothing: other words come instead.
+    with mend_told(name, folder, precision, cache), tensorrt_library.unlisted_told(library, where.sm):
         return TensorRtBackend(manifest, precision, plans, library, runtime, where)
 
 

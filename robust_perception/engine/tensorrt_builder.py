@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.tensorrt_library import Library
+from robust_perception.engine.tensorrt_library import Library, targets
 
 BETWEEN_LINES = 5.0
 """Seconds between two lines of progress."""
@@ -45,14 +45,6 @@ class Built:
 
     plan: bytes
     timing: bytes
-
-
-def targets(library: Library) -> tuple[int, ...]:
-    """Compute capabilities it builds for ahead of time, e.g. 75, 80, 86, 89; empty when it does not."""
-    if not library.family.ahead_of_time or not hasattr(library.module, "ComputeCapability"):
-        return ()
-    names = library.module.ComputeCapability.__members__
-    return tuple(sorted(int(name[2:]) for name in names if name.startswith("SM") and name[2:].isdigit()))
 
 
 def build(

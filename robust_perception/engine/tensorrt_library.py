@@ -13,7 +13,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,37 @@ class Library:
         """What plans of this library are built by."""
         flags = " ".join(f"{'+' if on else '-'}{name}" for name, on in self.flags().items())
         return Builder(self.family.backend, self.version, runtime_version, "strong", flags)
+
+
+def targets(library: Library) -> tuple[int, ...]:
+    """Compute capabilities it builds for ahead of time, e.g. 75, 80, 86, 89; empty when it does not."""
+    if not library.family.ahead_of_time or not hasattr(library.module, "ComputeCapability"):
+        return ()
+    names = library.module.ComputeCapability.__members__
+    return tuple(sorted(int(name[2:]) for name in names if name.startswith("SM") and name[2:].isdigit()))
+
+
+@contextmanager
+def unlisted_told(library: Library, sm: str) -> Iterator[None]:
+    """Within it, errors on a GPU that the library does not name among its targets say so, and what to use.
+
+    It may do there all the same: nothing is refused beforehand.
+
+    Args:
+        library: what builds or loads.
+        sm: compute capability of the GPU that is here, e.g. "sm_90".
+    """
+    try:
+        yield
+    except BackendError as error:
+        known = [f"sm_{target}" for target in targets(library)]
+        if not known or sm in known:
+            raise
+        msg = (
+            f"{error}. {library.title} names {', '.join(known)} as its targets, and this GPU is {sm}, which "
+            "may be why: use the backend tensorrt"
+        )
+        raise BackendError(msg) from None
 
 
 def missing(family: Family) -> str | None:

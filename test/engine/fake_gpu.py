@@ -255,6 +255,11 @@ class FakeTensorRt:
     class BuilderFlag(enum.Enum):
         TF32 = 1
 
+    class ComputeCapability(enum.Enum):
+        CURRENT = 1
+        SM89 = 89
+        SM120 = 120
+
     def __init__(self, cuda: FakeCuda, capturable: bool | None = None) -> None:
         self.cuda = cuda
         self.capturable = capturable

@@ -18,8 +18,8 @@ from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.plan_store import read
-from robust_perception.engine.tensorrt_builder import BuildOptions, Progress, build, targets
-from robust_perception.engine.tensorrt_library import FAMILIES, Library
+from robust_perception.engine.tensorrt_builder import BuildOptions, Progress, build
+from robust_perception.engine.tensorrt_library import FAMILIES, Library, targets
 from robust_perception.exporting.half import write_half
 from robust_perception.exporting.quantisation import write_quantised
 

@@ -187,6 +187,40 @@ def test_a_plan_that_fits_and_does_not_load_is_told_with_what_builds_it_anew(
     assert machine.left == 0
 
 
+HOPPER = replace(DEVICE, compute_capability=(9, 0))
+BEYOND = "names sm_89, sm_120 as its targets, and this GPU is sm_90, which may be why: use the backend .*"
+
+
+def test_a_plan_that_fails_on_a_gpu_beyond_the_librarys_list_says_so(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "device", lambda: HOPPER)
+    store_plans(folder, manifest, tmp_path, compute_capability="sm_90")
+    assert Engine.load(folder, "tensorrt_rtx", cache=tmp_path).info.device == "Test GPU (sm_90)"  # it may do
+    path = next(tmp_path.rglob("fusion.*.plan"))
+    plan_store.write(path, plan_store.read(path)[0], b"no plan")
+    with pytest.raises(BackendError, match=rf"fusion: deserialize_cuda_engine: .*{BEYOND}$"):
+        Engine.load(folder, "tensorrt_rtx", precision="fp32", cache=tmp_path)
+    # TensorRT itself offers no targets: what fails there has another reason.
+    store_plans(folder, manifest, tmp_path, compute_capability="sm_90", backend="tensorrt")
+    path = next((tmp_path / "tiny" / "tensorrt").rglob("fusion.*.plan"))
+    plan_store.write(path, plan_store.read(path)[0], b"no plan")
+    with pytest.raises(PlanError, match=r"fusion: deserialize_cuda_engine: .*Rebuild with"):
+        Engine.load(folder, "tensorrt", precision="fp32", cache=tmp_path)
+
+
+def test_a_build_that_fails_on_a_gpu_beyond_the_librarys_list_says_so(
+    machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTensorRt, "Builder", no_object, raising=False)
+    request = Request(folder, manifest, (FP32,), BuildOptions())
+    made = library(FakeTensorRt(machine), "tensorrt_rtx")
+    for device, said in ((HOPPER, rf"{BEYOND}$"), (DEVICE, r"nullptr\)$")):
+        monkeypatch.setattr(cuda, "device", lambda device=device: device)
+        with pytest.raises(BackendError, match=rf"expected a builder, got none: .*{said}"):
+            build_model(request, made, PlanStore(tmp_path), print)
+
+
 def test_a_device_without_memory_is_not_mended_by_another_plan(
     machine: FakeCuda, folder: Path, manifest: Manifest, tmp_path: Path
 ) -> None:
