@@ -1,6 +1,7 @@
 r"""Plans on disk: written whole or not at all, checked before they are used.
 
     <folder>/<model>/<backend>/<precision>/<graph>.<sm>.plan
+                                           <graph>.<sm>.kernels     of TensorRT-RTX, see tensorrt_kernels.py
 
 One place a graph and kind of GPU: what is built anew takes the place of what was there. A file is
 
@@ -166,11 +167,16 @@ def write(path: Path, header: Mapping[str, Any], content: bytes) -> None:
         _sync_folder(path.parent)
 
 
-def read(path: Path) -> tuple[dict[str, Any], bytes]:
+def read(path: Path, most: int = MAXIMUM_PLAN_BYTES) -> tuple[dict[str, Any], bytes]:
     """Header and content of a checked file.
 
+    Args:
+        path: the file.
+        most: bytes of content that are read.
+
     Raises:
-        ValueError: it is not whole, not such a file, or another user's to write; the message says what it is.
+        ValueError: it is not whole, larger than that, not such a file, or another user's to write; the
+            message says what it is.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -191,8 +197,8 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
         header = _header(line)
         size, digest = _expect(header, "bytes", int), _expect(header, "sha256", str)
         there = status.st_size - len(MARK) - len(line)
-        if not 0 < size <= MAXIMUM_PLAN_BYTES or size != there:
-            msg = f"{there} bytes where the header says {size}"
+        if not 0 < size <= most or size != there:
+            msg = f"{there} bytes where the header says {size}, of at most {most}"
             raise ValueError(msg)
         content = file.read(size + 1)
     if len(content) != size or hashlib.sha256(content).hexdigest() != digest:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from robust_perception.engine.plan_key import Target, key_of
 from robust_perception.engine.plan_store import PlanError, PlanStore
 from robust_perception.engine.precision import INT8, INT8_SYMMETRIC
 from robust_perception.engine.tensorrt_graph import LoadedGraph
+from robust_perception.engine.tensorrt_kernels import KernelCache
 from robust_perception.engine.tensorrt_library import Library
 from robust_perception.vocabulary import Array
 
@@ -45,6 +47,7 @@ class TensorRtBackend:
         library: what loads them.
         runtime: CUDA.
         where: the device.
+        kernels: by graph, what an earlier load compiled; those that are left out keep nothing.
 
     Attributes:
         uncaptured: graphs that run without a captured CUDA graph, and why.
@@ -62,6 +65,7 @@ class TensorRtBackend:
         library: Library,
         runtime: CudaRuntime,
         where: Device,
+        kernels: Mapping[str, KernelCache] = MappingProxyType({}),
     ) -> None:
         self.name = library.family.backend
         self.precision = precision
@@ -89,6 +93,7 @@ class TensorRtBackend:
                     fed=tuple(t.name for t in spec.inputs if not is_fusion or t.name not in self._encoder_of),
                     blocks=blocks if is_fusion else {},
                     land=is_fusion,
+                    kernels=kernels.get(name),
                 )
                 stack.callback(graph.close)
                 self._graphs[name] = graph
@@ -210,10 +215,12 @@ def load(
     builder, target = library.builder(runtime.version()), Target.of(where)
     store = PlanStore(cache)
     mend = rebuild_words(name, folder, precision, cache)
-    plans = {}
+    plans, kernels = {}, {}
     for graph in manifest.graphs_of(precision):
-        found = store.find(key_of(manifest, graph, precision, builder, target), mend)
+        key = key_of(manifest, graph, precision, builder, target)
+        found = store.find(key, mend)
         plans[graph] = found.content
+        kernels[graph] = KernelCache(found.path, key, where.driver, found.content)
         if found.driver not in ("", where.driver):
             LOG.warning(
                 "%s was built under driver %s, this is %s: it is used if it gives the model's references. %s",
@@ -224,7 +231,7 @@ def load(
             )
     # On a GPU beyond the library's list building anew mends nothing: other words come instead.
     with mend_told(name, folder, precision, cache), tensorrt_library.unlisted_told(library, where.sm):
-        return TensorRtBackend(manifest, precision, plans, library, runtime, where)
+        return TensorRtBackend(manifest, precision, plans, library, runtime, where, kernels)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from robust_perception.engine.device_memory import Layout
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.plan_store import PlanError
+from robust_perception.engine.tensorrt_kernels import KernelCache
 from robust_perception.engine.tensorrt_library import Library
 from robust_perception.vocabulary import Array
 
@@ -41,6 +42,7 @@ class LoadedGraph:
         fed: names of the inputs that come from the host at every run; the others are latents.
         blocks: layouts of the latents' blocks; every input that is not in `fed` is in one of them.
         land: whether outputs are copied to the host at every run.
+        kernels: what an earlier load compiled, and where to keep what this one does.
 
     Attributes:
         stream: all work of this graph is given to it.
@@ -64,6 +66,7 @@ class LoadedGraph:
         fed: tuple[str, ...],
         blocks: Mapping[str, Layout],
         land: bool,
+        kernels: KernelCache | None = None,
     ) -> None:
         self.name = name
         self.outputs = Layout.of(spec.outputs)
@@ -71,6 +74,7 @@ class LoadedGraph:
         self._cuda = cuda
         self._library = library
         self._land = land
+        self._kernels = kernels
         self.uncaptured: str | None = None
         self._captured: Any = None
         self._memory = 0
@@ -125,7 +129,10 @@ class LoadedGraph:
         stack.callback(self._forget)
         stack.callback(self._settle)
         self._engine = engine
-        self._context = engine.create_execution_context()
+        kernels = self._kernels
+        self._context = (
+            engine.create_execution_context() if kernels is None else kernels.context(engine, self._library)
+        )
         if self._context is None:
             raise PlanError(self._failed("create_execution_context"))
         addresses = {n: self._inbox + offset for n, offset in self._inputs.offsets.items()}
@@ -139,6 +146,8 @@ class LoadedGraph:
         self._sequence()
         self.wait()
         self._capture(stack)
+        if kernels is not None:
+            kernels.keep()
 
     def _capture(self, stack: ExitStack) -> None:
         # Only TensorRT-RTX can tell beforehand.
@@ -184,6 +193,8 @@ class LoadedGraph:
 
     def _forget(self) -> None:
         self._context = None
+        if self._kernels is not None:
+            self._kernels.release()
         self._engine = None
 
     def _failed(self, call: str) -> str:

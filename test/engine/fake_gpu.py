@@ -252,6 +252,9 @@ class FakeTensorRt:
         DEVICE = 1
         HOST = 2
 
+    class IRuntimeCache:
+        pass
+
     class BuilderFlag(enum.Enum):
         TF32 = 1
 
@@ -322,11 +325,47 @@ class EngineOfOnnx:
     def get_tensor_location(self, name: str) -> Any:
         return self.trt.TensorLocation.HOST if name in self.host else self.trt.TensorLocation.DEVICE
 
-    def create_execution_context(self) -> Context:
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
+
+    def create_execution_context(self, config: RuntimeConfig | None = None) -> Context:
         context = Context(self)
+        if config is None or config.cache is None or not config.cache.content:
+            self.trt.cuda.calls["compile"] += 1
+        if config is not None and config.cache is not None:
+            config.cache.content = KERNELS
         if self.trt.capturable is not None:
             context.is_stream_capturable = lambda stream: bool(self.trt.capturable)  # type: ignore[attr-defined]
         return context
+
+
+KERNELS = b"compiled for the test GPU"
+
+
+class RuntimeCache:
+    content = b""
+
+    def serialize(self) -> memoryview:
+        return memoryview(self.content)
+
+    def deserialize(self, blob: bytes) -> bool:
+        assert blob in (KERNELS, OTHER_KERNELS), "what is damaged is not given to the library"
+        self.content = blob if blob == KERNELS else b""
+        return blob == KERNELS
+
+
+OTHER_KERNELS = b"compiled in an environment that the library tells apart"
+
+
+class RuntimeConfig:
+    cache: RuntimeCache | None = None
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
 
 
 class Context:

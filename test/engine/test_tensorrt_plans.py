@@ -79,6 +79,9 @@ def test_plans_are_loaded_and_every_pattern_checks(
     engine = Engine.load(folder, "tensorrt_rtx", cache=tmp_path)
     assert (engine.info.backend, engine.info.device) == ("tensorrt_rtx", "Test GPU (sm_89)")
     assert {result.pattern for result in engine.check() if result.passed} == set(ALL_PATTERNS)
+    again = Engine.load(folder, "tensorrt_rtx", cache=tmp_path)
+    assert again.info == engine.info
+    assert machine.calls["compile"] == len(manifest.graphs), "once, not at every load"
     assert "tensorrt_rtx int8: model tiny has no int8-symmetric graphs" in engine.info.rejected
 
 
