@@ -8,6 +8,7 @@ for a named compute capability without any GPU.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -32,11 +33,13 @@ class BuildOptions:
         optimisation_level: 0 (quickest build) to 5 (quickest plan).
         workspace: most scratch memory of the plan, bytes; 0 = what the GPU has.
         target_sm: compute capability to build for without its GPU, e.g. 89; None = the GPU that is here.
+        until: by `time.monotonic`; what is not built by then is cancelled.
     """
 
     optimisation_level: int = 3
     workspace: int = 0
     target_sm: int | None = None
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ def build(
         say: told every few seconds what goes on and since when.
 
     Raises:
-        BackendError: a node cannot be parsed (it is named), the target is not one of the library's, or the
-            library cannot build it; the message holds the library's words.
+        BackendError: a node cannot be parsed (it is named), the target is not one of the library's, the time
+            was up, or the library cannot build it; the message holds the library's words.
         KeyboardInterrupt: the user ended it; the library was told to stop and did.
     """
-    trt, title = library.module, library.title
+    trt, title, start = library.module, library.title, time.monotonic()
     builder = library.make("Builder")
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, library.logger)
@@ -80,13 +83,27 @@ def build(
     config = builder.create_builder_config()
     _configure(library, config, options)
     with Progress(source, say) as progress, _interruptible() as interrupted:
-        monitor = _monitor(trt, progress, interrupted)
+        late = threading.Event()
+
+        def stop() -> bool:
+            if time.monotonic() > options.until:
+                late.set()
+            return late.is_set() or interrupted.is_set()
+
+        monitor = _monitor(trt, progress, stop)
         if monitor is not None:
             config.progress_monitor = monitor
         cache = _timing_cache(library, config, timing)
         serialised = builder.build_serialized_network(network, config)
         if interrupted.is_set():
             raise KeyboardInterrupt
+    if serialised is None and late.is_set():
+        spent = time.monotonic() - start
+        msg = (
+            f"{source}: expected {title} to build it in the time there was, got a build that was cancelled "
+            f"after {spent:.0f} s; give it more time, or a lower optimisation level"
+        )
+        raise BackendError(msg)
     if serialised is None:
         msg = f"{source}: expected {title} to build it, got {library.said()}"
         raise BackendError(msg)
@@ -205,7 +222,7 @@ class Progress:
             self._say(self.words())
 
 
-def _monitor(trt: Any, progress: Progress, interrupted: threading.Event) -> Any:
+def _monitor(trt: Any, progress: Progress, stop: Callable[[], bool]) -> Any:
     """Tells `progress` what the library does, and the library when to stop; None where it takes none."""
     if not hasattr(trt, "IProgressMonitor"):
         return None
@@ -220,7 +237,7 @@ def _monitor(trt: Any, progress: Progress, interrupted: threading.Event) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             progress.step(phase_name, step)
-            return not interrupted.is_set()
+            return not stop()
 
         def phase_finish(self, phase_name: str) -> None:
             progress.end(phase_name)

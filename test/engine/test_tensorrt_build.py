@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,15 @@ def test_a_target_it_does_not_offer_is_refused_with_those_it_does(library: Libra
     content = (folder / "encoder_audio.onnx").read_bytes()
     with pytest.raises(BackendError, match=r"expected a target out of 75, .*, got 87"):
         build(library, content, "x", BuildOptions(target_sm=87))
+
+
+@needs_rtx
+def test_a_build_for_which_the_time_is_up_is_cancelled_and_told(library: Library, folder: Path) -> None:
+    content = (folder / "fusion.onnx").read_bytes()
+    late = replace(ADA, until=time.monotonic())
+    with pytest.raises(BackendError, match=r"fusion: expected .* that was cancelled after 0 s; give"):
+        build(library, content, "fusion", late)
+    assert len(build(library, content, "fusion", replace(ADA, until=time.monotonic() + 600)).plan) > 0
 
 
 @needs_rtx
