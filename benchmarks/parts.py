@@ -76,11 +76,18 @@ class Report:
         """Write the file as it is now."""
         if self.path is not None:
             content = {"head": self.head, "parts": self.parts, "records": self.records}
-            self.path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            new = self.path.with_name(f".{self.path.name}.new")
+            new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            new.replace(self.path)  # whoever ends this while it writes has what was there before
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
-    """The latencies as text, ratios first."""
+    """The latencies as text, ratios first; rows that do on the CPU what others do on the GPU are marked."""
+    on_host = {
+        (r["backend"], r["precision"]): r["value"]
+        for r in records
+        if r["metric"] == "label_map_on_host" and r["value"] > 0
+    }
     metrics = ("ratio", "p50", "p95", "p99")
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
     for record in records:
@@ -90,5 +97,8 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"{'backend':<20}{'precision':<10}{'pattern':<26}" + "".join(f"{m:>9}" for m in metrics)]
     for (backend, precision, pattern), found in rows.items():
         values = "".join(f"{found[m]:9.3f}" if m in found else f"{'':9}" for m in metrics)
-        lines.append(f"{backend:<20}{precision:<10}{pattern:<26}{values}")
+        mark = "*" if (backend, precision) in on_host else ""
+        lines.append(f"{backend:<20}{precision + mark:<10}{pattern:<26}{values}")
+    for (backend, precision), spent in on_host.items():
+        lines.append(f"* {backend} {precision} makes the label map on the CPU: {spent:.3f} ms of each frame")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,7 +59,9 @@ def test_without_a_gpu_it_says_so_in_one_line_and_does_nothing(repository: Path,
     assert not out.exists()
 
 
-@pytest.mark.parametrize("words", [["--device", "tpu"], ["--rounds", "0"], ["--budget-s", "soon"]])
+@pytest.mark.parametrize(
+    "words", [["--device", "tpu"], ["--rounds", "0"], ["--budget-s", "soon"], ["--rows", "torch-egaer"]]
+)
 def test_wrong_usage_is_status_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         gpu.main(words)
@@ -96,6 +99,7 @@ def test_a_part_that_fails_or_has_no_time_is_told_and_the_rest_goes_on(tmp_path:
     assert json.loads(path.read_text())["parts"][0]["error"] == "RuntimeError: no kernel image"
     assert report.part("second", lambda: 7) == 7
     assert report.part("third", lambda: 7, needs=1000) is None
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"], "what is written is put in place"
     report.add("tensorrt", "fp16", "rgb", {"ratio": (0.25, "of torch-eager"), "p50": (1.5, "ms")})
     report.save()
     content = json.loads(path.read_text())
@@ -179,9 +183,9 @@ def test_parity_switching_and_garbage_are_counted(folder: Path) -> None:
     assert switched["frames_that_differ"] > 0
 
 
-def test_the_whole_run_on_a_gpu_made_of_host_memory(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """A machine with the test GPU and TensorRT-RTX, where TensorRT builds nothing."""
     made = FakeCuda()
     monkeypatch.setattr(cuda, "probe", lambda: None)
     monkeypatch.setattr(cuda, "device", lambda: DEVICE)
@@ -189,7 +193,8 @@ def test_the_whole_run_on_a_gpu_made_of_host_memory(
     monkeypatch.setattr(tensorrt_library, "missing", lambda family: None)
     monkeypatch.setattr(tensorrt_library, "load", lambda name: library(FakeTensorRt(made), name))
 
-    def build(place: Place, backend: str, precision: str) -> dict[str, float]:
+    def build(place: Place, backend: str, precision: str, until: float) -> dict[str, float]:
+        assert time.monotonic() < until < time.monotonic() + 540
         if backend == "tensorrt":
             msg = "sm_89 is not what it builds for"
             raise RuntimeError(msg)
@@ -201,8 +206,15 @@ def test_the_whole_run_on_a_gpu_made_of_host_memory(
 
     monkeypatch.setattr(tensorrt_rows, "build", build)
     monkeypatch.setattr(models, "model_folders", lambda: (folder.parent,))
+    return made
+
+
+def test_the_whole_run_on_a_gpu_made_of_host_memory(
+    machine: FakeCuda, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "deep" / "gpu.json"
-    words = ["--model", folder.name, "--rows", "tensorrt-fp32,tensorrt_rtx-fp32", "--rounds", "2"]
+    rows = "tensorrt-fp32,tensorrt_rtx-fp32,tensorrt_rtx-fp16"
+    words = ["--model", folder.name, "--rows", rows, "--rounds", "2"]
     assert gpu.main([*words, "--tiny", "--json", str(out)]) == 1  # a part failed, and is told
     report = json.loads(out.read_text())
     assert report["head"]["device"]["name"] == "Test GPU"
@@ -214,10 +226,18 @@ def test_the_whole_run_on_a_gpu_made_of_host_memory(
         "model": None,
         "tensorrt-fp32 build": "RuntimeError: sm_89 is not what it builds for",
         "tensorrt_rtx-fp32 build": None,
-        "tensorrt_rtx-fp32 check": None,
+        "tensorrt_rtx-fp32 load": None,
+        "tensorrt_rtx-fp32 latency": None,
         "tensorrt_rtx-fp32 references": None,
-        "latency": None,
+        "tensorrt_rtx-fp32 garbage": None,
+        "tensorrt_rtx-fp32 switching": None,
+        "tensorrt_rtx-fp32 close": None,
     }
+    reason = "model tiny has no fp16 graphs"
+    assert report["head"]["left_out"] == {"tensorrt_rtx-fp16": reason}
+    assert f"left out: tensorrt_rtx-fp16: {reason}" in capsys.readouterr().out
+    assert report["head"]["libraries"] == {"tensorrt_rtx": "1.7.1.116"}
+    assert machine.left == 0, "each row gives its memory back to the next"
     found = {(r["pattern"], r["metric"]): r["value"] for r in report["records"]}
     assert {r["backend"] for r in report["records"]} == {"tensorrt_rtx"}
     assert (found["", "graphs_captured"], found["", "graphs"]) == (5.0, 5.0)
@@ -225,6 +245,52 @@ def test_the_whole_run_on_a_gpu_made_of_host_memory(
     assert found["", "patterns_changed_by_garbage"] == 0.0
     assert [found[str(p), "references_passed"] for p in ALL_PATTERNS] == [1.0] * 15
     assert found[str(Pattern.of(Modality)), "p50"] > 0.0
+    assert found["", "load_again"] > 0.0
+    explained = {name for names in report["head"]["metrics"] for name in names.split(", ")}
+    metrics = {r["metric"] for r in report["records"]}
+    assert {m for m in metrics if m not in explained and not m.startswith("references_")} == set()
+
+
+def test_without_torch_the_rows_of_tensorrt_are_measured_all_the_same(
+    machine: FakeCuda, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "robust_perception.training.graph_weights", raising=False)
+    out = tmp_path / "gpu.json"
+    words = ["--model", folder.name, "--rows", "torch-eager,tensorrt_rtx-fp32", "--rounds", "1"]
+    assert gpu.main([*words, "--json", str(out)]) == 1
+    report = json.loads(out.read_text())
+    errors = {part["name"]: part["error"] for part in report["parts"] if part["error"] is not None}
+    assert list(errors) == ["network"]
+    assert "torch" in errors["network"]
+    assert "p50" in {r["metric"] for r in report["records"] if r["backend"] == "tensorrt_rtx"}
+
+
+def test_a_label_map_made_on_the_cpu_is_measured_and_marked(folder: Path) -> None:
+    sound = pipeline_on(FakeCuda(), folder)
+    inputs = inputs_of(sound.manifest, 0)
+    assert tensorrt_rows.label_map_on_host(sound, inputs) == 0.0  # this model's graph makes it
+    shape = (1, len(sound.manifest.class_names), sound.manifest.size[0] // 4, sound.manifest.size[1] // 4)
+
+    class Coarse(Pipeline):
+        backend = SimpleNamespace(run=lambda graph, feeds: {"class_scores": np.zeros(shape, np.float32)})
+
+        def __init__(self) -> None:
+            self.manifest = sound.manifest
+
+        def encode(self, *_: object) -> dict[str, np.ndarray]:
+            return {}
+
+    spent = tensorrt_rows.label_map_on_host(Coarse(), inputs)
+    assert spent > 0.0
+    records = [
+        {"backend": "tensorrt", "precision": precision, "pattern": pattern, "metric": metric, "value": value}
+        for precision, mapped in (("fp32", spent), ("fp16", 0.0))
+        for pattern, metric, value in (("", "label_map_on_host", mapped), ("rgb", "p50", 1.0))
+    ]
+    lines = table(records).splitlines()
+    assert [line.split()[1] for line in lines[1:3]] == ["fp32*", "fp16"]
+    assert lines[3:] == [f"* tensorrt fp32 makes the label map on the CPU: {spent:.3f} ms of each frame"]
 
 
 def test_torch_rows_run_on_the_cpu_without_opencv_and_onnx(repository: Path, tmp_path: Path) -> None:
@@ -246,8 +312,8 @@ sys.exit(gpu.main(["--device", "cpu", "--tiny", "--rows", "torch-eager,torch-cud
     assert errors == {
         "network": None,
         "torch-eager": None,
+        "torch-eager latency": None,
         "torch-cuda-graph": "RuntimeError: a CUDA graph needs a GPU, not cpu",
-        "latency": None,
     }
     rows = {(r["backend"], r["pattern"], r["metric"]): r["value"] for r in report["records"]}
     assert rows["torch-eager", "rgb+depth+thermal+audio", "ratio"] == 1.0
