@@ -17,21 +17,31 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_gpu import DEVICE, FakeCuda, FakeTensorRt, cudaError_t, library, plans_of, runtime
+from moments import moment, under
 from tiny_model import make_model
 
 from robust_perception import build_engine
-from robust_perception.engine import choice, cuda, plan_store, selfcheck, tensorrt, tensorrt_library
+from robust_perception.engine import (
+    choice,
+    cuda,
+    plan_building,
+    plan_store,
+    selfcheck,
+    tensorrt,
+    tensorrt_library,
+)
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, ModelFileError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import FileSpec
+from robust_perception.engine.models import find_model
 from robust_perception.engine.plan_building import Request, build_model
 from robust_perception.engine.plan_key import Target, key_of
 from robust_perception.engine.plan_store import PlanError, PlanStore
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensorrt import TensorRtBackend
-from robust_perception.engine.tensorrt_builder import BuildOptions
+from robust_perception.engine.tensorrt_builder import BuildOptions, Built
 from robust_perception.vocabulary import ALL_PATTERNS
 
 
@@ -83,6 +93,25 @@ def test_plans_are_loaded_and_every_pattern_checks(
     assert again.info == engine.info
     assert machine.calls["compile"] == len(manifest.graphs), "once, not at every load"
     assert "tensorrt_rtx int8: model tiny has no int8-symmetric graphs" in engine.info.rejected
+
+
+def test_a_fusion_in_parts_is_built_and_run_whole(
+    machine: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts are for the cores of a CPU: on a GPU they would be copies and launches more."""
+    folder = find_model("default")
+    manifest = Manifest.load(folder, check_files=False)
+    assert FP32 in manifest.parts
+    monkeypatch.setattr(plan_building, "build", lambda library, onnx, *_: Built(onnx, b""))
+    made, store = library(FakeTensorRt(machine), "tensorrt_rtx"), PlanStore(tmp_path)
+    paths = build_model(Request(folder, manifest, (FP32,), BuildOptions()), made, store, lambda _: None)
+    assert [path.name for path in paths] == [f"{name}.sm_89.plan" for name in manifest.graphs]
+    engine = Engine.load(folder, "tensorrt_rtx", threads=4, precision=FP32, cache=tmp_path)
+    assert machine.calls["cudaGraphInstantiate"] == len(manifest.graphs)
+    assert all(result.passed for result in engine.check(ALL_PATTERNS[:1]))
+    fused = machine.calls["cudaGraphLaunch"]
+    engine.infer(under(moment(0), ALL_PATTERNS[0]))
+    assert machine.calls["cudaGraphLaunch"] == fused + len(manifest.graphs), "each graph once"
 
 
 def test_a_check_without_references_fails(machine: FakeCuda, tmp_path: Path) -> None:
