@@ -107,8 +107,7 @@ def build(
     if serialised is None:
         msg = f"{source}: expected {title} to build it, got {library.said()}"
         raise BackendError(msg)
-    measured = b"" if cache is None else bytes(config.get_timing_cache().serialize())
-    return Built(bytes(serialised), measured)
+    return Built(bytes(serialised), b"" if cache is None else _content(config.get_timing_cache()))
 
 
 def _creation_flags(trt: Any) -> int:
@@ -154,8 +153,15 @@ def _timing_cache(library: Library, config: Any, timing: bytes) -> Any:
     for content in dict.fromkeys((timing, b"")):
         cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):
+            library.said()  # why another one was refused is no reason of a build that fails later
             return cache
     return None
+
+
+def _content(cache: Any) -> bytes:
+    """What was measured; nothing where the library gives none: a plan that is built is not lost for it."""
+    memory = None if cache is None else cache.serialize()
+    return b"" if memory is None else bytes(memory)
 
 
 def _parser_words(parser: Any, source: str, title: str) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper
 from tiny_model import make_model
 
 from robust_perception import build_engine
-from robust_perception.engine import cuda, tensorrt_library
+from robust_perception.engine import cuda, tensorrt_builder, tensorrt_library
 from robust_perception.engine.cuda_runtime import CudaRuntime
 from robust_perception.engine.errors import BackendError
 from robust_perception.engine.manifest import Manifest
@@ -113,6 +114,23 @@ def test_a_build_for_which_the_time_is_up_is_cancelled_and_told(library: Library
     with pytest.raises(BackendError, match=r"fusion: expected .* that was cancelled after 0 s; give"):
         build(library, content, "fusion", late)
     assert len(build(library, content, "fusion", replace(ADA, until=time.monotonic() + 600)).plan) > 0
+
+
+@needs_rtx
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_a_timing_cache_of_no_use_leaves_no_words_for_a_later_error(library: Library, folder: Path) -> None:
+    # TensorRT-RTX takes such caches as TensorRT does, though it measures nothing.
+    measuring = replace(library, family=replace(FAMILY, times=True))
+    content = (folder / "encoder_audio.onnx").read_bytes()
+    built = build(measuring, content, "x", ADA)
+    assert len(built.timing) > 0
+    again = build(measuring, content, "x", ADA, b"no timing cache")
+    assert (again.plan, list(library.logger.errors)) == (built.plan, [])
+
+
+def test_a_library_that_gives_no_timing_cache_back_costs_no_plan() -> None:
+    cache = SimpleNamespace(serialize=lambda: None)
+    assert tensorrt_builder._content(cache) == tensorrt_builder._content(None) == b""
 
 
 @needs_rtx
