@@ -53,8 +53,8 @@ class Gaussian(NamedTuple):
 
     @property
     def precision(self) -> Tensor:
-        """1 / s^2, averaged over channels: (B, 1, h, w)."""
-        return torch.exp(-self.log_variance).mean(dim=1, keepdim=True)
+        """1 / s^2 of s^2 averaged over channels, as `translation` weighs by: (B, 1, h, w)."""
+        return 1.0 / self.log_variance.exp().mean(dim=1, keepdim=True)
 
 
 def kl_to_standard_normal(gaussian: Gaussian) -> Tensor:

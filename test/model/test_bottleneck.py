@@ -53,6 +53,13 @@ def test_the_same_generator_gives_the_same_sample() -> None:
     assert torch.equal(*samples)
 
 
+def test_the_precision_is_that_of_the_mean_variance() -> None:
+    variance = torch.tensor([[1.0, 9.0], [2.0, 6.0]])[:, :, None, None].expand(2, 2, 3, 5)
+    precision = Gaussian(torch.zeros_like(variance), variance.log()).precision
+    assert precision.shape == (2, 1, 3, 5)
+    assert precision[:, 0, 0, 0].tolist() == pytest.approx([1 / 5, 1 / 4])
+
+
 def test_shapes_and_the_bounds_of_the_variance() -> None:
     encoder = BottleneckEncoder(6, 10, 4)
     gaussian = encoder(torch.randn(2, 6, 3, 5) * 1e6)
