@@ -132,6 +132,9 @@ class _Reader:
             problem = getattr(error, "problem", None) or error
             msg = f"{name}{line}: expected YAML, got a mistake in it: {problem}"
             raise FaultError(msg) from None
+        except RecursionError:
+            msg = f"{name}: expected YAML of a few levels, got some nested too deeply to be read"
+            raise FaultError(msg) from None
         if root is None:
             msg = f"{name}:1: expected 'faults' with a list, got an empty file"
             raise FaultError(msg)
@@ -140,7 +143,7 @@ class _Reader:
     def value(self, node: yaml.Node) -> Any:
         try:
             return self._loader.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise self.error(node, "value", "plain YAML", getattr(error, "problem", error)) from None
 
     def number(self, node: yaml.Node, key: str, low: float, high: float) -> float:

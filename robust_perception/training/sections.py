@@ -41,12 +41,15 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds: plain values.
 
     Raises:
-        ConfigError: no such file, no YAML, or a key is in one place twice; names the file.
+        ConfigError: no such file, no YAML, nested too deeply, or a key is in one place twice; names the file.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe one
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         msg = f"{path}: expected a YAML file, got {error}"
+        raise ConfigError(msg) from None
+    except RecursionError:
+        msg = f"{path}: expected a YAML file of a few levels, got one nested too deeply to be read"
         raise ConfigError(msg) from None
     except ConfigError as error:
         msg = f"{path}: {error}"

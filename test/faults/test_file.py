@@ -200,3 +200,12 @@ def test_any_text_is_a_script_or_a_named_mistake(text: str) -> None:
         parse("faults:\n  - " + text, "x.yaml")
     except FaultError as error:
         assert str(error).startswith("x.yaml")
+
+
+@pytest.mark.parametrize("deep", [10, 100, 150, 200, 300, 1000, 10_000])
+@pytest.mark.parametrize(
+    "place", ["NESTED", "faults: NESTED", "faults: [{at: NESTED, sensor: rgb, fault: loss}]"]
+)
+def test_what_is_nested_is_refused_in_words_however_deeply(deep: int, place: str) -> None:
+    with pytest.raises(FaultError, match=r"^deep\.yaml:.* expected "):
+        parse(place.replace("NESTED", "[" * deep + "]" * deep), "deep.yaml")

@@ -102,6 +102,16 @@ def test_wrong_value_is_refused_with_place_and_value(text: str, words: str, tmp_
     assert str(refused.value).startswith(str(tmp_path / "run.yaml"))
 
 
+@pytest.mark.parametrize("deep", [10, 100, 1000, 10_000])
+@pytest.mark.parametrize("sides", ["[]", ("{a: ", "}")])
+def test_what_is_nested_is_refused_in_words_however_deeply(
+    deep: int, sides: tuple[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"run\.yaml: .*expected ") as refused:
+        load(tmp_path, f"name: {sides[0] * deep}{sides[1] * deep}")
+    assert ("nested too deeply" in str(refused.value)) is (deep >= 1000)
+
+
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
 def test_no_number_is_no_learning_rate(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimiser\.learning_rate"):
