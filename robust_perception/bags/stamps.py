@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from rosbags.interfaces import Nodetype
 
 from robust_perception.bags import types
 from robust_perception.bags.errors import BagError
 
-TRANSFORMS = "tf2_msgs/msg/TFMessage"
-"""The type of /tf and /tf_static, whose stamps are one level deeper than those of other types."""
+HEADER = "std_msgs/msg/Header"
 
 SECOND = 1_000_000_000
 
@@ -41,20 +44,51 @@ def restamped(data: bytes, move: Move) -> bytes:
     return data[:4] + layout.pack(*_moved(seconds, nanoseconds, move)) + data[12:]
 
 
-def restamped_transforms(data: bytes, move: Move) -> bytes:
-    """A message of the type `TRANSFORMS` with another stamp on each; unchanged when it cannot be read."""
+def has_headers_within(msgtype: str) -> bool:
+    """Whether messages of a type have headers beside the one they begin with, as detections do."""
+    return bool(set(_leading(msgtype)) - {("header", HEADER)})
+
+
+def restamped_throughout(data: bytes, msgtype: str, move: Move) -> bytes:
+    """A message with another stamp in each of its headers; unchanged when it cannot be read.
+
+    Args:
+        data: CDR bytes.
+        msgtype: a type of which `has_headers_within` is true.
+        move: old stamp to new.
+    """
     try:
-        message = types.deserialize(data, TRANSFORMS)
+        message = types.deserialize(data, msgtype)
     except BagError:
         return data
-    for transform in message.transforms:
-        stamp = transform.header.stamp
-        stamp.sec, stamp.nanosec = _moved(stamp.sec, stamp.nanosec, move)
-    return types.serialize(message, TRANSFORMS)
+    _move_headers(message, msgtype, move)
+    return types.serialize(message, msgtype)
 
 
 def _layout(data: bytes) -> struct.Struct:
     return struct.Struct("<iI" if data[1] & 1 else ">iI")
+
+
+@cache
+def _leading(msgtype: str) -> tuple[tuple[str, str], ...]:
+    """The fields of a type that are headers or have some in them, and the type of each or of its elements."""
+    found = []
+    fields: Any = types.typestore().fielddefs.get(msgtype, ((), ()))[1]
+    for name, (kind, inner) in fields:
+        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+            kind, inner = inner[0]
+        if kind == Nodetype.NAME and (inner == HEADER or _leading(inner)):
+            found.append((name, inner))
+    return tuple(found)
+
+
+def _move_headers(message: Any, msgtype: str, move: Move) -> None:
+    if msgtype == HEADER:
+        message.stamp.sec, message.stamp.nanosec = _moved(message.stamp.sec, message.stamp.nanosec, move)
+    for name, inner in _leading(msgtype):
+        value = getattr(message, name)
+        for item in value if isinstance(value, list) else (value,):
+            _move_headers(item, inner, move)
 
 
 def _moved(seconds: int, nanoseconds: int, move: Move) -> tuple[int, int]:

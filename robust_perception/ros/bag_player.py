@@ -10,8 +10,8 @@ Sound keeps its number of samples, so at another speed only `recorded` leaves no
 (p - b) seconds of their script, whatever the speed. A replay that begins later in the bag first tells what is
 on latched topics before.
 
-Stamps that move are those of messages that begin with a header, and of transforms; one that is deeper in a
-message stays.
+Stamps that move are those of headers: of all in a message whose type `bags.types` knows, so that markers,
+detections and transforms stay with what they belong to, and of the one that any other message begins with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Literal
 from robust_perception.bags.arrivals import SECOND, Alter, Due, arrivals
 from robust_perception.bags.playhead import Playhead
 from robust_perception.bags.reader import BagReader
-from robust_perception.bags.stamps import TRANSFORMS, Move, restamped, restamped_transforms
+from robust_perception.bags.stamps import Move, has_headers_within, restamped, restamped_throughout
 
 CLOCK_PERIOD_NS = 10_000_000
 """Between two looks at the clock of the recording."""
@@ -191,8 +191,8 @@ class BagPlayer:
     def _moved(self, due: Due, move: Move) -> bytes:
         if self._config.stamps == "recorded":
             return due.data
-        if due.msgtype == TRANSFORMS:
-            return restamped_transforms(due.data, move)
+        if has_headers_within(due.msgtype):
+            return restamped_throughout(due.data, due.msgtype, move)
         return restamped(due.data, move) if due.msgtype in self._with_header else due.data
 
     def _warn_of_hole(self, at_ns: int, next_ns: int) -> None:

@@ -6,12 +6,15 @@ import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rclpy.serialization import deserialize_message, serialize_message
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from robust_perception.bags import types
 from robust_perception.bags.arrivals import arrivals
@@ -19,10 +22,11 @@ from robust_perception.bags.dataset import audio, header, image
 from robust_perception.bags.reader import RawMessage
 from robust_perception.bags.recorded_faults import RecordedFaults
 from robust_perception.bags.sensor_topics import SENSOR_TOPICS
-from robust_perception.bags.stamps import TRANSFORMS, restamped, restamped_transforms, stamp_in
+from robust_perception.bags.stamps import has_headers_within, restamped, restamped_throughout, stamp_in
 from robust_perception.bags.writer import BagWriter
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
+from robust_perception.ros import messages
 from robust_perception.ros.bag_player import BagPlayer, PlayerConfig
 from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.runtime.images import decompress
@@ -30,6 +34,9 @@ from robust_perception.vocabulary import Modality
 
 SENSORS = {topic: modality for modality, topic in SENSOR_TOPICS.items()}
 S = 1_000_000_000
+TRANSFORMS = "tf2_msgs/msg/TFMessage"
+DETECTIONS = "vision_msgs/msg/Detection2DArray"
+MARKERS = "visualization_msgs/msg/MarkerArray"
 
 
 def raw(topic: str, stamp_ns: int, data: bytes = b"x", msgtype: str = types.IMAGE) -> RawMessage:
@@ -98,10 +105,10 @@ def transforms(*stamps_ns: int) -> bytes:
 
 
 def test_every_transform_of_a_message_moves_and_keeps_the_rest() -> None:
-    moved = restamped_transforms(transforms(5 * S, 0, 7 * S + 1), lambda stamp: stamp + S)
+    moved = restamped_throughout(transforms(5 * S, 0, 7 * S + 1), TRANSFORMS, lambda stamp: stamp + S)
     assert moved == transforms(6 * S, 0, 8 * S + 1), "zero is no stamp"
     short = transforms(5 * S)[:-9]
-    assert restamped_transforms(short, lambda stamp: stamp + S) == short
+    assert restamped_throughout(short, TRANSFORMS, lambda stamp: stamp + S) == short
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), min_size=1, max_size=30))
@@ -352,6 +359,43 @@ def test_transforms_move_with_the_rest_and_latched_ones_are_told_at_a_later_star
     assert stage.error is None
     at = 500 * S - 8 * S
     assert stage.published == [transforms(stamp + at) for stamp in (7 * S + 1, 7 * S + 2, 8 * S)]
+
+
+def detections(stamp_ns: int) -> Detection2DArray:
+    stamped = messages.header(stamp_ns, "camera")
+    return Detection2DArray(header=stamped, detections=[Detection2D(header=stamped, id="a")] * 2)
+
+
+def test_markers_and_detections_of_an_instant_stay_together(tmp_path: Path) -> None:
+    drawn = pytest.importorskip("visualization_msgs.msg")
+
+    def markers(stamp_ns: int) -> Any:
+        first = drawn.Marker(header=messages.header(stamp_ns, "camera"), id=1, text="cup")
+        always = drawn.Marker(header=messages.header(0, "map"), id=2)
+        return drawn.MarkerArray(markers=[first, always])
+
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/detections", DETECTIONS, serialize_message(detections(7 * S)), 7 * S)
+        writer.write("/markers", MARKERS, serialize_message(markers(7 * S)), 7 * S + S // 100)
+    stage = Stage(tmp_path / "bag", PlayerConfig(), topics=("/detections", "/markers"))
+    assert stage.ended.wait(10)
+    assert stage.error is None
+    assert deserialize_message(stage.published[0], Detection2DArray) == detections(500 * S)
+    assert deserialize_message(stage.published[1], drawn.MarkerArray) == markers(500 * S), "zero is no stamp"
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "within"),
+    [
+        (types.IMAGE, False),
+        (types.AUDIO_INFO, False),
+        ("some_robot/msg/Own", False),
+        ("nav_msgs/msg/Path", True),
+        (MARKERS, True),
+    ],
+)
+def test_only_a_message_with_more_than_its_own_header_is_taken_apart(msgtype: str, within: bool) -> None:
+    assert has_headers_within(msgtype) is within
 
 
 def test_a_hole_of_hours_is_told_with_the_start_behind_it(tmp_path: Path) -> None:
