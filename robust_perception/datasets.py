@@ -235,7 +235,10 @@ class FolderDataset(Sequence[Sample]):
         if class_names is not None:
             return ClassTable.plain(list(class_names))
         if self._files["label"]:
-            msg = f"{path}: expected the labels' class names, got no such file; give class_names instead"
+            msg = f"{path}: expected the class names of the {len(self._files['label'])} label maps in "
+            msg += f"{self.folder / 'label'}, got no such file; write it as "
+            msg += '{"names": ["background", ...]}, a name for each label value from 0 on, or in Python give '
+            msg += "FolderDataset its parameter class_names"
             raise DatasetError(msg)
         return ClassTable.plain([])
 

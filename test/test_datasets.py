@@ -202,8 +202,17 @@ def test_specks_have_no_box_and_diagonal_neighbours_are_one() -> None:
 def test_without_class_table_the_names_are_given(folder: Path) -> None:
     (folder / "classes.json").unlink()
     (folder / "test" / "scene.json").unlink()
-    with pytest.raises(DatasetError, match=r"classes\.json.*class_names"):
+    with pytest.raises(DatasetError) as refused:
         FolderDataset(folder, "test")
+    words = str(refused.value)
+    assert words.startswith(f"{folder / 'classes.json'}: expected the class names of the ")
+    assert f"label maps in {folder / 'test' / 'label'}, got no such file" in words
+    # What the commands can be given is the file, what Python can be given is the parameter.
+    assert 'write it as {"names": ["background", ...]}' in words
+    assert words.endswith("or in Python give FolderDataset its parameter class_names")
+    (folder / "classes.json").write_text('{"names": ["background", "x", "y"]}')
+    assert FolderDataset(folder, "test").class_names == ("background", "x", "y")
+    (folder / "classes.json").unlink()
     dataset = FolderDataset(folder, "test", class_names=("background", "x", "y"))
     assert dataset.class_names == ("background", "x", "y")
     assert dataset[0].label is not None
