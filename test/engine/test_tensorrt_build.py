@@ -279,6 +279,36 @@ def test_the_real_runtime_tells_cudas_words() -> None:
         CudaRuntime.load().allocate(16)
 
 
+@needs_rtx
+@needs_no_gpu
+def test_the_real_runtime_takes_what_it_is_given() -> None:
+    """Without a driver each call fails for want of one, and for no argument of a wrong type."""
+    from cuda.bindings import runtime
+
+    stream, graph, memory = runtime.cudaStream_t(0), runtime.cudaGraphExec_t(0), np.zeros(16, np.uint8)
+    calls: dict[str, tuple[object, ...]] = {
+        **dict.fromkeys(("select", "memory", "create_stream"), ()),
+        **dict.fromkeys(("allocate", "allocate_pinned", "free", "free_pinned"), (4096,)),
+        **dict.fromkeys(("upload", "download", "copy"), (4096, 8192, 16, stream)),
+        **dict.fromkeys(("destroy_stream", "synchronise"), (stream,)),
+        "read": (memory, 4096),
+        "capture": (stream, lambda: None),
+        "launch": (graph, stream),
+        "destroy_captured": (graph,),
+    }
+    made = CudaRuntime.load()
+    methods = {name for name, value in vars(CudaRuntime).items() if callable(value) and name[0] != "_"}
+    assert set(calls) == methods - {"call", "version", "require_served_by"}
+    for name, arguments in calls.items():
+        with pytest.raises(BackendError, match="got cudaErrorInsufficientDriver"):
+            getattr(made, name)(*arguments)
+    no_memory = (4096, 0, 16), (0,), (runtime.cudaGraph_t(0), 0), (runtime.cudaGraph_t(0),), (stream,)
+    names = ("cudaMemset", "cudaStreamSynchronize", "cudaGraphInstantiate", "cudaGraphDestroy")
+    for name, arguments in zip((*names, "cudaStreamEndCapture"), no_memory, strict=True):
+        with pytest.raises(BackendError, match=rf"{name}: expected success, got cudaErrorInsufficientDriver"):
+            made.call(name, *arguments)
+
+
 @needs_no_gpu
 @pytest.mark.parametrize("backend", sorted(FAMILIES))
 def test_on_a_machine_without_a_driver_no_tensorrt_is_imported(
