@@ -7,7 +7,8 @@
 | thermal | png, 16-bit, kelvin * 64           | float32 (H, W), kelvin                                     |
 |         | png, 8-bit                         | float32 (H, W), grey value, `radiometric` False            |
 | audio   | wav, 16 kHz mono 16-bit            | float32 (n,), in [-1, 1); ends at the images' stamp        |
-| label   | png, 8-bit, 255 = unlabelled       | uint8 (H, W), class index                                  |
+| label   | png, 8-bit grey or a palette's     | uint8 (H, W), class index                                  |
+|         | indices, 255 = unlabelled          |                                                            |
 
 Any of these folders may be missing, and so may single files. Beside them may lie
 
@@ -22,7 +23,7 @@ Nothing is decoded before it is asked for.
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -32,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception import units
+from robust_perception.indexed_png import in_grey, is_indexed
 from robust_perception.labels import (
     ClassTable,
     CocoBoxes,
@@ -57,6 +59,7 @@ __all__ = [
     "FolderDataset",
     "Sample",
     "decode",
+    "read_label",
     "read_rgb",
     "read_wav",
 ]
@@ -247,9 +250,7 @@ class FolderDataset(Sequence[Sample]):
         path = self._files["label"].get(name)
         if path is None:
             return None
-        stored = decode(path)
-        _check_grey(path, stored, (np.uint8,))
-        values = stored.astype(np.uint8, copy=False)
+        values = read_label(path)
         wrong = np.unique(values[(values >= self._table.label_count) & (values != UNLABELLED)])
         if wrong.size:
             allowed = f"label values below {self._table.label_count} or {UNLABELLED}"
@@ -304,6 +305,22 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+def read_label(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode the values of a label map to uint8 (H, W): grey, or the indices of a palette.
+
+    Raises:
+        DatasetError: it cannot be decoded, or has colours of its own.
+    """
+    content = path.read_bytes()
+    if is_indexed(content):
+        grey = np.frombuffer(in_grey(content), np.uint8)
+        stored = _decoded(path, lambda: cv2.imdecode(grey, cv2.IMREAD_UNCHANGED))
+    else:
+        stored = decode(path)
+    _check_grey(path, stored, (np.uint8,))
+    return stored.astype(np.uint8, copy=False)
+
+
 def read_wav(path: Path) -> npt.NDArray[np.float32]:
     """Read 16 kHz mono 16-bit sound to float32 (n,) in [-1, 1); DatasetError when it is anything else."""
     try:
@@ -337,8 +354,12 @@ def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
 
 def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> Array:
     """Decode a picture as OpenCV does under these flags; DatasetError when it cannot be decoded."""
+    return _decoded(path, lambda: cv2.imread(str(path), flags))
+
+
+def _decoded(path: Path, by: Callable[[], Array | None]) -> Array:
     try:
-        image = cv2.imread(str(path), flags)
+        image = by()
     except cv2.error:  # a header of more pixels than OpenCV takes
         image = None
     if image is None:
