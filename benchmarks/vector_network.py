@@ -29,6 +29,7 @@ from robust_perception.model.bottleneck import (
     BottleneckEncoder,
     Gaussian,
     TokenDecoder,
+    divergence,
     mean_where,
     token_bottleneck_loss,
     token_target,
@@ -198,8 +199,9 @@ def losses(
         gaussians = parts.gaussians
         samples = {v: g.sample(generator) for v, g in gaussians.items()}
         targets = {v: token_target(x) for v, x in parts.features.items()}
+        divergences = {v: divergence(g) for v, g in gaussians.items()}
         total = total + token_bottleneck_loss(
-            samples, gaussians, targets, dict(network.decoders.items()), everything, 16.0
+            samples, divergences, targets, dict(network.decoders.items()), everything, 16.0
         )
         heads = [task(network.unimodal[v.value](samples[v])[:, :, 0, 0]) for v in VIEWS]
         total = total + torch.stack(heads).mean()

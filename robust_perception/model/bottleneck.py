@@ -63,6 +63,11 @@ def kl_to_standard_normal(gaussian: Gaussian) -> Tensor:
     return 0.5 * (log_variance.exp() + mean * mean - log_variance - 1.0)
 
 
+def divergence(gaussian: Gaussian) -> Tensor:
+    """KL of every sample, mean over channels and pixels: (B,)."""
+    return kl_to_standard_normal(gaussian).mean(dim=(1, 2, 3))
+
+
 class BottleneckEncoder(nn.Module):
     """E_u: a latent to the distribution of its compressed form.
 
@@ -112,7 +117,7 @@ def token_target(latent: Tensor) -> Tensor:
 
 def token_bottleneck_loss(
     samples: Mapping[Modality, Tensor],
-    gaussians: Mapping[Modality, Gaussian],
+    divergences: Mapping[Modality, Tensor],
     targets: Mapping[Modality, Tensor],
     decoders: Mapping[str, nn.Module],
     available: Mapping[Modality, Tensor],
@@ -122,7 +127,7 @@ def token_bottleneck_loss(
 
     Args:
         samples: B_S per sensor, (B, d, h, w).
-        gaussians: their distributions.
+        divergences: `divergence` of their distributions.
         targets: `token_target` of F_T per sensor, (B, C, h, w).
         decoders: D_T by the sensor's name.
         available: per sensor bool (B,), whether the sample has it.
@@ -137,7 +142,7 @@ def token_bottleneck_loss(
     terms: list[Tensor] = []
     masks: list[Tensor] = []
     for source, sample in samples.items():
-        compression = kl_to_standard_normal(gaussians[source]).mean(dim=(1, 2, 3)) / beta
+        compression = divergences[source] / beta
         for target, wanted in targets.items():
             if source is not target and not (source.is_image and target.is_image):
                 continue

@@ -20,7 +20,7 @@ from torch import Tensor
 from robust_perception.model.alignment import contrast, reconstruction_loss
 from robust_perception.model.auxiliary import UNIMODAL_LEVEL
 from robust_perception.model.bottleneck import (
-    kl_to_standard_normal,
+    divergence,
     mean_over_present,
     mean_where,
     token_bottleneck_loss,
@@ -42,8 +42,8 @@ There = Mapping[Modality, Tensor]
 
 def token_level(
     network: Network, known: Known, samples: Mapping[Modality, Sequence[Tensor]], there: There, beta: float
-) -> Tensor:
-    """(1 / beta) L_tib, mean over the levels of sensors that some sample has.
+) -> tuple[Tensor, Tensor]:
+    """(1 / beta) L_tib, mean over the levels of sensors that some sample has; and for the log its mean KL.
 
     Args:
         network: whose decoders.
@@ -51,8 +51,12 @@ def token_level(
         samples: B per sensor and level.
         there: per sensor bool (B,).
         beta: of the bottleneck.
+
+    Returns:
+        The loss, and the KL of the sensors' bottlenecks per channel, without gradient; scalars.
     """
     terms, masks = [], []
+    divergences = {m: [divergence(gaussian) for gaussian in r.gaussians] for m, r in known.items()}
     for level in (*TRANSLATED, "vector"):
         members = {m: _index(level) for m in known if m.is_image == (level != "vector")}
         if not members:
@@ -61,7 +65,7 @@ def token_level(
         terms.append(
             token_bottleneck_loss(
                 {m: samples[m][i] for m, i in members.items()},
-                {m: known[m].gaussians[i] for m, i in members.items()},
+                {m: divergences[m][i] for m, i in members.items()},
                 {m: token_target(known[m].features[i]) for m, i in members.items()},
                 decoders,
                 there,
@@ -69,14 +73,9 @@ def token_level(
             )
         )
         masks.append(_any_of(there, members))
-    return mean_over_present(terms, masks)
-
-
-def compression(known: Known, there: There) -> float:
-    """KL of the sensors' bottlenecks per channel, as in the token level; for the log."""
-    pairs = [(g, there[m]) for m, r in known.items() for g in r.gaussians]
-    each = [mean_where(kl_to_standard_normal(g).detach().mean(dim=(1, 2, 3)), mask) for g, mask in pairs]
-    return float(mean_over_present(each, [mask for _, mask in pairs]))
+    pairs = [(each.detach(), there[m]) for m, levels in divergences.items() for each in levels]
+    compression = mean_over_present([mean_where(*pair) for pair in pairs], [mask for _, mask in pairs])
+    return mean_over_present(terms, masks), compression
 
 
 def label_level(

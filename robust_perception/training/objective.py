@@ -187,9 +187,9 @@ def _sensors(
     methods = moment.methods
     if network.config.bottleneck:
         samples = {m: [g.sample(helpers.generator) for g in r.gaussians] for m, r in known.items()}
-        fit = method_losses.token_level(network, known, samples, there, methods.beta)
+        fit, kl = method_losses.token_level(network, known, samples, there, methods.beta)
         total.add("token_bottleneck", fit, batch.available)
-        total.parts["bottleneck_kl_per_channel"] = method_losses.compression(known, there)
+        total.parts["bottleneck_kl_per_channel"] = float(kl)
         if methods.unimodal:
             value = method_losses.label_level(network, samples, there, batch)
             total.add("unimodal", value, batch.available, methods.unimodal)

@@ -26,6 +26,7 @@ from robust_perception.model.alignment import (
 from robust_perception.model.bottleneck import (
     BottleneckEncoder,
     TokenDecoder,
+    divergence,
     token_bottleneck_loss,
     token_target,
 )
@@ -77,7 +78,8 @@ def test_token_level_through_its_samples_and_all_its_layers() -> None:
         generator = torch.Generator().manual_seed(1)
         samples = {m: g.sample(generator) for m, g in gaussians.items()}
         targets = {m: token_target(x) for m, x in features.items()}
-        return token_bottleneck_loss(samples, gaussians, targets, decoders, there, 4.0)
+        divergences = {m: divergence(g) for m, g in gaussians.items()}
+        return token_bottleneck_loss(samples, divergences, targets, decoders, there, 4.0)
 
     assert is_right(loss, leaves)
 

@@ -197,7 +197,7 @@ def test_sensors_that_nobody_in_a_batch_has_do_not_thin_out_the_losses(data: Pat
         own = {m: known[m] for m in there}
         of = {m: samples[m] for m in there}
         found = (
-            method_losses.token_level(network, own, of, there, 16.0),
+            *method_losses.token_level(network, own, of, there, 16.0),
             method_losses.label_level(network, of, there, batch),
             method_losses.reconstruction(network, own, there),
         )
@@ -206,7 +206,7 @@ def test_sensors_that_nobody_in_a_batch_has_do_not_thin_out_the_losses(data: Pat
     nobody = dict.fromkeys(known, torch.zeros(4, dtype=torch.bool))
     alone = {Modality.RGB: torch.ones(4, dtype=torch.bool)}
     assert losses(nobody | alone) == losses(alone)
-    assert losses(nobody) == [0.0, 0.0, 0.0]
+    assert losses(nobody) == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_a_few_labelled_pixels_weigh_as_a_mean_does(data: Path) -> None:
