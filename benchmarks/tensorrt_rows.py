@@ -107,8 +107,9 @@ def switching(
     latents = {m: pipeline.encode(m, inputs[m], full) for m in manifest.modalities}
     others = (full, manifest.patterns[-1])
     first, second = [], []
+    half = (time.perf_counter() + deadline) / 2
     for index in range(pairs):
-        if index and time.perf_counter() > deadline:
+        if index and time.perf_counter() > half:
             break
         pattern = others[index % 2]
         given = {m: latents[m] for m in pattern}
@@ -148,17 +149,21 @@ def _differing(
     """Frames that differ from a session that never had another pattern, and frames that were compared."""
     manifest = pipeline.manifest
     expected: dict[Pattern, RawOutputs] = {}
+    half = (time.perf_counter() + deadline) / 2
     for pattern in manifest.patterns:
-        if expected and time.perf_counter() > deadline:
+        if expected and time.perf_counter() > half:
             break
         expected[pattern] = fresh().run({m: inputs[m] for m in pattern}, pattern)
     known = list(expected)
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(known)), 4))
-    differing = 0
+    differing = compared = 0
     for index in order:
+        if compared and time.perf_counter() > deadline:
+            break
         pattern = known[int(index)]
+        compared += 1
         differing += not _same(pipeline.run({m: inputs[m] for m in pattern}, pattern), expected[pattern])
-    return differing, len(order)
+    return differing, compared
 
 
 def _same(one: RawOutputs, other: RawOutputs) -> bool:
