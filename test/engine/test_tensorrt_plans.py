@@ -35,7 +35,6 @@ from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, ModelFileError, SelfCheckError
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.model_files import FileSpec
-from robust_perception.engine.models import find_model
 from robust_perception.engine.plan_building import Request, build_model
 from robust_perception.engine.plan_key import Target, key_of
 from robust_perception.engine.plan_store import PlanError, PlanStore
@@ -96,10 +95,10 @@ def test_plans_are_loaded_and_every_pattern_checks(
 
 
 def test_a_fusion_in_parts_is_built_and_run_whole(
-    machine: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: FakeCuda, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parts are for the cores of a CPU: on a GPU they would be copies and launches more."""
-    folder = find_model("default")
+    folder = repository / "models" / "default"
     manifest = Manifest.load(folder, check_files=False)
     assert FP32 in manifest.parts
     monkeypatch.setattr(plan_building, "build", lambda library, onnx, *_: Built(onnx, b""))
