@@ -159,6 +159,7 @@ class Verification:
 
         on_gpu = self.given.device == "cuda"
         if on_gpu:
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # or says why it cannot be
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         free, tensors = (torch.cuda.mem_get_info()[0], torch.cuda.memory_allocated()) if on_gpu else (0, 0)

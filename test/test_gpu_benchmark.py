@@ -265,6 +265,16 @@ def test_without_torch_the_rows_of_tensorrt_are_measured_all_the_same(
     assert "p50" in {r["metric"] for r in report["records"] if r["backend"] == "tensorrt_rtx"}
 
 
+@needs_no_gpu
+def test_a_torch_row_without_its_gpu_says_why(machine: FakeCuda, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    words = ["--model", folder.name, "--rows", "torch-eager", "--rounds", "1", "--json", str(out)]
+    assert gpu.main(words) == 1
+    errors = {part["name"]: part["error"] for part in json.loads(out.read_text())["parts"]}
+    assert "CUDA" in errors["torch-eager"] or "NVIDIA" in errors["torch-eager"]
+    assert errors["rows"] == "RuntimeError: expected a row to measure, none was made"
+
+
 def test_switching_keeps_to_its_time(folder: Path) -> None:
     pipeline = pipeline_on(FakeCuda(), folder)
     inputs = inputs_of(pipeline.manifest, 0)
