@@ -218,6 +218,9 @@ def write_graphs(
 def _write(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, input_names: list[str], outputs: Sequence[str]
 ) -> None:
+    # Its package is the exporter's, which those who run a network in torch need not have.
+    from robust_perception.model.graph_slices import without_slices_of_parts
+
     with _errors_only(OPERATORS_LOG), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
@@ -231,6 +234,7 @@ def _write(
             verbose=False,
         )
     assert program is not None
+    without_slices_of_parts(program.model.graph)
     program.save(str(path), external_data=False)
 
 
