@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from robust_perception.engine.errors import BackendError, EngineError, SelfCheck
 from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.precision import FP16, FP32, INT8, INT8_SYMMETRIC
 from robust_perception.engine.protocol import Backend
+from robust_perception.engine.threads import thread_count
 
 Build = Callable[..., Backend]
 Check = Callable[[Backend], None]
@@ -122,6 +123,38 @@ def probe(name: str) -> str | None:
 def runs_abreast(name: str) -> bool:
     """Whether several threads may run a backend at once; False for one that is not among `BACKENDS`."""
     return name in BACKENDS and BACKENDS[name].abreast
+
+
+def on_shares(
+    chosen: Backend,
+    manifest: Manifest,
+    folder: Path,
+    threads: int | None,
+    ways: int,
+    graphs: Collection[str],
+) -> Backend | None:
+    """A chosen backend once more, for calls side by side on a share of the cores each.
+
+    Args:
+        chosen: what runs the model.
+        manifest: of the model.
+        folder: of the model.
+        threads: at work at a time; None = the cores this process may use.
+        ways: calls at a time.
+        graphs: that it is to run, parts of the fusion included.
+
+    Returns:
+        None where several threads may not run it at once, or there are fewer cores than calls.
+
+    Raises:
+        BackendError: see `OnnxRuntimeBackend`.
+        ModelFileError: a graph's file has changed since `chosen` read it.
+    """
+    count = thread_count(threads)
+    if not 2 <= ways <= count or not runs_abreast(chosen.name):
+        return None
+    build = BACKENDS[chosen.name].build
+    return build(folder, manifest, chosen.precision, count // ways, graphs=graphs)
 
 
 def choose(

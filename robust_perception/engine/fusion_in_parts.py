@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from concurrent.futures import wait
 from pathlib import Path
 
-from robust_perception.engine.choice import BACKENDS, runs_abreast
+from robust_perception.engine.choice import on_shares
 from robust_perception.engine.helpers import Helpers
 from robust_perception.engine.manifest import COMMON, MAP_PART, OBJECTS_PART, PARTS, Manifest
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.protocol import Backend
-from robust_perception.engine.threads import thread_count
 from robust_perception.vocabulary import Array, Modality, Pattern
 
 
@@ -71,10 +70,6 @@ def pipeline_of(chosen: Backend, manifest: Manifest, folder: Path, threads: int 
         BackendError: see `OnnxRuntimeBackend`.
         ModelFileError: a graph's file is not the one described.
     """
-    count = thread_count(threads)
-    if count < 2 or chosen.precision not in manifest.parts or not runs_abreast(chosen.name):
-        return Pipeline(manifest, chosen)
-    build = BACKENDS[chosen.name].build
-    return PipelineInParts(
-        manifest, chosen, build(folder, manifest, chosen.precision, count // 2, graphs=PARTS)
-    )
+    cut = chosen.precision in manifest.parts
+    parts = on_shares(chosen, manifest, folder, threads, 2, PARTS) if cut else None
+    return Pipeline(manifest, chosen) if parts is None else PipelineInParts(manifest, chosen, parts)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from robust_perception.engine.choice import BACKENDS, runs_abreast
+from robust_perception.engine.choice import on_shares
 from robust_perception.engine.encodings import Encoding
 from robust_perception.engine.helpers import Helpers
 from robust_perception.engine.manifest import Manifest, encoder_name
@@ -78,10 +78,8 @@ def side_by_side(chosen: Backend, manifest: Manifest, folder: Path, threads: int
         ModelFileError: a graph's file has changed since `chosen` read it.
     """
     graphs = [encoder_name(m) for m in manifest.modalities if m.is_image]
-    count = thread_count(threads)
-    at_once = min(count, len(graphs))
-    if at_once < 2 or not runs_abreast(chosen.name):
+    at_once = min(thread_count(threads), len(graphs))
+    shared = on_shares(chosen, manifest, folder, threads, at_once, graphs)
+    if shared is None:
         return None
-    build = BACKENDS[chosen.name].build
-    backend = build(folder, manifest, chosen.precision, count // at_once, graphs=graphs)
-    return SideBySide(Pipeline(manifest, chosen), Pipeline(manifest, backend), at_once)
+    return SideBySide(Pipeline(manifest, chosen), Pipeline(manifest, shared), at_once)
