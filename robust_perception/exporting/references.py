@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from robust_perception.engine.manifest import Manifest
@@ -103,7 +104,7 @@ def compare(
     return largest, least
 
 
-def difference(name: str, old: Array, new: Array) -> float:
+def difference(name: str, old: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> float:
     """The largest of an output's values, relative as `TOLERANCE` says."""
     magnitude = np.maximum(1.0, np.abs(old))
     if name == "boxes":
