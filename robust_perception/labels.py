@@ -171,7 +171,7 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file; DatasetError when it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: expected a JSON file, got {error}"
         raise DatasetError(msg) from None
 

@@ -305,6 +305,7 @@ def test_a_missing_split_lists_what_is_there(folder: Path) -> None:
     ("content", "message"),
     [
         ("{", "expected a JSON file"),
+        ("[" * 100_000, "expected a JSON file"),
         ("[]", "'fine' or 'names'"),
         ('{"fine": [{"id": 1, "name": "x"}]}', r"expected ids 0\.\.n-1"),
         ('{"fine": [{"id": 0}]}', "list of {id, name}"),

@@ -132,7 +132,7 @@ class Report:
                 msg = f"{path}: expected schema {SCHEMA}, got {content['schema']!r}; measure again"
                 raise BenchmarkError(msg)
             return cls(Head(**content["head"]), tuple(Record(**record) for record in content["records"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             msg = f"{path}: expected the JSON that `robust-perception bench --json` writes, got {error!r}"
             raise BenchmarkError(msg) from None
 

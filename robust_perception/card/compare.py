@@ -88,7 +88,7 @@ def read_card(path: Path) -> dict[str, Any]:
     """The content of a card's JSON file; CardError when it is none, or of another version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: expected the JSON of a card, got {error}"
         raise CardError(msg) from None
     parts = ("schema", "recipe", "patterns", "faults")

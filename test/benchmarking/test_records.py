@@ -73,7 +73,8 @@ def test_a_head_that_is_none_is_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 1, "head": {"a": 1}, "records": []}']
+    "text",
+    ["", "[]", "[" * 100_000, "{}", '{"schema": 1}', '{"schema": 1, "head": {"a": 1}, "records": []}'],
 )
 def test_a_file_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "report.json"

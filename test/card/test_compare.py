@@ -92,6 +92,7 @@ def test_the_sensor_of_a_card_is_that_of_its_faults() -> None:
     ("text", "said"),
     [
         ("{", "expected the JSON of a card"),
+        ("[" * 100_000, "expected the JSON of a card"),
         ("[]", "expected the JSON of a card with schema"),
         ('{"schema": 1}', "expected the JSON of a card with schema"),
         (json.dumps(card() | {"schema": 99}), "expected a card of version 1, got 99"),
