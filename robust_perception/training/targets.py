@@ -54,10 +54,11 @@ class Targets(NamedTuple):
 
     def unknown_in(self, unsearched: Tensor) -> Targets:
         """The same, but nothing is said of cells without a box in these pixels, bool (B, H, W)."""
-        size = (unsearched.shape[1], unsearched.shape[2])
-        centres = all_cells(size).centres.long()
+        height, width = unsearched.shape[1:]
+        levels = [(-(-height // s), -(-width // s), s) for s in DETECTION_STRIDES]
+        centres = torch.cat([cell_centres(*level, unsearched.device) for level in levels]).long()
         # The last cells of a picture that is no multiple of their stride may have their centre outside.
-        column, row = (centres[:, i].clamp(max=size[1 - i] - 1).to(unsearched.device) for i in (0, 1))
+        column, row = centres[:, 0].clamp(max=width - 1), centres[:, 1].clamp(max=height - 1)
         hidden = (self.classes == 0) & unsearched[:, row, column]
         return self._replace(classes=self.classes.masked_fill(hidden, UNKNOWN))
 

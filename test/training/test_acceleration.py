@@ -71,7 +71,6 @@ def test_no_part_of_a_step_is_made_on_the_default_device(data: Path) -> None:
     targets = assign(batch.boxes, batch.class_ids, (batch.label.shape[1], batch.label.shape[2]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("robust_perception.training.objective.assign", lambda *_: targets)
-        patch.setattr("robust_perception.training.adaptation.assign", lambda *_: targets)
         with torch.device("meta"):
             loss, parts = objective(*given)
             hard.close_window()
