@@ -10,17 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from moments import SIZE, bits, moment, under
-from tiny_model import make_model
 
 from robust_perception.engine.ahead import Ahead
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, FrameError
 from robust_perception.vocabulary import ALL_PATTERNS, Modality, Pattern, SensorFrame
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from moments import bits, moment, under
-from tiny_model import make_model
 
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError
@@ -44,11 +43,6 @@ class Runs:
             return original(backend, graph, feeds)
 
         monkeypatch.setattr(OnnxRuntimeBackend, "run", run)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

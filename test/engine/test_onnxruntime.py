@@ -18,11 +18,6 @@ from robust_perception.engine.manifest import Manifest
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
 def test_a_damaged_graph_is_named_before_it_is_parsed(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "tiny")
     content = bytearray((folder / "encoder_rgb.onnx").read_bytes())

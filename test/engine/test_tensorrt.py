@@ -15,7 +15,6 @@ import pytest
 from fake_gpu import DEVICE, FakeCuda, FakeTensorRt, cudaError_t, library, plans_of, runtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import make_model
 
 from robust_perception.engine.device_memory import DeviceLatent, Layout
 from robust_perception.engine.engine import Engine
@@ -30,16 +29,6 @@ from robust_perception.preprocess import INPUT_DTYPES, input_shape
 from robust_perception.vocabulary import ALL_PATTERNS, Array, FrameSet, Modality, Pattern, SensorFrame
 
 OUTPUTS = ("label_map", "confidence", "box_scores", "boxes", "scene")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def manifest(folder: Path) -> Manifest:
-    return Manifest.load(folder)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tiny_model import make_model
 
 from robust_perception import build_engine
 from robust_perception.engine import cuda, tensorrt_builder, tensorrt_library
@@ -39,11 +38,6 @@ needs_no_gpu = pytest.mark.skipif(cuda.probe() is None, reason="this machine has
 @pytest.fixture(scope="module")
 def library() -> Library:
     return tensorrt_library.load("tensorrt_rtx")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 def convolutions(path: Path) -> Path:

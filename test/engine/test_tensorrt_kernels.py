@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_gpu import DEVICE, KERNELS, OTHER_KERNELS, FakeCuda, FakeTensorRt, library, plans_of, runtime
-from tiny_model import make_model
 
 from robust_perception.engine import plan_store, tensorrt_kernels, tensorrt_library
 from robust_perception.engine.device_memory import DeviceLatent
@@ -23,16 +22,6 @@ from robust_perception.engine.plan_store import PlanStore
 from robust_perception.engine.precision import FP32
 from robust_perception.engine.tensorrt import TensorRtBackend
 from robust_perception.engine.tensorrt_kernels import KernelCache
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def manifest(folder: Path) -> Manifest:
-    return Manifest.load(folder)
 
 
 def load(folder: Path, manifest: Manifest, cache: Path, driver: str = "580.1", gpu: str = "Test GPU") -> int:

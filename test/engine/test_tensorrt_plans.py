@@ -44,16 +44,6 @@ from robust_perception.engine.tensorrt_builder import BuildOptions, Built
 from robust_perception.vocabulary import ALL_PATTERNS
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def manifest(folder: Path) -> Manifest:
-    return Manifest.load(folder)
-
-
 @pytest.fixture
 def gpu() -> FakeCuda:
     return FakeCuda()
