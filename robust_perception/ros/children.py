@@ -6,10 +6,33 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 Value = str | bool | int | float
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM wait for its end, and are a KeyboardInterrupt there. In the main thread.
+
+    One that comes while a process is started would leave it to itself: nobody has its number yet.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 class Child:
