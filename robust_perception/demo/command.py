@@ -33,7 +33,7 @@ from robust_perception.engine.models import find_model
 from robust_perception.engine.threads import usable_cores
 from robust_perception.faults.script import FaultScript
 from robust_perception.presence.config import timeouts_s
-from robust_perception.ros.children import Child, uninterrupted
+from robust_perception.ros.children import Child, started
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
 from robust_perception.ros.monitor import Monitor
@@ -160,15 +160,11 @@ def run(
         monitor = stack.enter_context(Monitor(record, given.domain, bag))
         settings: dict[str, str | float] = {f"{m}.timeout": t for m, t in timeouts(given.rate).items()}
         settings |= {"model": given.model, "rate": OUTPUT_RATE}
-        with uninterrupted():
-            fusion = Child("fusion_node", settings, given.domain, out / "fusion.log")
-            stack.callback(fusion.stop)
+        fusion = started(stack, "fusion_node", settings, given.domain, out / "fusion.log")
         console.print(f"loading model {given.model} ...", highlight=False)
         _wait_active(record, fusion)
         values = {"faults": given.faults, "rate": given.rate, "seed": given.seed, "wait": True}
-        with uninterrupted():
-            simulation = Child("simulation_node", values, given.domain, out / "simulation.log")
-            stack.callback(simulation.stop)
+        simulation = started(stack, "simulation_node", values, given.domain, out / "simulation.log")
         console.print(f"{end_s:.0f} s of {script.name} at {given.rate:g} Hz; logs in {out}", highlight=False)
         _watch(record, monitor, (fusion, simulation), script, end_s, console)
         evidence = record.snapshot()

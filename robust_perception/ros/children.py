@@ -6,33 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
 Value = str | bool | int | float
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM wait for its end, and are a KeyboardInterrupt there. In the main thread.
-
-    One that comes while a process is started would leave it to itself: nobody has its number yet.
-    """
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 class Child:
@@ -111,6 +91,51 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def started(
+    stack: ExitStack, executable: str, parameters: Mapping[str, Value], domain: int, log: Path
+) -> Child:
+    """A `Child` that is stopped when the stack ends, whenever an interruption comes.
+
+    Args:
+        stack: ends it.
+        executable: see `Child`, as all below.
+        parameters: its parameters.
+        domain: ROS domain.
+        log: file for what it prints.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came meanwhile.
+    """
+    with _uninterrupted():
+        child = Child(executable, parameters, domain, log)
+        stack.callback(child.stop)
+    return child
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM wait for its end, and are a KeyboardInterrupt there.
+
+    One that comes while a process is started would leave it to itself: nobody has its number yet.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other is interrupted
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _yaml(value: Value) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo
 
 from robust_perception import environment
-from robust_perception.ros.children import Child
+from robust_perception.ros.children import Child, started
 from robust_perception.ros.errors import RosError
 from robust_perception.ros.messages import stamp_to_ns
 from robust_perception.ros.question import Question
@@ -122,8 +122,10 @@ class LiveGraph:
         self._executor.add_node(self._node)
         self._spinning = threading.Thread(target=self._spin, daemon=True)
         self._spinning.start()
-        self._fusion = Child("fusion_node", self._parameters, self._domain, self._folder / "fusion.log")
+        self._children = ExitStack()
         try:
+            log = self._folder / "fusion.log"
+            self._fusion = started(self._children, "fusion_node", self._parameters, self._domain, log)
             self._wait_for("fusion_node to be active", self._active.is_set, START_S, self._fusion)
             self._wait_for("its parameter service", self._set.service_is_ready, START_S, self._fusion)
         except BaseException:
@@ -134,7 +136,7 @@ class LiveGraph:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._fusion.stop()
+        self._children.close()
         rclpy.shutdown(context=self._context)
         self._spinning.join()
         self._executor.shutdown()
@@ -167,8 +169,8 @@ class LiveGraph:
             self._made_of.clear()
         self._switch(pattern, True)
         values: dict[str, bool | int | float | str] = {"bag": str(bag), "stamps": "recorded", "speed": speed}
-        player = Child("replay_node", values, self._domain, self._folder / "replay.log")
-        try:
+        with ExitStack() as stack:
+            player = started(stack, "replay_node", values, self._domain, self._folder / "replay.log")
             length_s = (stamps[-1] - stamps[0]) / 1e9 / speed
             self._wait_for("replay_node to end", lambda: not player.running, START_S + length_s, self._fusion)
             if player.code != 0:
@@ -177,8 +179,6 @@ class LiveGraph:
                 self._wait_for(
                     "outputs", lambda: set(stamps) <= set(self._found(pattern)), LAST_OUTPUT_S, self._fusion
                 )
-        finally:
-            player.stop()
         return self._found(pattern)
 
     def _found(self, pattern: Pattern) -> dict[int, LabelMap]:
