@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,8 +25,6 @@ class Child:
         parameters: its parameters.
         domain: ROS domain.
         log: file for what it prints; overwritten.
-        remappings: pairs of names, from and to.
-        node_name: instead of the node's own.
     """
 
     def __init__(
@@ -35,16 +33,10 @@ class Child:
         parameters: Mapping[str, Value],
         domain: int,
         log: Path,
-        remappings: Sequence[tuple[str, str]] = (),
-        node_name: str | None = None,
     ) -> None:
         self.executable = executable
         self.log = log
         command = [sys.executable, "-m", f"robust_perception.ros.{executable}", "--ros-args"]
-        if node_name is not None:
-            command += ["-r", f"__node:={node_name}"]
-        for source, target in remappings:
-            command += ["-r", f"{source}:={target}"]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={_yaml(value)}"]
         package = str(Path(__file__).resolve().parents[2])
