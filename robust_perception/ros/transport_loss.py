@@ -21,6 +21,9 @@ LEAST_NS = 2 * SECOND
 LEAST_MESSAGES = 20
 """Messages, come or lost, that make a part worth a word."""
 
+LEAST_OF_SILENCE = 3
+"""Messages lost that are worth one where none has come: a sensor of 1 Hz sends no more in the window."""
+
 
 class Counts(NamedTuple):
     """What was counted up to a time."""
@@ -47,6 +50,7 @@ class TransportLoss:
         while steady_ns - row[0].steady_ns > WINDOW_NS:
             row.popleft()
         came, lost = self.came - row[0].came, self.lost - row[0].lost
-        if steady_ns - row[0].steady_ns < LEAST_NS or came + lost < LEAST_MESSAGES:
+        least = LEAST_MESSAGES if came else LEAST_OF_SILENCE
+        if steady_ns - row[0].steady_ns < LEAST_NS or came + lost < least:
             return 0.0
         return lost / (came + lost)

@@ -4,8 +4,8 @@
 
 Waits for a subscriber, publishes FRAMES frames with stamps exactly 1/30 s apart, or until it is ended. Once
 the fusion node has answered a frame, the camera lets it fall `IN_FLIGHT` frames behind and no more: a machine
-that stands still for seconds then delays the frames and overflows no shared memory. A node that is silent is
-waited for no longer than `PATIENCE_S`, so lost frames do not hold the camera up.
+that stands still for seconds then delays the frames and overflows no shared memory. A node that falls silent
+is waited for `PATIENCE_S` once, and no more until it is heard again: lost frames do not hold the camera up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PERIOD = 1.0 / 30
 IN_FLIGHT = 15
 """Frames of 0.9 MB: less than half of what the profile's shared memory holds."""
 
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 
 
 class Answers:
@@ -38,6 +38,7 @@ class Answers:
 
     def __init__(self, node: rclpy.node.Node) -> None:
         self.newest_ns = 0
+        self._given_up_ns = 0  # the newest stamp when it was last waited for in vain
         self._node = node
         node.create_subscription(DiagnosticArray, "/fusion/presence", self._take, 10)
 
@@ -48,7 +49,9 @@ class Answers:
         """Until the node has told of this stamp, was never heard, or is silent for too long."""
         deadline = time.monotonic() + PATIENCE_S
         rclpy.spin_once(self._node, timeout_sec=0.0)
-        while 0 < self.newest_ns < stamp_ns and time.monotonic() < deadline:
+        while self._given_up_ns < self.newest_ns < stamp_ns:
+            if time.monotonic() > deadline:
+                self._given_up_ns = self.newest_ns
             rclpy.spin_once(self._node, timeout_sec=0.1)
 
 

@@ -11,7 +11,6 @@ from robust_perception.presence import SensorState, SensorStatus
 from robust_perception.ros import diagnostics, outputs
 from robust_perception.ros.diagnostics import Link
 from robust_perception.ros.messages import header, stamp_to_ns
-from robust_perception.ros.transport_loss import TransportLoss
 from robust_perception.runtime import overlay
 from robust_perception.runtime.pacing import Situation
 from robust_perception.vocabulary import (
@@ -219,18 +218,3 @@ def test_engine_that_fails_is_an_error_with_the_reason() -> None:
     assert told.level == DiagnosticStatus.ERROR
     assert told.message == "tiny 1 on onnxruntime fp32; the model fails: RuntimeError: out of memory"
     assert diagnostics.engine_status("fusion", INFO, [], 3).level == DiagnosticStatus.OK
-
-
-def test_part_lost_of_the_last_seconds() -> None:
-    loss = TransportLoss()
-    second = 1_000_000_000
-    assert loss.part(0) == 0.0
-    loss.came, loss.lost = 15, 15
-    assert loss.part(second) == 0.0, "too early to tell"
-    loss.came, loss.lost = 45, 45
-    assert loss.part(3 * second) == 0.5
-    for t in range(4, 10):
-        loss.came += 30
-        part = loss.part(t * second)
-    assert part == 0.0, "what was lost long ago is forgotten"
-    assert loss.part(30 * second) == 0.0, "nothing sent is nothing lost"
