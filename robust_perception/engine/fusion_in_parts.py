@@ -1,12 +1,7 @@
-"""The fusion on several cores: after what map and objects have in common, one of them beside the other.
+"""The fusion on several cores: in stages of two parts, one beside the other (`exporting.fusion_parts`).
 
 Its operators take some microseconds each. Shared out among two cores they cost half as much again and are
-hardly quicker; cut in two they are:
-
-    core 1   fusion_common | fusion_objects
-    core 2                 | fusion_map, label map
-
-The parts have the nodes of the whole, and give the same bit by bit (`exporting.fusion_parts`).
+hardly quicker; cut into parts they are. The parts give the same as the whole, bit by bit.
 """
 
 from __future__ import annotations
@@ -17,7 +12,7 @@ from pathlib import Path
 
 from robust_perception.engine.choice import on_shares
 from robust_perception.engine.helpers import Helpers
-from robust_perception.engine.manifest import COMMON, MAP_PART, OBJECTS_PART, PARTS, Manifest
+from robust_perception.engine.manifest import MAP, PARTS, SCORES, STAGES, Manifest
 from robust_perception.engine.pipeline import Latents, Pipeline, RawOutputs
 from robust_perception.engine.protocol import Backend
 from robust_perception.vocabulary import Array, Modality, Pattern
@@ -38,23 +33,26 @@ class PipelineInParts(Pipeline):
     def __init__(self, manifest: Manifest, backend: Backend, parts: Backend) -> None:
         super().__init__(manifest, backend)
         self._parts = parts
+        known = manifest.parts[backend.precision]
+        self._stages = [[part for part in stage if part in known] for stage in STAGES]
         self._helper = Helpers(1, "fusion")
 
     def fuse(self, latents: Mapping[Modality, Latents], pattern: Pattern) -> RawOutputs:
         """See `Pipeline.fuse`."""
-        feeds = self._fusion_feeds(latents, pattern)
-        feeds |= self._parts.run(COMMON, feeds)
-        coming = self._helper.submit(self._map, feeds)
-        try:
-            outputs = self._parts.run(OBJECTS_PART, feeds)
-        finally:
-            wait([coming])  # whatever happened here: nothing runs on when this has returned
-        others, labels = coming.result()
-        return self._finished({**outputs, **others}, labels)
+        there = self._fusion_feeds(latents, pattern)
+        for stage in self._stages:
+            coming = [self._helper.submit(self._run, part, there) for part in stage[1:]]
+            try:
+                made = [self._run(part, there) for part in stage[:1]]
+            finally:
+                wait(coming)  # whatever happened here: nothing runs on when this has returned
+            for outputs in (*made, *(each.result() for each in coming)):
+                there = {**there, **outputs}
+        return self._finished(there, there[MAP][0])
 
-    def _map(self, feeds: Mapping[str, Array]) -> tuple[Mapping[str, Array], Array]:
-        outputs = self._parts.run(MAP_PART, feeds)
-        return outputs, self._label_map(outputs)
+    def _run(self, part: str, there: Mapping[str, Array]) -> Mapping[str, Array]:
+        outputs = self._parts.run(part, there)
+        return {**outputs, MAP: self._label_map(outputs)[None]} if SCORES in outputs else outputs
 
 
 def pipeline_of(chosen: Backend, manifest: Manifest, folder: Path, threads: int | None) -> Pipeline:

@@ -30,8 +30,14 @@ MAXIMUM_MANIFEST_BYTES = 1 << 20
 SCORES, MAP = "class_scores", "label_map"
 """Of a fusion graph's outputs, one of the two: coarse scores that a label map is made from, or the map."""
 
-COMMON, MAP_PART, OBJECTS_PART = PARTS = ("fusion_common", "fusion_map", "fusion_objects")
-"""Graphs a fusion may be cut into: what label map and objects both need, and what only one of them does."""
+COARSE, FINE = "fusion_coarse", "fusion_fine"
+COMMON, AHEAD = "fusion_common", "fusion_ahead"
+MAP_PART, OBJECTS_PART = "fusion_map", "fusion_objects"
+STAGES = ((COARSE, FINE), (COMMON, AHEAD), (MAP_PART, OBJECTS_PART))
+"""Graphs a fusion may be cut into (`exporting.fusion_parts`): those of a stage need nothing of each other,
+only inputs of the fusion and what earlier stages give."""
+
+PARTS = tuple(part for stage in STAGES for part in stage)
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,7 @@ class Manifest:
         max_detections: most boxes of one frame.
         graphs: `encoder_<modality>` for every modality, and `fusion`, in fp32.
         variants: by other precision, the same graphs with the same inputs and outputs.
-        parts: by precision, the fusion once more as `PARTS`, two of which can run side by side; a precision
-            that no CPU runs has none.
+        parts: by precision, the fusion once more as some of `PARTS`; a precision that no CPU runs has none.
         calibration: by pattern's bits; patterns that were not fitted have none.
         adapters: the bank in its graphs; None where all patterns share all weights.
         quality: by precision, by pattern's bits the foreground mIoU on validation frames, percent; what a
@@ -305,19 +310,20 @@ def _read_bounded(path: Path) -> str:
 
 
 def _expect_parts(what: str, parts: Mapping[str, GraphSpec], whole: GraphSpec) -> None:
-    """That parts take what the whole takes, or one of them gives, and give what it gives."""
-    _expect(set(parts) == set(PARTS), what, sorted(PARTS), sorted(parts))
-    common, *ends = (parts[name] for name in PARTS)
-    _expect(set(common.inputs) <= set(whole.inputs), f"{what}: {COMMON}", "inputs of the fusion", "others")
-    known = {*whole.inputs, *common.outputs}
-    for name in (MAP_PART, OBJECTS_PART):
-        _expect(
-            set(parts[name].inputs) <= known, f"{what}: {name}", f"inputs of the fusion or {COMMON}", "others"
-        )
-    of_map = {tensor.name for tensor in parts[MAP_PART].outputs}
-    _expect(bool(of_map & {SCORES, MAP}), f"{what}: {MAP_PART}", f"{SCORES} or {MAP} of it", sorted(of_map))
-    given = sorted(str(tensor) for part in ends for tensor in part.outputs)
-    _expect(given == sorted(map(str, whole.outputs)), what, "the outputs of the fusion, each once", given)
+    """That parts take what the whole takes, or an earlier stage gives, and give what it gives."""
+    _expect(bool(parts) and set(parts) <= set(PARTS), what, f"some of {sorted(PARTS)}", sorted(parts))
+    there = set(whole.inputs)
+    given: list[TensorSpec] = []
+    for stage in STAGES:
+        running = [name for name in stage if name in parts]
+        for name in running:
+            known = set(parts[name].inputs) <= there
+            _expect(known, f"{what}: {name}", "inputs of the fusion or of what runs before", "others")
+        given += [tensor for name in running for tensor in parts[name].outputs]
+        there |= set(given)
+    names = {tensor.name for tensor in whole.outputs}
+    ends = sorted(str(tensor) for tensor in given if tensor.name in names)
+    _expect(ends == sorted(map(str, whole.outputs)), what, "the outputs of the fusion, each once", ends)
 
 
 def _but_the_map(graph: GraphSpec) -> list[TensorSpec]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from robust_perception.engine.errors import BackendError
-from robust_perception.engine.manifest import COMMON, PARTS
+from robust_perception.engine.manifest import PARTS
 from robust_perception.engine.model_files import GraphSpec
 from robust_perception.vocabulary import Array
 
@@ -65,7 +65,7 @@ class Feeds:
     def __init__(self, specs: Mapping[str, GraphSpec]) -> None:
         self._specs = specs
         fusions = [specs[name] for name in ("fusion", *PARTS) if name in specs]
-        others = {"pattern"} | {t.name for t in (specs[COMMON].outputs if COMMON in specs else ())}
+        others = {"pattern"} | {t.name for name in PARTS if name in specs for t in specs[name].outputs}
         latents = (t for fusion in fusions for t in fusion.inputs if t.name not in others)
         self._absent: dict[str, Array] = {t.name: np.zeros(t.shape, np.dtype(t.dtype)) for t in latents}
 

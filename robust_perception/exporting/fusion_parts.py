@@ -1,36 +1,53 @@
-"""The fusion cut in three: what the map and the objects have in common, and what only one of them needs.
+"""The fusion cut into parts, two of which run at a time on a CPU of several cores.
 
-On a CPU an operator of the fusion is too small to be shared out among cores; two graphs are not. With V(o)
-the values that an output depends on,
+On a CPU an operator of the fusion is too small to be shared out among cores; two graphs are not:
 
-    common    V(map) and V(objects): completion, fusion of the coarse levels, decoder
-    map       V(map) without them:   the finest level, class scores or label map, confidence
-    objects   V(objects) without them: boxes and their scores, scene
+    core 1   coarse | common | map, label map
+    core 2   fine   | ahead  | objects
 
-What crosses the cuts are the last common values. Not cut through, but computed on either side, is what costs
-nothing: constants, what follows from the pattern alone, and pairs of QuantizeLinear and DequantizeLinear,
-which a runtime takes for integers only together with the layer after them. The nodes stay as they are, and so
-does, bit by bit, what comes out.
+With V(o) the values that an output depends on, C = V(map) and V(objects), and a value called deep where a
+convolution with a window went into it,
+
+    fine      F, pictures that are not deep and meet a deep one wherever they are used: the fused fine levels
+    coarse    C without what depends on F: completion and fusion of the coarse levels, and their decoder
+    common    what is left of C: the decoder of the finest level that map and objects share
+    ahead     V(objects) without C, as far as it does without `common`: objects of the coarse levels, scene
+    map       V(map) without what is made before: class scores or label map, confidence
+    objects   what is left of V(objects): boxes and their scores
+
+A part takes inputs of the fusion and what parts to its left give: the last values before the cut. What costs
+nothing is not cut through but made on either side (`graph_flow`), and so are the few numbers of a sound that
+all levels take. Nodes that only some patterns need run for those alone (`lazy_selection`). What comes out is
+the same bit by bit: no sum is parted from the convolution before it, for a runtime makes them one and rounds
+otherwise. That is why nothing of the map is made ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import onnx
 from onnx.utils import Extractor
 
-from robust_perception.engine.manifest import COMMON, MAP, MAP_PART, OBJECTS_PART, SCORES, Manifest
+from robust_perception.engine.manifest import (
+    AHEAD,
+    COARSE,
+    COMMON,
+    FINE,
+    MAP,
+    MAP_PART,
+    OBJECTS_PART,
+    SCORES,
+    STAGES,
+    Manifest,
+)
 from robust_perception.engine.model_files import GraphSpec
 from robust_perception.engine.onnxruntime import describe
-from robust_perception.exporting.graph_nodes import PATTERN, made_by
+from robust_perception.exporting.graph_flow import GraphFlow
+from robust_perception.exporting.lazy_selection import select_lazily
 
 OF_THE_MAP = (SCORES, MAP, "confidence")
-"""Outputs of the fusion that the map's part gives; all others are the objects'."""
-
-TYPES = ("QuantizeLinear", "DequantizeLinear")
-"""Nodes that change the type of a value and nothing else."""
+"""Outputs of the fusion that V(map) is made of; all others are the objects'."""
 
 
 def write_parts(folder: Path, manifest: Manifest, precision: str) -> dict[str, GraphSpec]:
@@ -42,71 +59,49 @@ def write_parts(folder: Path, manifest: Manifest, precision: str) -> dict[str, G
         precision: which one to cut.
 
     Returns:
-        Its parts, for `Manifest.parts`; empty where map and objects have nothing in common.
+        Those of its parts that have anything to do, for `Manifest.parts`; none where map and objects have
+        nothing in common.
     """
     source = folder / manifest.graphs_of(precision)["fusion"].file
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
-    outputs = [value.name for value in model.graph.output]
-    of_map = [name for name in outputs if name in OF_THE_MAP]
-    of_objects = [name for name in outputs if name not in OF_THE_MAP]
-    crossing = _crossing(model.graph, of_map, of_objects)
-    if not crossing:
-        return {}
+    flow = GraphFlow(model.graph)
+    ends = part_ends(flow)
     extractor = Extractor(model)
-    parts = {}
-    for part, ends in ((COMMON, crossing), (MAP_PART, of_map), (OBJECTS_PART, of_objects)):
-        taken = _taken(model.graph, ends, () if part == COMMON else crossing)
-        file = folder / source.name.replace("fusion", part, 1)
-        onnx.save(extractor.extract_model(taken, ends), file)
-        parts[part] = describe(file)
+    parts: dict[str, GraphSpec] = {}
+    there: list[str] = []
+    for stage in STAGES:
+        for part in stage:
+            if part not in ends:
+                continue
+            file = folder / source.name.replace("fusion", part, 1)
+            graph = extractor.extract_model(flow.taken(ends[part], there), ends[part])
+            onnx.save(select_lazily(graph), file)
+            parts[part] = describe(file)
+        there += [value for part in stage for value in ends.get(part, ())]
     return parts
 
 
-def _crossing(graph: onnx.GraphProto, of_map: Collection[str], of_objects: Collection[str]) -> list[str]:
-    """The last values that both need, in the graph's order."""
-    makers = made_by(graph)
-    light = _light(graph)
-    left, right = _upstream(makers, of_map), _upstream(makers, of_objects)
-    common = left & right
-    crossing: dict[str, None] = {}
-    for node in graph.node:
-        if node.op_type in TYPES or {*node.output} <= common or not {*node.output} & (left | right):
-            continue
-        for value in node.input:
-            while value in makers and makers[value].op_type in TYPES:
-                value = makers[value].input[0]
-            if value in common and value in makers and value not in light:
-                crossing[value] = None
-    return list(crossing)
+def part_ends(flow: GraphFlow) -> dict[str, list[str]]:
+    """What each part of a fusion gives, those left out that give nothing."""
+    of_map = flow.upstream(name for name in flow.outputs if name in OF_THE_MAP)
+    of_objects = flow.upstream(name for name in flow.outputs if name not in OF_THE_MAP)
+    both = of_map & of_objects
+    waiting = {*flow.meeting(flow.deep())} & (of_map | of_objects)
+    after = flow.downstream(waiting)
 
+    values: dict[str, set[str]] = {FINE: waiting | (flow.upstream(waiting) - both)}
+    values[COARSE] = both - after
+    values[COMMON] = both - values[COARSE] - waiting
+    objects = of_objects - both - values[FINE]
+    values[AHEAD] = objects - flow.downstream(values[COMMON]) if values[COMMON] else set()
+    values[OBJECTS_PART] = objects - values[AHEAD]
+    values[MAP_PART] = of_map - both - values[FINE]
 
-def _light(graph: onnx.GraphProto) -> set[str]:
-    """Values that follow from constants and the pattern alone."""
-    known = {initial.name for initial in graph.initializer} | {PATTERN, ""}
-    for node in graph.node:  # in an order in which they can be run
-        if all(value in known for value in node.input):
-            known |= {*node.output}
-    return known
-
-
-def _upstream(
-    makers: Mapping[str, onnx.NodeProto], ends: Iterable[str], begins: Collection[str] = ()
-) -> set[str]:
-    """Values that these depend on, and they themselves, as far as others at which to stop."""
-    found: set[str] = set()
-    values = list(ends)
-    while values:
-        value = values.pop()
-        if value and value not in found:
-            found.add(value)
-            if value in makers and value not in begins:
-                values += makers[value].input
-    return found
-
-
-def _taken(graph: onnx.GraphProto, ends: Iterable[str], begins: Collection[str]) -> list[str]:
-    """What a part takes: of the whole graph's inputs and of the values it begins with."""
-    needed = _upstream(made_by(graph), ends, begins)
-    constants = {initial.name for initial in graph.initializer}
-    inputs = [value.name for value in graph.input if value.name not in constants]
-    return [name for name in (*inputs, *begins) if name in needed]
+    ends: dict[str, list[str]] = {}
+    later = set().union(*values.values())
+    for stage in STAGES:
+        later -= set().union(*(values[part] for part in stage))
+        for part in stage:
+            given = [name for name in flow.outputs if name in values[part]]
+            ends[part] = list(dict.fromkeys(given + flow.crossing(values[part], later)))
+    return {part: of for part, of in ends.items() if of} if ends[COARSE] or ends[COMMON] else {}

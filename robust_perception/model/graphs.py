@@ -218,7 +218,9 @@ def write_graphs(
 def _write(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, input_names: list[str], outputs: Sequence[str]
 ) -> None:
-    # Its package is the exporter's, which those who run a network in torch need not have.
+    # Their package is the exporter's, which those who run a network in torch need not have.
+    from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
+
     from robust_perception.model.graph_slices import without_slices_of_parts
 
     with _errors_only(OPERATORS_LOG), warnings.catch_warnings():
@@ -235,6 +237,8 @@ def _write(
         )
     assert program is not None
     without_slices_of_parts(program.model.graph)
+    # Where each node comes from, with the paths of this machine's files: a twentieth of the file, for nobody.
+    ClearMetadataAndDocStringPass()(program.model)
     program.save(str(path), external_data=False)
 
 

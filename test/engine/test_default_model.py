@@ -57,6 +57,12 @@ def same(a: RawOutputs, b: RawOutputs) -> bool:
     return all(getattr(a, name).tobytes() == getattr(b, name).tobytes() for name in OUTPUTS)
 
 
+def test_no_file_tells_of_the_machine_that_made_it() -> None:
+    for file in Manifest.load(find_model("default"), check_files=False).files():
+        content = file.read(find_model("default"))
+        assert b"stack_trace" not in content and b"/robust_perception/" not in content, file.file
+
+
 def test_it_serves_every_pattern_as_at_its_export(engine: Engine) -> None:
     assert engine.manifest.modalities == tuple(Modality)
     assert {r.pattern for r in engine.check() if r.passed} == set(ALL_PATTERNS)

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError, EngineError, SelfCheckError
 from robust_perception.engine.fusion_in_parts import PipelineInParts, pipeline_of
-from robust_perception.engine.manifest import COMMON, MAP_PART, OBJECTS_PART, PARTS, Manifest
+from robust_perception.engine.manifest import MAP_PART, OBJECTS_PART, PARTS, STAGES, Manifest
 from robust_perception.engine.model_files import FileSpec, GraphSpec
 from robust_perception.engine.models import find_model
 from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
@@ -95,23 +95,26 @@ def test_what_an_absent_sensor_left_behind_changes_no_bit(
             assert getattr(clean, name).tobytes() == getattr(dirty, name).tobytes(), (pattern, name)
 
 
-def test_map_and_objects_are_made_at_once(
+def test_the_parts_of_a_stage_run_at_once(
     engine: Engine,
     frames: dict[Modality, SensorFrame],
     ran: dict[str, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    meeting = threading.Barrier(2, timeout=30)
+    meetings = {part: threading.Barrier(2, timeout=30) for part in PARTS}
+    for here, beside in STAGES:
+        meetings[beside] = meetings[here]
     counted = OnnxRuntimeBackend.run
 
     def run(backend: OnnxRuntimeBackend, graph: str, feeds: Feeds) -> dict[str, np.ndarray]:
-        if graph in (MAP_PART, OBJECTS_PART):
-            meeting.wait()  # one alone would wait in vain
+        if graph in PARTS:
+            meetings[graph].wait()  # one alone would wait in vain
         return counted(backend, graph, feeds)
 
     monkeypatch.setattr(OnnxRuntimeBackend, "run", run)
     engine.infer(under(frames, FULL))
-    assert ran[COMMON] == ran[OBJECTS_PART] == threading.get_ident() != ran[MAP_PART]
+    assert {ran[here] for here, _ in STAGES} == {threading.get_ident()}
+    assert threading.get_ident() not in {ran[beside] for _, beside in STAGES}
 
 
 @pytest.mark.parametrize("failing", PARTS)
@@ -136,9 +139,11 @@ def test_a_part_that_fails_is_told_once_nothing_runs_any_more(
         broken.setattr(OnnxRuntimeBackend, "run", run)
         with pytest.raises(BackendError, match="out of memory"):
             engine.infer(under(frames, FULL))
-        done = {COMMON: 0, MAP_PART: 2, OBJECTS_PART: 2}[failing]
+        before = next(number for number, stage in enumerate(STAGES) if failing in stage)
         encoders = sum(graph.startswith("encoder") for graph in ran)
-        assert running._value == done + encoders
+        assert running._value == 2 * before + 1 + encoders, (
+            "the part beside it has ended, no later one begins"
+        )
     assert engine.infer(under(frames, FULL)).confidence > 0.0
 
 
@@ -177,7 +182,7 @@ def test_parts_of_another_model_are_refused(tmp_path: Path, part: str) -> None:
     model = onnx.load(folder / spec.file)
     for constant in model.graph.initializer:
         if constant.name.endswith("weight"):
-            changed = -numpy_helper.to_array(constant)
+            changed = 1.5 - numpy_helper.to_array(constant)
             constant.CopyFrom(numpy_helper.from_array(changed, constant.name))
     onnx.save(model, folder / spec.file)
     file = FileSpec.of(folder / spec.file)

@@ -229,8 +229,11 @@ def part(content: dict[str, Any], name: str) -> dict[str, Any]:
     ("edit", "message"),
     [
         (lambda c: c["parts"].update(int4={}), "parts: expected some of"),
-        (lambda c: swap(c["parts"]["int8"], "fusion_map", "fusion_objects"), "fusion_map: expected class_"),
-        (lambda c: c["parts"]["int8"].pop("fusion_map"), "parts: int8: expected .*fusion_map"),
+        (lambda c: c["parts"]["int8"].update(fusion_rest=part(c, "map")), "parts: int8: expected some of"),
+        (lambda c: c["parts"]["int8"].clear(), "parts: int8: expected some of"),
+        (lambda c: swap(c["parts"]["int8"], "fusion_map", "fusion_common"), "fusion_common: expected inputs"),
+        (lambda c: c["parts"]["int8"].pop("fusion_map"), "int8: expected the outputs of the fusion, each"),
+        (lambda c: c["parts"]["int8"].pop("fusion_coarse"), "int8: fusion_common: expected inputs"),
         (lambda c: part(c, "common")["inputs"][0].update(name="x"), "int8: fusion_common: expected inputs"),
         (lambda c: part(c, "map")["inputs"][0].update(name="x"), "int8: fusion_map: expected inputs"),
         (lambda c: part(c, "objects")["inputs"][0].update(shape=[7]), "int8: fusion_objects: expected"),
