@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_gpu import DEVICE, FakeCuda, FakeTensorRt, library, runtime
+from fake_cuda import DEVICE, FakeCuda, runtime
+from fake_tensorrt import FakeTensorRt, library
 from tiny_model import make_model
 
 from benchmarks import gpu, tensorrt_rows

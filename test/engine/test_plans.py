@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
-from fake_gpu import DEVICE
+from fake_cuda import DEVICE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import make_model

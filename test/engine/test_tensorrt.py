@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import DEVICE, FakeCuda, FakeTensorRt, cudaError_t, library, plans_of, runtime
+from fake_cuda import DEVICE, FakeCuda, cudaError_t, runtime
+from fake_tensorrt import FakeTensorRt, library, plans_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -236,7 +236,8 @@ def test_every_call_that_is_made_exists_in_the_real_libraries(library: Library) 
     """The test GPU answers to the same names; this holds both to what is really there."""
     from cuda.bindings import runtime
 
-    from fake_gpu import FakeCuda, FakeTensorRt  # isort: skip
+    from fake_cuda import FakeCuda  # isort: skip
+    from fake_tensorrt import FakeTensorRt  # isort: skip
 
     for name in dir(FakeCuda):
         if name.startswith("cuda"):

@@ -1,6 +1,6 @@
 """Kernels that TensorRT-RTX compiles at load: compiled once, taken only where they fit, never needed.
 
-On a GPU made of host memory, see `fake_gpu`; that the real library has the calls is tested where it is there.
+On a GPU made of host memory (`fake_cuda`); that the real library has the calls is tested where it is there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import DEVICE, KERNELS, OTHER_KERNELS, FakeCuda, FakeTensorRt, library, plans_of, runtime
+from fake_cuda import DEVICE, FakeCuda, runtime
+from fake_tensorrt import KERNELS, OTHER_KERNELS, FakeTensorRt, library, plans_of
 
 from robust_perception.engine import plan_store, tensorrt_kernels, tensorrt_library
 from robust_perception.engine.device_memory import DeviceLatent

@@ -1,6 +1,6 @@
 """From `Engine.load` to TensorRT's plans on disk: which are taken, checked and refused, and what mends it.
 
-On a GPU made of host memory, see `fake_gpu`.
+On a GPU made of host memory, see `fake_cuda`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import DEVICE, FakeCuda, FakeTensorRt, cudaError_t, library, plans_of, runtime
+from fake_cuda import DEVICE, FakeCuda, cudaError_t, runtime
+from fake_tensorrt import FakeTensorRt, library, plans_of
 from moments import moment, under
 from tiny_model import make_model
 
