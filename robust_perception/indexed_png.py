@@ -13,6 +13,7 @@ import struct
 import zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""What every PNG begins with."""
 _HEADER = slice(16, 29)
 """What IHDR says: width, height (4 bytes each), bits a sample, kind of colour, three more."""
 _INDEXED = bytes([8, 3])

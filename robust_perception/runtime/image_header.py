@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
+from robust_perception.indexed_png import SIGNATURE
+
 JPEG_START = b"\xff\xd8"
 
 MOST_PIXELS = 1 << 26
@@ -22,8 +23,8 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 def announced_size(data: memoryview) -> tuple[int, int] | None:
     """Width and height as a PNG or JPEG announces them; None where it does not, or is neither."""
-    head = bytes(data[: len(PNG_START)])
-    if head == PNG_START:
+    head = bytes(data[: len(SIGNATURE)])
+    if head == SIGNATURE:
         return struct.unpack_from(">II", data, 16) if len(data) >= 24 else None
     return _of_jpeg(data) if head.startswith(JPEG_START) else None
 
