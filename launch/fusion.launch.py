@@ -23,6 +23,8 @@ TOPICS = {"rgb": "rgb/image", "depth": "depth/image", "thermal": "thermal/image"
 TRUTH = ("false", "true")
 TRANSPORTS = ("compressed", "compressedDepth")
 UNITS = ("depth.scale", "thermal.encoding_scale", "thermal.offset")
+AS_SIMULATED = {"audio.sample_rate": 0} | {f"{m}.transport": "raw" for m in ("rgb", "depth", "thermal")}
+"""How the simulation sends, whatever the sensors of a robot do: raw images, sound as audio_info says."""
 OF_A_BAG = {"bag": "", "speed": "1.0", "start": "0.0", "loop": "false"}
 
 
@@ -138,6 +140,10 @@ def nodes(context):
     names = [pair for sensor in TOPICS for pair in _names(sensor, said)]
     remappings = [(own, name) for own, name in names if own != name]
     params_file = said["params_file"] or str(share / "config" / "fusion.yaml")
+    # Whoever plays the sensors needs to know what the counts of pictures mean, as fusion_node does.
+    units = _units(params_file, f"/{said['namespace'].strip('/')}/fusion".replace("//", "/"))
+    if said["source"] == "simulation":
+        values |= AS_SIMULATED
     started = [
         Node(
             executable="fusion_node",
@@ -153,16 +159,14 @@ def nodes(context):
             Node(
                 executable="simulation_node",
                 name="simulation",
-                parameters=[sim_time | faults],
+                parameters=[sim_time | units | faults],
                 remappings=remappings,
                 **common,
             )
         )
     elif said["source"] == "bag":
         values = {"bag": said["bag"]} | {name: _number(name, said[name]) for name in ("speed", "start")}
-        values |= {"loop": said["loop"] == "true"} | faults
-        # Faults of values need to know what the counts of the bag's pictures mean, as fusion_node does.
-        values |= _units(params_file, f"/{said['namespace'].strip('/')}/fusion".replace("//", "/"))
+        values |= {"loop": said["loop"] == "true"} | units | faults
         if said["use_sim_time"] == "true":
             values |= {"stamps": "recorded", "clock": True}
         for sensor, topic in TOPICS.items():

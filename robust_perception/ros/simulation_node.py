@@ -3,8 +3,8 @@
 | topic                                 | type                                                       |
 |---------------------------------------|------------------------------------------------------------|
 | rgb/image                             | sensor_msgs/Image rgb8                                     |
-| depth/image                           | sensor_msgs/Image 16UC1, millimetres, 0 = invalid          |
-| thermal/image                         | sensor_msgs/Image 16UC1, kelvin = count / 64               |
+| depth/image                           | sensor_msgs/Image 16UC1 in `depth.scale`, 0 = invalid      |
+| thermal/image                         | sensor_msgs/Image 16UC1 in scale and offset of thermal   |
 | `<sensor>/camera_info` of these three | sensor_msgs/CameraInfo, with every image                   |
 | audio, audio_info (latched)           | audio_common_msgs/AudioDataStamped, AudioInfo              |
 | truth/segmentation                    | sensor_msgs/Image mono8, index of its class                |
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import audio_info, audio_message, header, image_message
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.rig_feed import FeedConfig, Instant, RigFeed
+from robust_perception.ros.unit_parameters import UNITS, check_range, image_units
+from robust_perception.simulation import depth, thermal
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
 from robust_perception.simulation.errors import SimulationError
 from robust_perception.vocabulary import IMAGE_MODALITIES, MODALITIES, Modality, SensorFrame
@@ -55,6 +58,8 @@ SIMULATION: tuple[Parameter, ...] = (
     Parameter(
         "faults", "", "Fault script: a file, or a name out of config/faults; empty = none.", "configured"
     ),
+    # Not at any time: they are held against the rig's range, and change with those who listen.
+    *(replace(row, change="configured") for row in UNITS),
     Parameter("wait", False, "Begin when somebody listens to the sensors, not before.", "configured"),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
 )
@@ -88,6 +93,7 @@ class SimulationNode(LifecycleNode):
             table["seed"], (table["height"], table["width"]), table["rate"], table["scene_seconds"]
         )
         try:
+            check_range(table, (depth.NEAREST, depth.FARTHEST), (thermal.COLDEST, thermal.HOTTEST))
             self._script = load_script(table["faults"])
             self._feed = RigFeed(
                 config, self._script, self._now_ns, self._publish_truth, self._publish_frame, self._slow
@@ -187,7 +193,7 @@ class SimulationNode(LifecycleNode):
         if frame.modality is Modality.AUDIO:
             self._sensors[Modality.AUDIO].publish(audio_message(frame))
             return
-        message = image_message(frame, ENCODINGS[frame.modality])
+        message = image_message(frame, ENCODINGS[frame.modality], image_units(self.table))
         self._sensors[frame.modality].publish(message)
         info = camera_info(instant.intrinsics, message.width, message.height)
         info.header = message.header

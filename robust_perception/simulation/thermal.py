@@ -21,6 +21,9 @@ LOSS_PER_METRE = 0.03
 NETD = 0.08
 """Noise-equivalent temperature difference, kelvin."""
 
+COLDEST, HOTTEST = 273.15, 373.15
+"""Kelvin: no thing in a room is colder than ice or hotter than a kettle that boils."""
+
 Floats = npt.NDArray[np.float32]
 
 

@@ -131,6 +131,7 @@ def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path)
     assert not replay.remappings
 
 
+@pytest.mark.parametrize("source", [{"source": "bag", "bag": "run"}, {"source": "simulation"}])
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -149,16 +150,26 @@ def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path)
         ("/**: {ros__parameters: {depth.scale: wide}}", {}),  # here, too
     ],
 )
-def test_a_bag_is_played_with_the_units_of_the_parameters(
-    text: str, expected: dict[str, float], launch_file: Path, tmp_path: Path
+def test_whoever_plays_the_sensors_has_the_units_of_the_parameters(
+    text: str, expected: dict[str, float], source: dict[str, str], launch_file: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    said = {"source": "bag", "bag": "run", "namespace": "robot", "params_file": str(file)}
-    fusion, replay = stand_in.nodes(launch_file, said)
+    said = {**source, "namespace": "robot", "params_file": str(file)}
+    fusion, player = stand_in.nodes(launch_file, said)
     assert fusion.parameters[0] == str(file)
-    assert {name: replay.parameters[0][name] for name in UNITS if name in replay.parameters[0]} == expected
-    assert "rate" not in replay.parameters[0]
+    assert {name: player.parameters[0][name] for name in UNITS if name in player.parameters[0]} == expected
+    assert "rate" not in player.parameters[0]
+
+
+def test_the_simulation_is_heard_whatever_the_sensors_of_a_robot_send(launch_file: Path) -> None:
+    fusion, _ = stand_in.nodes(launch_file, {"source": "simulation"})
+    as_sent = {"rgb.transport": "raw", "depth.transport": "raw", "thermal.transport": "raw"}
+    assert as_sent | {"audio.sample_rate": 0} == {
+        name: fusion.parameters[1].get(name) for name in (*as_sent, "audio.sample_rate")
+    }
+    (live,) = stand_in.nodes(launch_file, {})
+    assert not as_sent.keys() & live.parameters[1].keys(), "on a robot the parameter file says so"
 
 
 def test_the_units_are_those_that_the_nodes_have() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from robust_perception.ros import images
 from robust_perception.ros.monitor import Listener, Monitor
 from robust_perception.runtime.decoders import AudioDecoder, ImageDecoder, ImageUnits, stamp_to_ns
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
+from robust_perception.simulation.depth import FARTHEST
 from robust_perception.vocabulary import IMAGE_MODALITIES, Modality
 
 pytestmark = pytest.mark.ros
@@ -192,20 +194,50 @@ def test_what_was_recorded_of_it_becomes_a_data_folder(recorded: Graph, tmp_path
     assert any(Modality.RGB not in sample.frames for sample in dataset), "it was lost for a second"
 
 
+def test_counts_mean_what_the_units_say(live: Graph) -> None:
+    pytest.importorskip("mujoco", reason="mujoco is not installed")
+    live.listen({"/depth/image": Image, "/thermal/image": Image})
+    said = ImageUnits(depth_scale=0.00025, thermal_scale=0.01, thermal_offset=173.15)
+    live.start(
+        "simulation_node",
+        f"depth.scale:={said.depth_scale}",
+        f"thermal.encoding_scale:={said.thermal_scale}",
+        f"thermal.offset:={said.thermal_offset}",
+    )
+    frames = {
+        modality: ImageDecoder(modality, lambda: said, print).decode(
+            live.wait_for(f"/{modality}/image", "a picture", lambda m: True, START_S).message
+        )
+        for modality in (Modality.DEPTH, Modality.THERMAL)
+    }
+    distance = np.nanmax(frames[Modality.DEPTH].data)
+    assert 2.5 < distance < FARTHEST + 1.0, "the far end of a room"
+    median = np.median(frames[Modality.THERMAL].data)
+    assert 273.15 + 10 < median < 273.15 + 30, "the walls of a room"
+
+
 @pytest.mark.parametrize(
     ("parameter", "words"),
     [
+        (
+            "depth.scale:=1e-6",
+            "depth.scale: expected metres a count with which 1 to 65535 counts hold 0.3 to 7 m",
+        ),
+        (
+            "thermal.encoding_scale:=0.001",
+            "thermal.offset: expected .* hold 273.15 to 373.15 K, got .*0 to 65.535 K",
+        ),
         ("faults:=no_such_script", "parameter faults: expected a file, or one of"),
         ("faults:=SCRIPT", "fault: expected one of loss"),
     ],
 )
-def test_script_that_cannot_be_read_is_named(parameter: str, words: str, live: Graph, tmp_path: Path) -> None:
+def test_parameter_that_does_not_do_is_named(parameter: str, words: str, live: Graph, tmp_path: Path) -> None:
     pytest.importorskip("mujoco", reason="mujoco is not installed")
     script = tmp_path / "bad.yaml"
     script.write_text("faults:\n  - {at: 1.0, sensor: rgb, fault: gone}\n", encoding="utf-8")
     process = live.start("simulation_node", parameter.replace("SCRIPT", str(script)))
     live.wait_until("the reason", lambda: "not configured" in process.text())
-    assert words in process.text()
+    assert re.search(words, process.text()), process.text()
     assert process.running
 
 
