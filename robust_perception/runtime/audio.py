@@ -2,10 +2,13 @@
 
 A chunk's stamp is the time of its first sample. The stream has a time of its own: a chunk of n samples at
 rate r moves it on by n / r, and it follows the stamps by `DRIFT` of that at most, since no two clocks run
-alike. A stamp that is off by more than `GAP_TOLERANCE_NS` means that samples are missing (or the clock was
-set). So do `CONFIRMED` stamps in a row that are behind by more than half a chunk: a stamp that jitters comes
-back, a lost chunk does not. A hole is filled with silence, which gives what comes after it its time; a jump
-back, or of a second and more, starts the second over.
+alike. That time is handed on, so that sound keeps its time while stamps jitter; a stamp that comes again
+gives the time of before, which shows that the driver repeats itself.
+
+A stamp that is off by more than `GAP_TOLERANCE_NS` means that samples are missing (or the clock was set). So
+do `CONFIRMED` stamps in a row that are behind by more than half a chunk: a stamp that jitters comes back, a
+lost chunk does not. A hole is filled with silence, which gives what comes after it its time; a jump back, or
+of a second and more, starts the second over.
 """
 
 from __future__ import annotations
@@ -141,6 +144,8 @@ class AudioStream:
         self._resampler = None if format_.sample_rate == AUDIO_RATE else Resampler(format_.sample_rate)
         self._window = np.zeros(WINDOW, dtype=np.float32)
         self._expected_ns: int | None = None  # time of the stream: where the next chunk begins
+        self._stamp_ns: int | None = None  # of the last chunk
+        self._first_ns = 0  # of the last window
         self._behind_ns: list[int] = []  # of the last stamps in a row that may have lost a short chunk
 
     def push(self, data: bytes | memoryview, stamp_ns: int) -> tuple[npt.NDArray[np.float32], int]:
@@ -161,9 +166,12 @@ class AudioStream:
         duration_ns = chunk.size * SECOND_NS // self.format.sample_rate
         self._expected_ns = self._bridge(stamp_ns, duration_ns) + duration_ns
         self._append(chunk)
-        lag = 0.0 if self._resampler is None else self._resampler.lag
-        end_ns = stamp_ns + duration_ns - round(lag * SECOND_NS / self.format.sample_rate)
-        return self._window, end_ns - self._window.size * SECOND_NS // AUDIO_RATE
+        if stamp_ns != self._stamp_ns:
+            lag = 0.0 if self._resampler is None else self._resampler.lag
+            end_ns = self._expected_ns - round(lag * SECOND_NS / self.format.sample_rate)
+            self._first_ns = end_ns - self._window.size * SECOND_NS // AUDIO_RATE
+        self._stamp_ns = stamp_ns
+        return self._window, self._first_ns
 
     def _bridge(self, stamp_ns: int, duration_ns: int) -> int:
         """Fill the hole before a chunk, if there is one; the time of the stream at the chunk's beginning."""
@@ -183,7 +191,9 @@ class AudioStream:
         if not 0 < hole_ns < SECOND_NS:
             self._forget()
             return stamp_ns
-        self._append(np.zeros(hole_ns * self.format.sample_rate // SECOND_NS, dtype=np.float32))
+        # Rounded: stamps are cut to whole ns, and a hole of n samples is often 1 ns short of them.
+        missing = (hole_ns * self.format.sample_rate + SECOND_NS // 2) // SECOND_NS
+        self._append(np.zeros(missing, dtype=np.float32))
         return self._expected_ns + hole_ns
 
     def _append(self, samples: npt.NDArray[np.float32]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -158,6 +159,31 @@ def test_a_stall_of_whoever_stamps_leaves_no_more_silence_than_it_took(chunk_ms:
         assert np.mean(window == 0) <= (stall_ms + 30) / 1000, f"after {end} chunks"
 
 
+def test_stamps_that_jitter_leave_the_time_of_the_sound_alone() -> None:
+    """A driver that stamps when it gets to it: the time between two windows is what the chunk took."""
+    late_ms = np.random.default_rng(0).uniform(0, 8, 500)
+    stream = AudioStream(AudioFormat(48_000))
+    firsts = [
+        stream.push(pcm16(np.full(480, 0.5)), START + round((i * 10 + late) * 1e6))[1]
+        for i, late in enumerate(late_ms)
+    ]
+    steps_ms = np.diff(firsts) / 1e6
+    assert np.abs(steps_ms - 10).max() < 0.06, "two clocks are apart by less"
+    assert abs(firsts[-1] + SECOND - START - 5000e6) < 10e6
+    assert stream.gaps == 0
+
+
+@pytest.mark.parametrize("chunk_ms", [10, 100])
+def test_a_stamp_that_comes_again_gives_the_time_of_before(chunk_ms: int) -> None:
+    """Presence calls that frozen."""
+    stream = AudioStream(AudioFormat(48_000))
+    loud = pcm16(np.full(48 * chunk_ms, 0.5))
+    for i in range(20):
+        _, first_ns = stream.push(loud, START + i * chunk_ms * 1_000_000)
+    again = [stream.push(loud, START + 19 * chunk_ms * 1_000_000)[1] for _ in range(10)]
+    assert set(again) == {first_ns}
+
+
 @pytest.mark.parametrize("drift", [-5e-4, 5e-4])
 def test_drift_of_clocks_is_no_hole(drift: float) -> None:
     stream, window = played([i * 10 * (1 + drift) for i in range(12_000)], 10)  # 60 ms in the end
@@ -197,6 +223,19 @@ def test_resampled_chunks_equal_the_resampled_whole() -> None:
     pieces = [piecewise.push(part) for part in np.array_split(sound, 37)]
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
     assert abs(whole.size - 16_000) < 30
+
+
+def test_a_minute_in_one_message_takes_little_more_than_itself() -> None:
+    stream = AudioStream(AudioFormat(48_000))
+    data = pcm16(tone(48_000, 60.0))
+    tracemalloc.start()
+    try:
+        window, _ = stream.push(data, START)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.abs(window).max() > 0.4
+    assert most < 10 * len(data), f"{most} bytes at once, of a message of {len(data)}"
 
 
 def test_resampling_suppresses_what_16_khz_cannot_hold() -> None:
