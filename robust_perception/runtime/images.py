@@ -134,7 +134,7 @@ def decompress(message: Any) -> Array:
     """The pixels of a compressed image message.
 
     Args:
-        message: JPEG or PNG; or PNG behind the header of `compressedDepth`, 16UC1 or quantised 32FC1.
+        message: JPEG, PNG or TIFF; or PNG behind the header of `compressedDepth`, 16UC1 or quantised 32FC1.
 
     Returns:
         Colour uint8 (H, W, 3) in the order R G B; grey uint8 or uint16 (H, W); float32 (H, W) metres from
@@ -192,19 +192,22 @@ def compress(pixels: Array, like: Any) -> npt.NDArray[np.uint8]:
 
 
 def _decode(data: npt.NDArray[np.uint8], format_: str) -> Array:
-    width, height = announced_size(data.data) or (0, 0)
+    expected = f"expected a JPEG, PNG or TIFF image ({format_!r})"
+    size = announced_size(data.data)
+    if size is None:
+        msg = f"{expected}, got {data.size} bytes that are none of them"
+        raise DataError(msg)
+    width, height = size
     if width * height > MOST_PIXELS:
-        msg = (
-            f"expected a JPEG or PNG image ({format_!r}) of at most {MOST_PIXELS} pixels, "
-            f"got {data.size} bytes that announce {width}x{height}"
-        )
+        got = f"{data.size} bytes that announce {width}x{height}"
+        msg = f"{expected} of at most {MOST_PIXELS} pixels, got {got}"
         raise DataError(msg)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # an empty buffer, or a header of more pixels than OpenCV takes
+    except cv2.error:  # a header of more pixels than OpenCV takes
         image = None
     if image is None:
-        msg = f"expected a JPEG or PNG image ({format_!r}), got {data.size} bytes that do not decode"
+        msg = f"{expected}, got {data.size} bytes that do not decode"
         raise DataError(msg)
     if image.ndim == 3:
         code = cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB

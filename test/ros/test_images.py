@@ -161,7 +161,7 @@ def test_compressed_depth_of_floats_is_metres() -> None:
     ("text", "data", "error", "words"),
     [
         ("jpeg", b"", DataError, "got 0 bytes"),
-        ("jpeg", b"not a picture", DataError, "do not decode"),
+        ("jpeg", b"not a picture", DataError, "none of them"),
         ("jpeg", vast_jpeg(), DataError, "announce 65000x65000"),
         ("png", vast_png(), DataError, "announce 100000x100000"),
         ("16UC1; compressedDepth png", bytes(12) + vast_png(), DataError, "announce 100000x"),

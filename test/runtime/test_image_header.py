@@ -26,6 +26,14 @@ def with_thumbnail(jpeg: bytes) -> bytes:
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(small)) + small + b"\xff\xff" + jpeg[2:]
 
 
+def big_endian_tiff() -> bytes:
+    """Grey, as one strip behind a directory of what must be in it."""
+    entries = [(256, 3, 40 << 16), (257, 4, 24), (258, 3, 8 << 16), (259, 3, 1 << 16), (262, 3, 1 << 16)]
+    entries += [(273, 4, 122), (277, 3, 1 << 16), (278, 4, 24), (279, 4, 960)]
+    rows = b"".join(struct.pack(">HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"MM\0\x2a" + struct.pack(">IH", 8, len(entries)) + rows + bytes(4) + PIXELS[..., 0].tobytes()
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -33,6 +41,9 @@ def with_thumbnail(jpeg: bytes) -> bytes:
         encoded(".jpg"),
         encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1),
         with_thumbnail(encoded(".jpg")),
+        encoded(".jpg")[:20] + b"of no segment" + encoded(".jpg")[20:],
+        encoded(".tiff"),
+        big_endian_tiff(),
     ],
 )
 def test_the_announced_size_is_that_of_the_picture(data: bytes) -> None:
@@ -54,3 +65,24 @@ def test_a_vast_picture_is_refused_before_it_is_decoded() -> None:
     message = SimpleNamespace(format="jpeg", data=bytes(jpeg))
     with pytest.raises(DataError, match=r"at most 67108864 pixels, got .* bytes that announce 30000x30000"):
         images.decompress(message)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(
+            b"BM"
+            + struct.pack("<IHHI", 1084, 0, 0, 1078)
+            + struct.pack("<IiiHHIIiiII", 40, 20_000, 20_000, 1, 8, 1, 6, 0, 0, 256, 0)
+            + bytes(1024)
+            + b"\0\1",
+            id="bmp",
+        ),
+        pytest.param(encoded(".webp"), id="webp"),
+    ],
+)
+def test_what_does_not_say_its_size_is_not_decoded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kilobyte of BMP took 760 MB and three seconds."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match=r"expected a JPEG, PNG or TIFF image .* none of them"):
+        images.decompress(SimpleNamespace(format="jpeg", data=data))
