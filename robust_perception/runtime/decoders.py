@@ -151,7 +151,7 @@ class AudioDecoder:
 
     Args:
         fixed: format set by parameters; None = wait for AudioInfo.
-        on_gap: told in words when samples are missing.
+        on_gap: told in words when samples are missing, or when AudioInfo contradicts the parameters.
     """
 
     def __init__(self, fixed: AudioFormat | None, on_gap: Callable[[str], None]) -> None:
@@ -166,12 +166,13 @@ class AudioDecoder:
         return None if self._stream is None else self._stream.format
 
     def describe(self, info: Any) -> None:
-        """Take the format from the driver's description, unless parameters set it.
+        """Take the format from the driver's description, unless parameters set it; they win, and it is said.
 
         Raises:
             MessageError: the format is not understood; chunks are refused until a better one comes.
         """
         if self._fixed:
+            self._compare(info)
             return
         try:
             told = AudioFormat(info.sample_rate, info.channels, info.sample_format, info.coding_format)
@@ -180,6 +181,17 @@ class AudioDecoder:
             raise MessageError(Modality.AUDIO, Reason.WRONG_ENCODING, f"audio_info: {error}") from None
         if told != self.format:
             self._stream, self._refused = AudioStream(told), ""
+
+    def _compare(self, info: Any) -> None:
+        try:
+            told = str(AudioFormat(info.sample_rate, info.channels, info.sample_format, info.coding_format))
+        except EncodingError as error:
+            told = f"what is not understood here ({error})"
+        if told != str(self.format):
+            self._on_gap(
+                f"the parameters audio.* say {self.format} and win over audio_info, which says {told}; "
+                "audio.sample_rate 0 goes by audio_info"
+            )
 
     def decode(self, message: Any) -> SensorFrame:
         """Make a frame of the last second.

@@ -172,10 +172,17 @@ def test_sound_of_a_refused_format_stays_refused_until_a_better_one() -> None:
 
 
 def test_parameters_win_over_audio_info() -> None:
+    said: list[str] = []
     fixed = AudioFormat(8_000)
-    made = AudioDecoder(fixed, print)
+    made = AudioDecoder(fixed, said.append)
     made.describe(audio_info())
     assert made.format is fixed
+    (word,) = said
+    assert "S16LE 8000 Hz x1 and win over audio_info, which says S16LE 16000 Hz x1" in word
+
+
+def test_audio_info_that_says_what_parameters_say_is_no_news() -> None:
+    AudioDecoder(AudioFormat(16_000), pytest.fail).describe(audio_info())
 
 
 def test_gap_in_sound_is_said() -> None:
