@@ -21,11 +21,15 @@ def find_script(name: str) -> FaultScript:
     """
     if not name:
         return FaultScript()
-    path = Path(name).expanduser()
     folder = share_folder() / "config" / "faults"
-    if not path.is_file() and path.name == name and not path.suffix:
-        path = folder / f"{name}.yaml"
-    if not path.is_file():
+    try:
+        path = Path(name).expanduser()
+        if not path.is_file() and path.name == name and not path.suffix:
+            path = folder / f"{name}.yaml"
+        there = path.is_file()
+    except (OSError, RuntimeError):  # too long, not to be entered, or the home of nobody
+        there = False
+    if not there:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         msg = f"faults: expected a file, or one of {known}, got {name!r}"
         raise ScriptNotFoundError(msg)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -30,7 +29,7 @@ from robust_perception.ros.errors import RosError
 from robust_perception.ros.fusion_parameters import FUSION, audio_format, synchronizer_config
 from robust_perception.ros.inputs import Inputs
 from robust_perception.ros.messages import header
-from robust_perception.ros.parameters import ParameterTable
+from robust_perception.ros.parameters import ParameterTable, path_of
 from robust_perception.ros.publishers import Publishers
 from robust_perception.ros.qos import OUTPUT
 from robust_perception.runtime.pacing import Output, Pacer, Situation
@@ -74,7 +73,7 @@ class FusionNode(LifecycleNode):
                 self.table["backend"],
                 self.table["threads"] or None,
                 self.table["precision"],
-                Path(self.table["cache"]).expanduser() if self.table["cache"] else None,
+                path_of("cache", self.table["cache"]) if self.table["cache"] else None,
             )
             synchronizer = Synchronizer(synchronizer_config(self.table, engine.manifest.modalities))
             warm_up(engine)

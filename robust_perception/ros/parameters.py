@@ -12,6 +12,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from rcl_interfaces.msg import (
@@ -122,6 +123,14 @@ class Parameter:
             above = self.high is not None and value > self.high
             if below or above:
                 raise ParameterError(self.name, self.allowed, value)
+
+
+def path_of(name: str, text: str) -> Path:
+    """The path that a parameter says, `~` and `~user` written out; ParameterError for the home of nobody."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ParameterError(name, "a path", f"{text} ({error})") from None
 
 
 class ParameterTable:

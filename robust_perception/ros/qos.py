@@ -114,7 +114,7 @@ def subscribe(
             return make(copy(profile), event_callbacks=events)
         except UnsupportedEventTypeError:
             return make(copy(profile))
-    except (RuntimeError, InvalidParameterTypeException) as error:
+    except (RuntimeError, TypeError, InvalidParameterTypeException) as error:  # TypeError: a number too large
         name = f"qos_overrides.{node.resolve_topic_name(topic)}.subscription.*"
         raise ParameterError(name, _overrides(), str(error)) from None
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
@@ -24,7 +23,7 @@ from robust_perception.bags.recording import Limits, Recording
 from robust_perception.bags.writer import COMPRESSIONS, STORAGES, BagWriter, Split
 from robust_perception.ros import process
 from robust_perception.ros.errors import ParameterError, RosError
-from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.parameters import Parameter, ParameterTable, path_of
 from robust_perception.ros.recorded_topics import Choice, RecordedTopics
 
 MIB = 1 << 20
@@ -123,11 +122,11 @@ class RecorderNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin a bag."""
         table = self.table
-        path = Path(table["bag"] or time.strftime("recording_%Y_%m_%d-%H_%M_%S")).expanduser()
         try:
+            path = path_of("bag", table["bag"] or time.strftime("recording_%Y_%m_%d-%H_%M_%S"))
             split = Split(table["split_mb"] * MIB, table["split_s"])
             bag = BagWriter(path, table["storage"], table["compression"], split, durable=True)
-        except BagError as error:
+        except (BagError, RosError) as error:
             self.get_logger().error(f"not activated: {error}")
             return TransitionCallbackReturn.FAILURE
         limits = Limits(table["queue_mb"] * MIB, table["keep_free_mb"] * MIB)

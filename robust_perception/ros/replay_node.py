@@ -18,7 +18,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rclpy.duration import Duration
@@ -35,7 +34,7 @@ from robust_perception.ros.errors import RosError
 from robust_perception.ros.fault_scripts import load_script
 from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import ns_to_stamp
-from robust_perception.ros.parameters import ParameterTable
+from robust_perception.ros.parameters import ParameterTable, path_of
 from robust_perception.ros.recorded_topics import message_class
 from robust_perception.ros.replay_parameters import (
     REPLAY,
@@ -80,8 +79,8 @@ class ReplayNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Look into the bag and offer its topics."""
         table = self.table
-        bag = Path(table["bag"]).expanduser()
         try:
+            bag = path_of("bag", table["bag"])
             if not table["bag"]:
                 msg = "parameter bag: expected a folder or a file, got none"
                 raise RosError(msg)

@@ -13,11 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robust_perception.faults.demo import demo_script
-from robust_perception.faults.errors import FaultError
+from robust_perception.faults.errors import FaultError, ScriptNotFoundError
+from robust_perception.faults.find import find_script
 from robust_perception.faults.script import KINDS, Fault, FaultScript
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Pattern, SensorFrame
 
 RATE = 10.0
+
+
+@pytest.mark.parametrize("name", ["~nobody_of_this_name/x.yaml", "x" * 5000, "nowhere"])
+def test_a_name_that_is_no_script_is_told_with_those_that_are(name: str) -> None:
+    with pytest.raises(ScriptNotFoundError, match=r"expected a file, or one of .*demo.*, got '[~xn]"):
+        find_script(name)
 
 
 def frame(modality: Modality, t: float) -> SensorFrame:

@@ -15,7 +15,7 @@ from robust_perception.presence import SynchronizerConfig
 from robust_perception.ros import parameter_docs
 from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.fusion_parameters import FUSION, audio_format, synchronizer_config
-from robust_perception.ros.parameters import Parameter, ParameterTable
+from robust_perception.ros.parameters import Parameter, ParameterTable, path_of
 from robust_perception.ros.recorder_node import RECORDER
 from robust_perception.ros.replay_parameters import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
@@ -170,6 +170,12 @@ def test_presence_gets_what_the_parameters_say(context: rclpy.Context) -> None:
 def test_policy_that_the_model_cannot_meet(given: dict[str, Any], words: str, context: rclpy.Context) -> None:
     with pytest.raises(ParameterError, match=words):
         synchronizer_config(fusion(context, **given), (Modality.RGB, Modality.DEPTH))
+
+
+def test_the_home_of_nobody_is_no_path() -> None:
+    assert path_of("bag", "~/run") == Path.home() / "run"
+    with pytest.raises(ParameterError, match="parameter cache: expected a path, got '~nobody_of_this_name"):
+        path_of("cache", "~nobody_of_this_name/plans")
 
 
 def test_sound_format_by_parameters(context: rclpy.Context) -> None:

@@ -204,6 +204,11 @@ def test_as_fast_as_possible_loses_nothing(live: Graph, tmp_path: Path) -> None:
     ("parameters", "words"),
     [
         (["bag:=/nowhere"], "/nowhere: expected a bag"),
+        (["bag:=~nobody_of_this_name/run"], "parameter bag: expected a path, got '~nobody_of_this_name/run"),
+        (
+            ["bag:={bag}", "faults:=~nobody_of_this_name/x.yaml"],
+            "parameter faults: expected a file, or one of",
+        ),
         ([], "parameter bag: expected a folder or a file, got none"),
         (["bag:={bag}", "clock:=true"], "expected stamps recorded beside it"),
         (["bag:={bag}", "speed:=0.0"], "parameter speed: expected stamps recorded beside 0"),
