@@ -172,7 +172,8 @@ class ParameterTable:
         except InvalidParameterValueException as error:
             raise ParameterError(row.name, row.allowed, self._given(node, row.name, error)) from None
         if isinstance(row.default, list):
-            value = list(value)
+            # An empty list has no type in a params file, and comes as a parameter that is not set.
+            value = list(value or ())
         row.check(value)
         return value
 

@@ -59,6 +59,19 @@ def test_defaults_and_given_values(context: rclpy.Context) -> None:
     assert [made[row.name] for row in ROWS] == [2.0, 2, "a", ["a", "b"], True]
 
 
+def test_an_empty_list_asks_for_none(domain: int) -> None:
+    """As people write it in a file, where it has no type."""
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-p", "names:=[]"], context=context, domain_id=domain)
+    node = rclpy.create_node("table", context=context, start_parameter_services=False)
+    made = ParameterTable(node, ROWS)
+    assert made["names"] == []
+    (result,) = node.set_parameters([RosParameter("names", value=["a"])])
+    assert (result.successful, made["names"]) == (True, ["a"])
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
