@@ -164,6 +164,12 @@ class RecorderNode(LifecycleNode):
         self._finish()
         return super().on_shutdown(state)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception in a transition: back to unconfigured, with the bag ended."""
+        self._finish()
+        self._choice = None
+        return super().on_error(state)
+
     def _timer(self, seconds: float, act: Any) -> None:
         # Steady time: with use_sim_time the recorder must find /clock before there is any.
         self._timers.append(self.create_timer(seconds, act, clock=STEADY))

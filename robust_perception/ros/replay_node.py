@@ -160,6 +160,11 @@ class ReplayNode(LifecycleNode):
         self._close()
         return super().on_shutdown(state)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception in a transition: back to unconfigured, with nothing left running."""
+        self._close()
+        return super().on_error(state)
+
     def _chosen(self, topics: Sequence[Topic]) -> dict[Topic, Any]:
         """The topics to play and the class of their messages."""
         wanted = {name for name in self.table["topics"] if name}

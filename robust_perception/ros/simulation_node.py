@@ -143,6 +143,11 @@ class SimulationNode(LifecycleNode):
         self._close()
         return super().on_shutdown(state)
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception in a transition: back to unconfigured, with nothing left running."""
+        self._close()
+        return super().on_error(state)
+
     def _open(self) -> None:
         make = self.create_lifecycle_publisher
         for modality in IMAGE_MODALITIES:
