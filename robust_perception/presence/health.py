@@ -33,7 +33,8 @@ delivered for `flap_hold_ns` without a break. With the defaults (more than 3 in 
 or slower is never held, whatever the number of losses.
 
 A leap of ROS time forward makes frames in hand late by header age. That may be true (the machine slept), so
-they are let go, but it is not the sensor's fault: no loss is counted, and its next good frame is enough.
+they are let go, but it is not the sensor's fault: no loss and no gap is counted, and its next good frame is
+enough.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class SensorHealth:
         self._row = 0
         self._row_since_ns = 0
         self._row_last_ns = 0
-        self._epoch = 0
+        self._epoch = self._leaps = 0
         self._stamp_ns: int | None = None
         self._resume_stamp_ns = 0
         self._resume_row = 0
@@ -138,6 +139,9 @@ class SensorHealth:
         if at.epoch != self._epoch:
             self._epoch = at.epoch
             self._forget_stamps()
+        if at.leaps != self._leaps:
+            self._leaps = at.leaps
+            self._stamps.restart()
         held = Held(frame, at)
         self._see_content(content, at)
         refusal = self._judge_stamp(held) or self._judge_content(at)

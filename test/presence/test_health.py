@@ -348,6 +348,14 @@ def test_rate_and_gaps(bench):
     assert bench.status(RGB).rate_hz == 0
 
 
+def test_time_that_is_leapt_over_holds_no_gaps(bench):
+    """A seek in a bag, or a machine that slept: nobody sent frames of that hour."""
+    bench.stream(RGB, frames=20, period=33)
+    bench.now += 3_600_000
+    bench.stream(RGB, frames=20, period=33)
+    assert bench.status(RGB).gaps == 0
+
+
 def test_a_new_rate_is_learned(bench):
     bench.stream(RGB, frames=20, period=33)
     bench.stream(RGB, frames=20, period=100)
