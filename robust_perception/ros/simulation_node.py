@@ -41,7 +41,7 @@ from robust_perception.ros.listeners import Listeners
 from robust_perception.ros.messages import audio_info, audio_message, header, image_message
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.ros.rig_feed import FeedConfig, Instant, RigFeed
-from robust_perception.ros.unit_parameters import UNITS, check_range, image_units
+from robust_perception.ros.unit_parameters import UNITS, check_range, image_units, within_reach
 from robust_perception.simulation import depth, thermal
 from robust_perception.simulation.classes import CLASS_NAMES, SCENE_NAMES
 from robust_perception.simulation.errors import SimulationError
@@ -68,6 +68,9 @@ SIMULATION: tuple[Parameter, ...] = (
 TRUE_SCORE = 1.0
 """Of everything that is really there."""
 
+LEAST_REACH = 2.0
+"""Metres that counts of depth must hold; a camera that sees less far is of no use in a room."""
+
 ENCODINGS = {Modality.RGB: "rgb8", Modality.DEPTH: "16UC1", Modality.THERMAL: "16UC1"}
 
 
@@ -93,7 +96,7 @@ class SimulationNode(LifecycleNode):
             table["seed"], (table["height"], table["width"]), table["rate"], table["scene_seconds"]
         )
         try:
-            check_range(table, (depth.NEAREST, depth.FARTHEST), (thermal.COLDEST, thermal.HOTTEST))
+            check_range(table, (depth.NEAREST, LEAST_REACH), (thermal.COLDEST, thermal.HOTTEST))
             self._script = load_script(table["faults"])
             self._feed = RigFeed(
                 config, self._script, self._now_ns, self._publish_truth, self._publish_frame, self._slow
@@ -198,7 +201,10 @@ class SimulationNode(LifecycleNode):
         if frame.modality is Modality.AUDIO:
             self._sensors[Modality.AUDIO].publish(audio_message(frame))
             return
-        message = image_message(frame, ENCODINGS[frame.modality], image_units(self.table))
+        now = image_units(self.table)
+        if frame.modality is Modality.DEPTH:
+            frame = replace(frame, data=within_reach(frame.data, now.depth_scale))
+        message = image_message(frame, ENCODINGS[frame.modality], now)
         self._sensors[frame.modality].publish(message)
         info = camera_info(instant.intrinsics, message.width, message.height)
         info.header = message.header

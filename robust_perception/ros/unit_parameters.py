@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from robust_perception.ros.errors import ParameterError
 from robust_perception.ros.parameters import Parameter, ParameterTable
 from robust_perception.runtime.decoders import ImageUnits
 from robust_perception.units import DEPTH_SCALE, THERMAL_OFFSET, THERMAL_SCALE
+from robust_perception.vocabulary import Array
 
 MOST_COUNTS = 65535
 """Of 16 bits."""
@@ -27,12 +30,17 @@ def image_units(table: ParameterTable) -> ImageUnits:
     return ImageUnits(table["depth.scale"], table["thermal.encoding_scale"], table["thermal.offset"])
 
 
+def within_reach(metres: Array, scale: float) -> Array:
+    """Depth float32 (H, W), metres; NaN, not the farthest, beyond what 16 bits of `scale` metres hold."""
+    return np.where(np.greater(metres, MOST_COUNTS * scale), np.float32(np.nan), metres)
+
+
 def check_range(table: ParameterTable, metres: tuple[float, float], kelvin: tuple[float, float]) -> None:
     """Whether counts of 16 bits hold what a source sends; beyond it every pixel would be cut off unsaid.
 
     Args:
         table: has the rows above.
-        metres: nearest and farthest that its depth says.
+        metres: nearest that its depth says, and how far it must reach at least.
         kelvin: coldest and hottest that its thermal pictures say.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 import yaml
@@ -19,7 +20,7 @@ from robust_perception.ros.parameters import Parameter, ParameterTable, path_of
 from robust_perception.ros.recorder_node import RECORDER
 from robust_perception.ros.replay_parameters import REPLAY
 from robust_perception.ros.simulation_node import SIMULATION
-from robust_perception.ros.unit_parameters import image_units
+from robust_perception.ros.unit_parameters import image_units, within_reach
 from robust_perception.runtime.audio import AudioFormat
 from robust_perception.vocabulary import MODALITIES, Modality
 
@@ -183,6 +184,14 @@ def test_presence_gets_what_the_parameters_say(context: rclpy.Context) -> None:
 def test_policy_that_the_model_cannot_meet(given: dict[str, Any], words: str, context: rclpy.Context) -> None:
     with pytest.raises(ParameterError, match=words):
         synchronizer_config(fusion(context, **given), (Modality.RGB, Modality.DEPTH))
+
+
+def test_depth_beyond_what_counts_hold_is_no_measurement() -> None:
+    metres = np.array([[0.5, 6.5, 6.6, np.nan]], np.float32)
+    np.testing.assert_array_equal(
+        within_reach(metres, 1e-4), np.array([[0.5, 6.5, np.nan, np.nan]], np.float32)
+    )
+    np.testing.assert_array_equal(within_reach(metres, 1e-3), metres)
 
 
 def test_the_home_of_nobody_is_no_path() -> None:

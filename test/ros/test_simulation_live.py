@@ -221,7 +221,7 @@ def test_counts_mean_what_the_units_say(live: Graph) -> None:
     [
         (
             "depth.scale:=1e-6",
-            "depth.scale: expected metres a count with which 1 to 65535 counts hold 0.3 to 7 m",
+            "depth.scale: expected metres a count with which 1 to 65535 counts hold 0.3 to 2 m",
         ),
         (
             "thermal.encoding_scale:=0.001",
