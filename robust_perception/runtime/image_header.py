@@ -24,6 +24,8 @@ _KINDS = {3: "H", 4: "I"}
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG behind which the size is."""
+_MOST_STEPS = 1 << 16
+"""From one marker or stray byte to the next; a picture has some hundred, and megabytes of them take seconds."""
 _SCAN = 0xDA
 """Marker of what the size must have been said before."""
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
@@ -57,7 +59,9 @@ def _of_tiff(data: memoryview, order: str) -> tuple[int, int] | None:
 
 def _of_jpeg(data: memoryview) -> tuple[int, int] | None:
     at = len(JPEG_START)
-    while at + 9 <= len(data):
+    for _ in range(_MOST_STEPS):
+        if at + 9 > len(data):
+            return None
         marker = data[at + 1]
         if data[at] != 0xFF:  # decoders look for the next marker
             at += 1

@@ -86,3 +86,9 @@ def test_what_does_not_say_its_size_is_not_decoded(data: bytes, monkeypatch: pyt
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(DataError, match=r"expected a JPEG, PNG or TIFF image .* none of them"):
         images.decompress(SimpleNamespace(format="jpeg", data=data))
+
+
+def test_megabytes_of_stray_bytes_are_no_picture() -> None:
+    whole = encoded(".jpg")
+    assert announced_size(memoryview(whole[:2] + bytes(100) + whole[2:])) == (40, 24)
+    assert announced_size(memoryview(whole[:2] + bytes(1 << 20) + whole[2:])) is None
