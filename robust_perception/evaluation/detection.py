@@ -1,7 +1,8 @@
 """Box detection: COCO's mean average precision, by faster-coco-eval: what pycocotools gives, but quick.
 
 `map50_95` is the mean over IoU thresholds 0.50, 0.55 .. 0.95 and `map50` the value at 0.50, both over the
-classes that have a true box in the split, with at most 100 boxes of a class a frame. In percent.
+classes that have a true box in the split, with at most 100 boxes of a class a frame. In percent. A found box
+that is no true one at a threshold, and of which nobody can say that it is wrong, does not count there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from robust_perception.vocabulary import Array
 Boxes = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+AREAS = (0.0, 1e10)
+"""Least and largest area of boxes that are measured: all."""
+NO_AREA = -1.0
+"""COCO leaves out unmatched boxes whose area is outside of what is measured: this is."""
 
 
 class Frame(NamedTuple):
@@ -29,6 +36,7 @@ class Frame(NamedTuple):
     boxes: Boxes
     class_ids: Ids
     scores: Scores
+    unjudged: Flags
 
 
 class DetectionMetric:
@@ -37,7 +45,15 @@ class DetectionMetric:
     def __init__(self) -> None:
         self._frames: list[Frame] = []
 
-    def add(self, true_boxes: Boxes, true_ids: Ids, boxes: Boxes, class_ids: Ids, scores: Scores) -> None:
+    def add(
+        self,
+        true_boxes: Boxes,
+        true_ids: Ids,
+        boxes: Boxes,
+        class_ids: Ids,
+        scores: Scores,
+        unjudged: Flags | None = None,
+    ) -> None:
         """Add one frame.
 
         Args:
@@ -46,9 +62,11 @@ class DetectionMetric:
             boxes: float32 (n, 4), xyxy in the same pixels.
             class_ids: int64 (n,), class index.
             scores: float32 (n,).
+            unjudged: bool (n,), boxes that are right or nothing, never wrong; None = no such box.
         """
         copies = np.array(true_boxes), np.array(true_ids), np.array(boxes), np.array(class_ids)
-        self._frames.append(Frame(*copies, np.array(scores)))
+        flags = np.zeros(len(scores), dtype=bool) if unjudged is None else np.array(unjudged)
+        self._frames.append(Frame(*copies, np.array(scores), flags))
 
     def arrays(self) -> dict[str, Array]:
         """What was gathered: the frames' arrays one after the other, and how long each was."""
@@ -92,9 +110,13 @@ class DetectionMetric:
                     "categories": [{"id": number, "name": str(number)} for number in categories],
                 }
             )
-            evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
+            results = truth.loadRes(found)
+            flags = np.concatenate([frame.unjudged for frame in self._frames])
+            for number in np.flatnonzero(flags).tolist():
+                results.anns[number + 1]["area"] = NO_AREA
+            evaluation = COCOeval_faster(truth, results, "bbox")
             # Boxes of all sizes, 100 of a class a frame; its own table of twelve numbers takes far longer.
-            evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+            evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(AREAS)], ["all"]
             evaluation.params.maxDets = [100]
             evaluation.evaluate()
             evaluation.accumulate()
@@ -134,6 +156,7 @@ _NOTHING = Frame(
     np.zeros((0, 4), np.float32),
     np.zeros(0, np.int64),
     np.zeros(0, np.float32),
+    np.zeros(0, np.bool_),
 )
 
 

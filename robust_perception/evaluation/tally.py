@@ -19,6 +19,7 @@ from robust_perception.evaluation.detection import DetectionMetric
 from robust_perception.evaluation.report import PatternResult
 from robust_perception.evaluation.scene import SceneMetric
 from robust_perception.evaluation.segmentation import ConfusionMatrix
+from robust_perception.evaluation.unjudged import unjudged
 from robust_perception.vocabulary import Array, Pattern, Perception
 
 
@@ -70,7 +71,8 @@ class Tally:
             self.segmentation.join(pixels.counts)
         if sample.boxes is not None and sample.class_ids is not None:
             boxes = in_pixels_of(sample.size, perception)
-            self.detection.add(sample.boxes, sample.class_ids, boxes, perception.class_ids, perception.scores)
+            found = boxes, perception.class_ids, perception.scores
+            self.detection.add(sample.boxes, sample.class_ids, *found, unjudged(sample, boxes))
         if sample.scene is not None and columns.model:
             self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
 

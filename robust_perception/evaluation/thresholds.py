@@ -7,8 +7,8 @@ t is a score that occurred, and boxes of equal scores are published together. A 
 more likely be there than not. Where no t does that, as for sound alone, none is published.
 
 A poorer pattern scores lower: one threshold for all would silence it. A box is true when it overlaps a
-true box of its class, not taken yet by a better one, with IoU >= 0.5. Measured on validation frames, never
-on test.
+true box of its class, not taken yet by a better one, with IoU >= 0.5. One that is not, and of which nobody
+can say that it is wrong (`unjudged`), does not count. Measured on validation frames, never on test.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.protocol import offline_frame_set
 from robust_perception.evaluation.tally import in_pixels_of
+from robust_perception.evaluation.unjudged import unjudged
 from robust_perception.vocabulary import Pattern, Perception
 
 LEAST_SCORE = 0.05
@@ -87,6 +88,7 @@ def add_boxes(
     free = np.ones(len(sample.boxes), dtype=bool)
     boxes = in_pixels_of(sample.size, perception)
     overlap = iou(boxes, sample.boxes)
+    open_question = unjudged(sample, boxes)
     for i in np.argsort(-perception.scores, kind="stable"):
         if known is not None and not known[perception.class_ids[i]]:
             continue
@@ -94,6 +96,8 @@ def add_boxes(
         hit = bool(candidates.size) and float(candidates.max()) >= IOU
         if hit:
             free[int(candidates.argmax())] = False
+        elif open_question[i]:
+            continue
         tally.scores.append(float(perception.scores[i]))
         tally.hits.append(hit)
 
