@@ -38,7 +38,7 @@ from robust_perception.labels import (
     ClassTable,
     CocoBoxes,
     DatasetError,
-    boxes_of_label,
+    known_boxes_of_label,
     read_json,
     shorten,
 )
@@ -198,7 +198,7 @@ class FolderDataset(Sequence[Sample]):
             msg = f"{self.folder}: expected images of one size for {name!r}, got {', '.join(files)} (HxW)"
             raise DatasetError(msg)
         boxes, class_ids = self.boxes_of(name, label)
-        derived = boxes is not None and name not in self._boxes
+        derived = boxes is not None and not self.lists_boxes(name)
         return Sample(name, frames, label, boxes, class_ids, self.scene(name), derived)
 
     def path(self, modality: Modality, name: str) -> Path | None:
@@ -267,10 +267,11 @@ class FolderDataset(Sequence[Sample]):
         listed = self._boxes.get(name)
         if listed is not None:
             return listed
-        # A map without a known pixel does not say that there is no object.
-        if label is None or bool((label == UNLABELLED).all()):
-            return None, None
-        return boxes_of_label(label)
+        return (None, None) if label is None else known_boxes_of_label(label)
+
+    def lists_boxes(self, name: str) -> bool:
+        """Whether the boxes of one sample are listed: then they are all that there are."""
+        return name in self._boxes
 
     def scene(self, name: str) -> npt.NDArray[np.float32] | None:
         """Scene classes of one sample: float32 (k,), 1 where present; None when nobody knows."""

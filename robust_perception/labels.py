@@ -128,6 +128,13 @@ def boxes_of_label(
     return np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(class_ids, dtype=np.int64)
 
 
+def known_boxes_of_label(
+    label: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | tuple[None, None]:
+    """As `boxes_of_label`; None where no pixel is known: that does not say that there is no object."""
+    return (None, None) if bool((label == UNLABELLED).all()) else boxes_of_label(label)
+
+
 class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]):
     """Boxes and class indices by sample name, out of a file in COCO's form."""
 

@@ -29,6 +29,7 @@ from robust_perception.bags.errors import BagError
 from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter, whole_bag
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, decode, read_rgb
+from robust_perception.labels import known_boxes_of_label
 from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
 SECOND_NS = 1_000_000_000
@@ -124,7 +125,9 @@ def write_dataset(
 def truth_of(dataset: FolderDataset, name: str, stamp_ns: int) -> truth.Truth:
     """The truth of one sample as that of an instant."""
     label = dataset.label(name)
-    return truth.Truth(stamp_ns, label, *dataset.boxes_of(name, label), dataset.scene(name))
+    boxes, class_ids = dataset.boxes_of(name, label)
+    from_label = boxes is not None and not dataset.lists_boxes(name)
+    return truth.Truth(stamp_ns, label, boxes, class_ids, dataset.scene(name), from_label)
 
 
 def image(pixels: Array, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
@@ -180,8 +183,8 @@ def _write_truth(
 
 
 def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize.Size) -> truth.Truth:
-    label, boxes = known.label, known.boxes
-    if boxes is not None:
+    label, boxes, class_ids = known.label, known.boxes, known.class_ids
+    if boxes is not None and not known.boxes_from_label:
         shown: Array | None = label
         if shown is None:  # whoever lists boxes without a label map does so in pixels of a picture
             paths = (dataset.path(m, name) for m in IMAGE_MODALITIES)
@@ -190,7 +193,9 @@ def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize
             boxes = resize.boxes(boxes, resize.size_of(shown), size)
     if label is not None:
         label = resize.picture(label, size, None).astype(np.uint8, copy=False)
-    return known._replace(label=label, boxes=boxes)
+        if known.boxes_from_label:
+            boxes, class_ids = known_boxes_of_label(label)
+    return known._replace(label=label, boxes=boxes, class_ids=class_ids)
 
 
 def _sound(path: Path, stamp_ns: int) -> bytes:

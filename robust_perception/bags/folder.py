@@ -27,6 +27,7 @@ from robust_perception import units
 from robust_perception.bags import resize
 from robust_perception.bags.errors import BagError
 from robust_perception.datasets import Sample
+from robust_perception.labels import known_boxes_of_label
 from robust_perception.vocabulary import AUDIO_RATE, UNLABELLED, Array, Modality, SensorFrame
 
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 2)
@@ -92,7 +93,9 @@ class FolderWriter:
                 files.append(self._picture(modality.value, sample.name, stored(frame, self.unheld)))
         if sample.label is not None:
             files.append(self._picture("label", sample.name, sample.label))
-        if sample.boxes is not None and sample.class_ids is not None and self._class_names:
+        # Boxes of the label map come of it again, and with them what is unknown: listed ones would be all.
+        listed = sample.label is None or not sample.boxes_from_label
+        if listed and sample.boxes is not None and sample.class_ids is not None and self._class_names:
             self._boxes[sample.name] = sample.boxes, sample.class_ids
         if sample.scene is not None:
             there = zip(self._scene_names, sample.scene.tolist(), strict=True)
@@ -224,16 +227,18 @@ def resized(sample: Sample, size: resize.Size) -> Sample:
     """A sample with all pictures, the label map and the boxes of this width and height."""
     pictures = [frame.data for m, frame in sample.frames.items() if m is not Modality.AUDIO]
     known = [*([] if sample.label is None else [sample.label]), *pictures]
-    boxes, label = sample.boxes, sample.label
+    boxes, class_ids, label = sample.boxes, sample.class_ids, sample.label
     if boxes is not None and known:
         boxes = resize.boxes(boxes, resize.size_of(known[0]), size)
     if label is not None:
         label = resize.picture(label, size, None).astype(np.uint8, copy=False)
+        if sample.boxes_from_label:
+            boxes, class_ids = known_boxes_of_label(label)
     frames = {
         m: frame if m is Modality.AUDIO else replace(frame, data=resize.picture(frame.data, size, m))
         for m, frame in sample.frames.items()
     }
-    return replace(sample, frames=frames, label=label, boxes=boxes)
+    return replace(sample, frames=frames, label=label, boxes=boxes, class_ids=class_ids)
 
 
 def coco(boxes: Mapping[str, tuple[Array, Array]], class_names: Sequence[str]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """What was really there, as topics of a bag: the same that the simulation publishes beside its sensors.
 
-| topic                 | type                         |                                                     |
-|-----------------------|------------------------------|-----------------------------------------------------|
-| `/truth/segmentation` | sensor_msgs/Image, mono8     | class index per pixel, 255 = unlabelled             |
-| `/truth/detections`   | vision_msgs/Detection2DArray | class by name, score 1                              |
-| `/truth/scene`        | vision_msgs/Classification   | every scene class, score 1 = present                |
-| `/truth/label_info`   | vision_msgs/LabelInfo        | names of the class indices, latched                 |
+| topic                    | type                         |                                               |
+|--------------------------|------------------------------|-----------------------------------------------|
+| `/truth/segmentation`    | sensor_msgs/Image, mono8     | class index per pixel, 255 = unlabelled       |
+| `/truth/detections`      | vision_msgs/Detection2DArray | class by name, score 1                        |
+| `/truth/detections_info` | vision_msgs/VisionInfo       | method `FROM_LABEL` where boxes are the map's |
+| `/truth/scene`           | vision_msgs/Classification   | every scene class, score 1 = present          |
+| `/truth/label_info`      | vision_msgs/LabelInfo        | names of the class indices, latched           |
 
-All of one instant have one stamp. A topic that is missing is simply not known.
+All of one instant have one stamp. A topic that is missing is simply not known. Boxes that were taken from the
+label map say nothing about objects where it is unlabelled; without a word about them they are all there are.
 """
 
 from __future__ import annotations
@@ -27,14 +29,19 @@ from robust_perception.runtime.errors import DecodingError
 from robust_perception.vocabulary import UNLABELLED, Array
 
 SEGMENTATION, DETECTIONS = "/truth/segmentation", "/truth/detections"
+DETECTIONS_INFO = "/truth/detections_info"
 SCENE, LABEL_INFO = "/truth/scene", "/truth/label_info"
 TOPICS: dict[str, str] = {
     SEGMENTATION: types.IMAGE,
     DETECTIONS: "vision_msgs/msg/Detection2DArray",
+    DETECTIONS_INFO: "vision_msgs/msg/VisionInfo",
     SCENE: "vision_msgs/msg/Classification",
 }
 """Topic -> type, of what belongs to an instant."""
 LABEL_INFO_TYPE = "vision_msgs/msg/LabelInfo"
+
+FROM_LABEL = "components of /truth/segmentation"
+"""How boxes came about that were taken from the label map of their instant."""
 
 INSTANTS_WAITING = 4
 """Instants of which further topics may still come."""
@@ -51,6 +58,7 @@ class Truth(NamedTuple):
         boxes: float32 (n, 4), xyxy in pixels.
         class_ids: int64 (n,), class index of each box.
         scene: float32 (k,), 1 where the scene class is present.
+        boxes_from_label: whether the boxes are those of the label map.
     """
 
     stamp_ns: int
@@ -58,6 +66,7 @@ class Truth(NamedTuple):
     boxes: npt.NDArray[np.float32] | None = None
     class_ids: npt.NDArray[np.int64] | None = None
     scene: npt.NDArray[np.float32] | None = None
+    boxes_from_label: bool = False
 
 
 def messages_of(
@@ -82,6 +91,12 @@ def messages_of(
         found = [_detection(box, class_names[class_id], header) for box, class_id in pairs]
         kind = TOPICS[DETECTIONS]
         yield DETECTIONS, types.serialize(make(kind)(header=header, detections=found), kind)
+        if truth.boxes_from_label:
+            kind = TOPICS[DETECTIONS_INFO]
+            info = make(kind)(
+                header=header, method=FROM_LABEL, database_location=LABEL_INFO, database_version=0
+            )
+            yield DETECTIONS_INFO, types.serialize(info, kind)
     if truth.scene is not None:
         hypothesis = make("vision_msgs/msg/ObjectHypothesis")
         results = [
@@ -156,14 +171,15 @@ class TruthReader:
         self._index = {name: i for i, name in enumerate(class_names)}
         self._scene_names = tuple(scene_names)
         there = {topic.name: topic for topic in bag.topics if topic.count}
-        self._topics = [name for name in TOPICS if name in there and (class_names or name != DETECTIONS)]
+        unread = () if class_names else (DETECTIONS, DETECTIONS_INFO)
+        self._topics = [name for name in TOPICS if name in there and name not in unread]
         for name in self._topics:
             if there[name].msgtype != TOPICS[name]:
                 msg = f"{bag.path}: {name}: expected {TOPICS[name]}, got {there[name].msgtype}"
                 raise BagError(msg)
         if LABEL_INFO in there:
             self._check_names(tuple(class_names))
-        self.known = bool(self._topics)
+        self.known = bool(set(self._topics) - {DETECTIONS_INFO})
 
     def __iter__(self) -> Iterator[Truth]:
         """One `Truth` an instant, by stamp; BagError for one that cannot be read.
@@ -185,9 +201,9 @@ class TruthReader:
             instant.update(known)
             if len(waiting) > INSTANTS_WAITING:
                 first = min(waiting)
-                yield Truth(first, **waiting.pop(first))
+                yield from _told_of(first, waiting.pop(first))
         for stamp in sorted(waiting):
-            yield Truth(stamp, **waiting[stamp])
+            yield from _told_of(stamp, waiting[stamp])
 
     def _read(self, topic: str, message: Any) -> dict[str, Any]:
         if topic == SEGMENTATION:
@@ -196,6 +212,8 @@ class TruthReader:
             except DecodingError as error:
                 raise BagError(f"{self._bag.path}: {topic}: {error}") from None
             return {"label": self._checked(label, stamp_to_ns(message.header.stamp))}
+        if topic == DETECTIONS_INFO:
+            return {"boxes_from_label": message.method == FROM_LABEL}
         if topic == SCENE:
             scores = {result.class_id: result.score for result in message.results}
             present = [scores.get(name, 0.0) for name in self._scene_names]
@@ -239,6 +257,12 @@ class TruthReader:
                 f"{self._bag.path}: expected the model's class names {list(wanted)}, got {list(names or ())}"
             )
             raise BagError(msg)
+
+
+def _told_of(stamp_ns: int, known: dict[str, Any]) -> Iterator[Truth]:
+    """The truth of an instant; none where there are only words about boxes."""
+    if known.keys() - {"boxes_from_label"}:
+        yield Truth(stamp_ns, **known)
 
 
 def _detection(box: Sequence[float], name: str, header: Any) -> Any:

@@ -211,4 +211,5 @@ def follow(
 def _sample(truth: Truth | None) -> Sample:
     if truth is None:
         return Sample("", {}, None, None, None, None)
-    return Sample(str(truth.stamp_ns), {}, truth.label, truth.boxes, truth.class_ids, truth.scene)
+    known = truth.label, truth.boxes, truth.class_ids, truth.scene, truth.boxes_from_label
+    return Sample(str(truth.stamp_ns), {}, *known)

@@ -30,6 +30,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "test" / name).unlink()
     scenes = json.loads((root / "test" / "scene.json").read_text())
     del scenes["06"]
+    # Of frame 04 somebody listed the boxes, those of the others come of their label maps.
+    listed = {
+        "images": [{"id": 1, "file_name": "04.png"}],
+        "annotations": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 30, 20]}],
+    }
+    (root / "test" / "boxes_coco.json").write_text(json.dumps(listed))
     (root / "test" / "scene.json").write_text(json.dumps(scenes))
     return root
 
@@ -52,6 +58,7 @@ def test_there_and_back_is_the_same(data: Path, tmp_path: Path) -> None:
             got = new.frames[modality]
             np.testing.assert_array_equal(got.data, frame.data)
             assert (got.data.dtype, got.radiometric) == (frame.data.dtype, frame.radiometric)
+        assert new.boxes_from_label == old.boxes_from_label, old.name
         for name in ("label", "boxes", "class_ids", "scene"):
             wanted, value = getattr(old, name), getattr(new, name)
             assert (value is None) == (wanted is None), (old.name, name)

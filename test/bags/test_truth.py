@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from robust_perception.bags.reader import BagReader
 from robust_perception.bags.truth import Truth, TruthReader
 from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
+from robust_perception.labels import boxes_of_label
 
 PIXELS = np.zeros((4, 6), np.uint8)
 
@@ -46,6 +48,40 @@ def test_truth_is_that_of_the_folder(bag: Path, dataset: FolderDataset) -> None:
             wanted, got = getattr(sample, name), getattr(known, name)
             np.testing.assert_array_equal(got, wanted)
             assert got.dtype == wanted.dtype, name
+
+
+def test_what_is_known_of_boxes_goes_over_the_bag(tmp_path: Path) -> None:
+    root = small_folder.write(tmp_path / "data", 2)
+    listed = {"images": [{"id": 1, "file_name": "01.png"}], "annotations": []}
+    (root / "test" / "boxes_coco.json").write_text(json.dumps(listed))
+    write_dataset(FolderDataset(root, "test"), tmp_path / "bag", labels=True)
+    derived, listed_one = read(tmp_path / "bag")
+    assert (derived.boxes_from_label, listed_one.boxes_from_label) == (True, False)
+    assert derived.boxes is not None and listed_one.boxes is not None
+    assert (len(derived.boxes), len(listed_one.boxes)) == (2, 0)
+
+
+def test_boxes_of_the_label_map_are_those_of_the_smaller_one_too(tmp_path: Path) -> None:
+    folder = FolderDataset(small_folder.write(tmp_path / "data", 2), "test")
+    write_dataset(folder, tmp_path / "bag", labels=True, size=(42, 19))
+    for known in read(tmp_path / "bag"):
+        assert known.label is not None and known.boxes is not None
+        for value, wanted in zip((known.boxes, known.class_ids), boxes_of_label(known.label), strict=True):
+            np.testing.assert_array_equal(value, wanted)
+        assert len(known.boxes) == 2
+
+
+def test_words_about_boxes_alone_are_no_truth(tmp_path: Path) -> None:
+    kind = truth.TOPICS[truth.DETECTIONS_INFO]
+    info = types.message_class(kind)(
+        header=header(5, "c"), method="by hand", database_location="", database_version=0
+    )
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write(truth.DETECTIONS_INFO, kind, types.serialize(info, kind), 5)
+        writer.write("/rgb/image", types.IMAGE, image(PIXELS, "mono8", 5, "c"), 5)
+    with BagReader(tmp_path / "bag") as opened:
+        assert not TruthReader(opened, small_folder.NAMES, ()).known
+    assert read(tmp_path / "bag") == []
 
 
 def test_sensors_are_the_same_with_and_without_labels(

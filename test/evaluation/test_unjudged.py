@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import make_model
 
+from robust_perception.bags.dataset import write_dataset
 from robust_perception.datasets import FolderDataset, Sample
 from robust_perception.engine.engine import Engine
+from robust_perception.evaluation.bag_source import BagSource
 from robust_perception.evaluation.detection import DetectionMetric
+from robust_perception.evaluation.on_bag import evaluate_bag
 from robust_perception.evaluation.protocol import evaluate
 from robust_perception.evaluation.tally import Columns, Tally
 from robust_perception.evaluation.thresholds import Found, add_boxes
@@ -114,18 +117,25 @@ def test_a_folder_whose_labels_have_gaps(tmp_path: Path) -> None:
     seen, label = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)
     seen[:32, :32], seen[:32, 64:] = 85, 95  # evidence 1/3 is a cup
     label[:32, :32], label[:, 64:] = 1, UNLABELLED
-    cv2.imwrite(str(split / "rgb" / "0.png"), seen)
-    cv2.imwrite(str(split / "label" / "0.png"), label)
+    for name in range(3):
+        seen[63, 95] = name  # or the sensor is frozen
+        cv2.imwrite(str(split / "rgb" / f"{name}.png"), seen)
+        cv2.imwrite(str(split / "label" / f"{name}.png"), label)
     (tmp_path / "classes.json").write_text(json.dumps({"names": ["background", "cup", "box"]}))
     engine = Engine.load(make_model(tmp_path / "model"), threads=1)
 
-    def map50() -> float:
-        return evaluate(engine, FolderDataset(tmp_path, "test"), (Pattern.parse("rgb"),)).results[0].map50
+    def map50(bag: Path) -> list[float]:
+        """Of the folder, and of a bag made of it."""
+        folder, patterns = FolderDataset(tmp_path, "test"), (Pattern.parse("rgb"),)
+        write_dataset(folder, bag, labels=True)
+        source = BagSource(bag, engine.manifest.modalities, engine.manifest.class_names, ())
+        reports = evaluate(engine, folder, patterns), evaluate_bag(engine, source, patterns).report
+        return [report.results[0].map50 for report in reports]
 
-    assert map50() == pytest.approx(100)
+    assert map50(tmp_path / "derived") == pytest.approx([100, 100])
     listed = {
-        "images": [{"id": 1, "file_name": "0.png"}],
-        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 32, 32]}],
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(3)],
+        "annotations": [{"image_id": i, "category_id": 1, "bbox": [0, 0, 32, 32]} for i in range(3)],
     }
     (split / "boxes_coco.json").write_text(json.dumps(listed))
-    assert map50() == pytest.approx(50), "whoever lists the boxes has looked everywhere"
+    assert map50(tmp_path / "listed") == pytest.approx([50, 50]), "whoever lists boxes has looked everywhere"
