@@ -151,7 +151,8 @@ class TruthReader:
         bag: the opened bag.
         class_names: the model's, background first; empty = nobody knows, and boxes are not read.
         scene_names: the model's.
-        say: told once a topic that two of its messages have one stamp; the later one counts.
+        say: told once a topic that two of its messages have one stamp, of which the later one counts, and
+            once that a message is left out because it comes after several later instants.
 
     Attributes:
         known: whether the bag has any truth.
@@ -185,12 +186,23 @@ class TruthReader:
         """One `Truth` an instant, by stamp; BagError for one that cannot be read.
 
         Topics of one instant are recorded one by one, and on a busy machine the next instant comes between.
+        What comes when its instant is over, as with a clock that was put back, is told and left out.
         """
         waiting: dict[int, dict[str, Any]] = {}
         told: set[str] = set()
+        over: int | None = None
+        late: set[str] = set()
         for raw in self._bag.messages(self._topics) if self._topics else ():
             message = types.deserialize(raw.data, raw.msgtype)
             stamp = stamp_to_ns(message.header.stamp)
+            if over is not None and stamp <= over:
+                if raw.topic not in late:
+                    late.add(raw.topic)
+                    self._say(
+                        f"{raw.topic}: expected stamps that go up, got {stamp} ns when that of {over} ns and "
+                        f"{INSTANTS_WAITING} later ones had come; such messages are left out"
+                    )
+                continue
             instant, known = waiting.setdefault(stamp, {}), self._read(raw.topic, message)
             if raw.topic not in told and not known.keys().isdisjoint(instant):
                 told.add(raw.topic)
@@ -200,8 +212,8 @@ class TruthReader:
                 )
             instant.update(known)
             if len(waiting) > INSTANTS_WAITING:
-                first = min(waiting)
-                yield from _told_of(first, waiting.pop(first))
+                over = min(waiting)
+                yield from _told_of(over, waiting.pop(over))
         for stamp in sorted(waiting):
             yield from _told_of(stamp, waiting[stamp])
 

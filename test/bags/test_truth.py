@@ -159,6 +159,25 @@ def test_label_maps_of_one_stamp_are_told_once(tmp_path: Path) -> None:
     assert told.startswith("/truth/segmentation: expected one message a stamp, got several of 0 ns")
 
 
+@pytest.mark.parametrize("again", [10, 25])
+def test_a_stamp_that_comes_long_after_its_turn_is_told_and_left_out(again: int, tmp_path: Path) -> None:
+    stamps = [*range(10, 110, 10), again, again, *range(110, 150, 10)]
+    with BagWriter(tmp_path / "bag") as writer:
+        for received, stamp in enumerate(stamps):
+            pixels = PIXELS + np.uint8(received >= 10)
+            writer.write(truth.SEGMENTATION, types.IMAGE, image(pixels, "mono8", stamp, "c"), received)
+    said: list[str] = []
+    with BagReader(tmp_path / "bag") as opened:
+        found = list(TruthReader(opened, small_folder.NAMES, (), said.append))
+    assert [known.stamp_ns for known in found] == list(range(10, 150, 10))
+    assert found[0].label is not None and not found[0].label.any(), "the first one counted already"
+    (told,) = said
+    assert told == (
+        f"/truth/segmentation: expected stamps that go up, got {again} ns when that of 60 ns and 4 later "
+        "ones had come; such messages are left out"
+    )
+
+
 def test_topics_of_one_stamp_are_as_they_should_be(bag: Path) -> None:
     said: list[str] = []
     with BagReader(bag) as opened:
