@@ -88,7 +88,7 @@ class BagReader:
 
     def _open(self) -> Reader:
         # Parsers of damaged bytes raise whatever they run into, those of SQLite and zstd their own types.
-        if view.is_settled(self.path):
+        if view.is_settled(self.path) and not view.is_cut_off(self.path):
             try:
                 reader = Reader(self.path)
                 reader.open()

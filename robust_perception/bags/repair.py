@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
+from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_cut, sqlite_rescue
 from robust_perception.bags.definitions import Definition
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import RawMessage
@@ -100,12 +100,15 @@ def copy(path: Path, out: Path) -> Repair:
     with TemporaryDirectory() as place, whole_bag(out, storage) as bag:
         for file in files:
             try:
-                readable = plain(file, Path(place))
+                readable = plain(file, Path(place), problems)
             except BagError as error:
                 problems.append(str(error))
                 continue
-            read = _of_sqlite if readable.suffix == ".db3" else _of_mcap
-            for message in read(readable, bag, problems):
+            if readable.suffix == ".db3":
+                messages = _of_sqlite(readable, Path(place), bag, problems)
+            else:
+                messages = _of_mcap(readable, bag, problems)
+            for message in messages:
                 bag.write(*message)
                 done += 1
         if done == 0 and problems:
@@ -147,9 +150,14 @@ def _of_mcap(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMes
         problems.append(f"{path.name}: {str(error) or repr(error)}")
 
 
-def _of_sqlite(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMessage]:
+def _of_sqlite(path: Path, place: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawMessage]:
     try:
-        topics = sqlite_rescue.topics(path)
+        if sqlite_rescue.unsettled(path):
+            sqlite_rescue.settle(path)
+        if cut := sqlite_cut.cut_in(path):
+            problems.append(f"{path.name}: {cut}")
+            path = sqlite_cut.lengthened(path, place, cut)
+        topics = sqlite_cut.topics(path, cut) if cut else sqlite_rescue.topics(path)
         for topic in topics.values():
             bag.add_topic(
                 topic.name,
@@ -157,7 +165,8 @@ def _of_sqlite(path: Path, bag: BagWriter, problems: list[str]) -> Iterator[RawM
                 profiles=topic.profiles,
                 definition=Definition(topic.definition, topic.type_hash),
             )
-        for row in sqlite_rescue.salvage(path, problems):
+        rows = sqlite_cut.salvage(path, cut, problems) if cut else sqlite_rescue.salvage(path, problems)
+        for row in rows:
             if row.topic in topics:
                 topic = topics[row.topic]
                 yield RawMessage(topic.name, topic.msgtype, row.data, row.stamp_ns)

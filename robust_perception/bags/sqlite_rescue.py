@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
+from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
 
 from robust_perception.bags import definitions
@@ -80,7 +81,11 @@ def topics(path: Path) -> dict[int, TopicInfo]:
         raise _unreadable(path, error) from None
     found = {}
     for row in map(dict, rows):
-        profiles = tuple(parse_qos(row.get("offered_qos_profiles") or ""))
+        if not (isinstance(row["name"], str) and isinstance(row["type"], str)):
+            raise _unreadable(path, f"a topic {row['name']!r} of the type {row['type']!r}")
+        profiles: tuple[Qos, ...] = ()
+        with suppress(Exception):  # a parser of damaged bytes raises whatever it runs into
+            profiles = tuple(parse_qos(row.get("offered_qos_profiles") or ""))
         known = definitions.find(row["type"], row.get("type_description_hash") or "")
         text = texts.get(row["type"], known.text)
         found[row["id"]] = TopicInfo(row["name"], row["type"], profiles, text, known.type_hash)
@@ -134,12 +139,17 @@ def _message(row: sqlite3.Row) -> Row:
 
 
 def _readable(path: Path, row: sqlite3.Row, problems: list[str]) -> Iterator[Row]:
-    """The message of a row; none where its compressed bytes are damaged, which SQLite does not see."""
+    """The message of a row; none where it is damaged in a way that SQLite does not see."""
+    kinds = [type(row[name]) for name in ("topic_id", "timestamp", "data")]
+    if kinds != [int, int, bytes]:
+        got = ", ".join(kind.__name__ for kind in kinds)
+        problems.append(f"{path.name}: message {row['id']} is left out: expected int, int, bytes, got {got}")
+        return
     try:
         yield _message(row)
     except zstandard.ZstdError as error:
         problems.append(f"{path.name}: message {row['id']} is left out: {error}")
 
 
-def _unreadable(path: Path, error: Exception) -> BagError:
+def _unreadable(path: Path, error: Exception | str) -> BagError:
     return BagError(f"{path}: expected a file of SQLite, got one that cannot be read: {error}")

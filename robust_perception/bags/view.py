@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 import zstandard
 
-from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_rescue
+from robust_perception.bags import definitions, mcap_scan, metadata, sqlite_cut, sqlite_rescue
 from robust_perception.bags.errors import BagError, MessageTypeError
 from robust_perception.bags.metadata import FileInfo, TopicInfo
 from robust_perception.bags.storages import LenientReader as Reader
@@ -133,12 +133,14 @@ def storage_files(path: Path) -> list[Path]:
     return sorted(files, key=_number)
 
 
-def plain(path: Path, place: Path) -> Path:
+def plain(path: Path, place: Path, problems: list[str] | None = None) -> Path:
     """A storage file as it was before it was compressed, if it was: a copy of it in another folder.
 
     Args:
         path: the file.
         place: folder for the copy.
+        problems: where it is damaged, takes that in words, and the copy is of what comes before; None = a
+            damaged file is an error.
 
     Raises:
         BagError: it cannot be decompressed.
@@ -150,6 +152,10 @@ def plain(path: Path, place: Path) -> Path:
         with path.open("rb") as source, copy.open("wb") as sink:
             zstandard.ZstdDecompressor().copy_stream(source, sink)
     except (OSError, zstandard.ZstdError) as error:
+        there = copy.stat().st_size if copy.is_file() else 0
+        if there and problems is not None and isinstance(error, zstandard.ZstdError):
+            problems.append(f"{path.name}: damaged after {there} bytes of what it holds: {error}")
+            return copy
         msg = f"{path}: expected a file compressed by zstd, got: {error}"
         raise BagError(msg) from None
     return copy
@@ -167,6 +173,11 @@ def _plain_name(path: Path) -> Path:
 def is_settled(path: Path) -> bool:
     """Whether no sqlite3 file of a bag has a journal to be worked off, which a reader would not see."""
     return not any(file.suffix == ".db3" and sqlite_rescue.unsettled(file) for file in storage_files(path))
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether an sqlite3 file of a bag is cut off, of which SQLite may not see it."""
+    return any(file.suffix == ".db3" and sqlite_cut.cut_in(file) for file in storage_files(path))
 
 
 def look(path: Path, thorough: bool = False) -> Folder:
@@ -221,6 +232,8 @@ def _look_into(path: Path, stored: Path, thorough: bool, problems: list[str]) ->
         if sqlite_rescue.unsettled(path):
             sqlite_rescue.settle(path)
             problems.append(f"{path.name} was being written")
+        if cut := sqlite_cut.cut_in(path):
+            raise BagError(f"{stored.name}: {cut}, and only repair into a new bag reads up to there")
         return _whole(path, path, stored, None)
     with suppress(Exception):  # whatever the library runs into: then the file is looked through
         if not thorough:
