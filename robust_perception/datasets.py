@@ -70,6 +70,9 @@ FRAME_PERIOD_NS = 1_000_000_000
 FIRST_STAMP_NS = 60 * FRAME_PERIOD_NS
 """Late enough that sound, which begins before its image, never has the stamp zero, which is no stamp."""
 
+BESIDE = "._"
+"""Begins the name of what macOS puts beside a file on foreign disks: no picture, whatever the name's end."""
+
 _EXTENSIONS = {
     "rgb": (".jpg", ".jpeg", ".png"),
     "depth": (".png",),
@@ -251,10 +254,9 @@ class FolderDataset(Sequence[Sample]):
         if path is None:
             return None
         values = read_label(path)
-        wrong = np.unique(values[(values >= self._table.label_count) & (values != UNLABELLED)])
-        if wrong.size:
+        if wrong := self._table.wrong_in(values):
             allowed = f"label values below {self._table.label_count} or {UNLABELLED}"
-            msg = f"{path}: expected {allowed} ({self._label_source}), got {wrong.tolist()}"
+            msg = f"{path}: expected {allowed} ({self._label_source}), got {wrong}"
             msg += f"; give pixels of no class {UNLABELLED}, or name every value in classes.json"
             raise DatasetError(msg)
         label: npt.NDArray[np.uint8] = self._table.label_to_class[values]
@@ -343,7 +345,7 @@ def read_wav(path: Path) -> npt.NDArray[np.float32]:
 def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() not in extensions:
+        if path.suffix.lower() not in extensions or path.name.startswith(BESIDE):
             continue
         if path.stem in files:
             got = f"{files[path.stem].name} and {path.name}"

@@ -36,12 +36,14 @@ class ClassTable:
         label_to_class: uint8 (256,), stored label value -> class index, 255 = unlabelled or not a class.
         label_count: number of label values that may be stored; 255 may be stored besides.
         scene_names: names of the scene classes.
+        ignore: a value beyond these that may be stored too and means "unlabelled"; 255 when there is none.
     """
 
     names: tuple[str, ...]
     label_to_class: npt.NDArray[np.uint8]
     label_count: int
     scene_names: tuple[str, ...] = ()
+    ignore: int = UNLABELLED
 
     @classmethod
     def plain(cls, names: Sequence[str], ignore: int | None = None, scene: Sequence[str] = ()) -> ClassTable:
@@ -53,7 +55,13 @@ class ClassTable:
             table[ignore] = UNLABELLED
             if ignore == len(names) - 1:
                 names = names[:-1]
-        return cls(tuple(names), table, count, tuple(scene))
+        return cls(tuple(names), table, count, tuple(scene), UNLABELLED if ignore is None else ignore)
+
+    def wrong_in(self, values: npt.NDArray[np.uint8]) -> list[int]:
+        """Values of a label map that may not be stored, each once."""
+        foreign = (values >= self.label_count) & (values != UNLABELLED) & (values != self.ignore)
+        wrong: list[int] = np.unique(values[foreign]).tolist()
+        return wrong
 
     @classmethod
     def read(cls, path: Path, classes: str) -> ClassTable:

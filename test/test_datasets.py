@@ -218,6 +218,13 @@ def test_without_class_table_the_names_are_given(folder: Path) -> None:
     assert dataset[0].label is not None
 
 
+def test_what_macos_puts_beside_a_file_is_no_sample(folder: Path) -> None:
+    names = FolderDataset(folder, "test").names
+    for kind in ("rgb", "label"):
+        (folder / "test" / kind / f"._{names[0]}.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    assert FolderDataset(folder, "test").names == names
+
+
 def test_grey_thermal_is_not_radiometric(folder: Path) -> None:
     write(folder / "test" / "thermal" / "a.png", np.full(SIZE, 128, np.uint8))
     frame = FolderDataset(folder, "test")[0].frames[Modality.THERMAL]
@@ -225,9 +232,10 @@ def test_grey_thermal_is_not_radiometric(folder: Path) -> None:
     assert (frame.data == 128).all()
 
 
-def test_ignored_label_of_a_name_list_is_unlabelled(folder: Path) -> None:
+@pytest.mark.parametrize("names", [["road", "car", "void"], ["road", "car"]])
+def test_ignored_label_of_a_name_list_is_unlabelled(names: list[str], folder: Path) -> None:
     (folder / "test" / "scene.json").unlink()
-    (folder / "classes.json").write_text(json.dumps({"names": ["road", "car", "void"], "ignore": 2}))
+    (folder / "classes.json").write_text(json.dumps({"names": names, "ignore": 2}))
     dataset = FolderDataset(folder, "test")
     label = dataset[0].label
     assert dataset.class_names == ("road", "car")
