@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception import units
-from robust_perception.indexed_png import in_grey, is_indexed
+from robust_perception.indexed_png import in_grey, is_indexed, step_of
 from robust_perception.labels import (
     ClassTable,
     CocoBoxes,
@@ -309,7 +309,7 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_label(path: Path) -> npt.NDArray[np.uint8]:
-    """Decode the values of a label map to uint8 (H, W): grey, or the indices of a palette.
+    """Decode the values of a label map to uint8 (H, W): grey, or the indices of a palette, as stored.
 
     Raises:
         DatasetError: it cannot be decoded, or has colours of its own.
@@ -321,7 +321,7 @@ def read_label(path: Path) -> npt.NDArray[np.uint8]:
     else:
         stored = decode(path)
     _check_grey(path, stored, (np.uint8,))
-    return stored.astype(np.uint8, copy=False)
+    return (stored // step_of(content)).astype(np.uint8, copy=False)
 
 
 def read_wav(path: Path) -> npt.NDArray[np.float32]:

@@ -1,10 +1,14 @@
-"""Label maps whose pixels are indices into a palette, as painting tools write them.
+"""Label maps whose pixels are indices into a palette, or take less than a byte, as painting tools write them.
 
 What a tool shows as colours is in the file as the number of each colour, and that is the label value. OpenCV
 gives the colours alone. A PNG in grey holds the same bytes without the palette:
 
-    signature | IHDR: width, height, 8 bits, kind 3 | PLTE | .. | IDAT | IEND
-    signature | IHDR: width, height, 8 bits, kind 0        | .. | IDAT | IEND
+    signature | IHDR: width, height, b bits, kind 3 | PLTE | .. | IDAT | IEND
+    signature | IHDR: width, height, b bits, kind 0        | .. | IDAT | IEND
+
+Where few values are enough, b is 1, 2 or 4, and OpenCV spreads those in grey over 0 to 255:
+
+    what it gives = value * 255 / (2^b - 1)
 """
 
 from __future__ import annotations
@@ -16,14 +20,22 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """What every PNG begins with."""
 _HEADER = slice(16, 29)
 """What IHDR says: width, height (4 bytes each), bits a sample, kind of colour, three more."""
-_INDEXED = bytes([8, 3])
+_GREY, _INDEXED = 0, 3
+"""Kinds of colour."""
+_BITS = (1, 2, 4, 8)
 _OF_THE_PALETTE = (b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sPLT")
 """Chunks that mean colours, and are out of place or mean something else in grey."""
 
 
 def is_indexed(png: bytes) -> bool:
-    """Whether it is a PNG whose pixels are indices of 8 bits."""
-    return png.startswith(SIGNATURE) and png[24:26] == _INDEXED
+    """Whether it is a PNG whose pixels are indices."""
+    return png.startswith(SIGNATURE) and len(png) > 25 and png[24] in _BITS and png[25] == _INDEXED
+
+
+def step_of(png: bytes) -> int:
+    """What OpenCV gives for the value 1 of a PNG in grey, or of an indexed one by `in_grey`; else 1."""
+    told = png.startswith(SIGNATURE) and len(png) > 25 and png[24] in _BITS and png[25] in (_GREY, _INDEXED)
+    return 255 // ((1 << png[24]) - 1) if told else 1
 
 
 def in_grey(png: bytes) -> bytes:

@@ -43,6 +43,30 @@ def test_the_values_are_the_indices(labels: Labels, transparent: bool) -> None:
     np.testing.assert_array_equal(found, labels)
 
 
+@settings(max_examples=60)
+@given(data=st.data(), bits=st.sampled_from([1, 2, 4]), palette=st.booleans())
+def test_values_of_less_than_a_byte_are_what_is_stored(
+    data: st.DataObject, bits: int, palette: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shapes = st_numpy.array_shapes(min_dims=2, max_dims=2, max_side=20)
+    labels = data.draw(st_numpy.arrays(np.uint8, shapes, elements=st.integers(0, 2**bits - 1)))
+    written = io.BytesIO()
+    picture = Image.fromarray(labels).convert("L")
+    picture.putpalette([0, 0, 0, 200, 30, 30] * 8)
+    picture.save(written, "PNG", bits=bits)
+    png = written.getvalue()
+    assert png[24:26] == bytes([bits, 3])
+    path = tmp_path_factory.mktemp("labels") / "a.png"
+    path.write_bytes(png if palette else in_grey(png))
+    np.testing.assert_array_equal(read_label(path), labels)
+
+
+def test_a_picture_in_black_and_white_shows_one_class(tmp_path: Path) -> None:
+    labels = np.eye(9, dtype=np.uint8)
+    Image.fromarray(labels.astype(bool)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), labels)
+
+
 @given(png=st.binary(max_size=80), cut=st.integers(0, 200))
 def test_damaged_ones_are_no_trap(png: bytes, cut: int) -> None:
     whole = indexed(np.eye(9, dtype=np.uint8))
