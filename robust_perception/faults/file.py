@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import yaml
@@ -151,8 +152,8 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             span = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"
             raise self.error(node, key, f"a number {span}", value)
-        if value == math.inf:
-            raise self.error(node, key, "a finite number", value)
+        if not value <= sys.float_info.max:  # a whole number may be larger than any float
+            raise self.error(node, key, "a finite number", value if value == math.inf else "one too large")
         return float(value)
 
     def mapping(self, node: yaml.Node, what: str, allowed: tuple[str, ...]) -> dict[str, yaml.Node]:
@@ -169,5 +170,5 @@ class _Reader:
         return found
 
     def error(self, node: yaml.Node, key: str, expected: str, got: object) -> FaultError:
-        shown = got if got in ("none", "it twice") else repr(got)
+        shown = got if got in ("none", "it twice", "one too large") else repr(got)
         return FaultError(f"{self._name}:{node.start_mark.line + 1}: {key}: expected {expected}, got {shown}")

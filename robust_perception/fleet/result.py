@@ -23,6 +23,8 @@ from robust_perception.vocabulary import Array, Pattern
 
 DIGITS = 16
 """Of the key in a file's name; the whole key is in the file."""
+BYTES = 80
+"""Of a bag's name in a file's name, at its end; a file system has room for 255 in all."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Store:
 
     def save(self, name: str, key: str, data: bytes) -> Path:
         """Write a result under its name at once; OSError on a full disk."""
-        safe = "".join(c if c.isalnum() or c in "._" else "_" for c in name)[-80:]
+        safe = "".join(c if c.isalnum() or c in "._" else "_" for c in name)
+        safe = safe.encode()[-BYTES:].decode(errors="ignore")  # letters take up to four bytes each
         path = self.folder / f"{safe}-{key[:DIGITS]}.npz"
         part = path.with_suffix(f".{os.getpid()}.part")
         try:

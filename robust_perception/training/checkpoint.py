@@ -207,11 +207,20 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
-    """Write tensors and, in the header, what they are; the file is there whole or not at all."""
+    """Write tensors and, in the header, what they are; the file is there whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written; an earlier file of the name is still there.
+    """
     header = {"format": FORMAT, "content": json.dumps(content)}
     unfinished = path.with_suffix(".unfinished")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, metadata=header)
-    os.replace(unfinished, path)  # noqa: PTH105 - the atomic one is meant
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, metadata=header)
+        os.replace(unfinished, path)  # noqa: PTH105 - the atomic one is meant
+    except (SafetensorError, OSError) as error:  # a full disk is an error of the library
+        unfinished.unlink(missing_ok=True)
+        msg = f"{path}: expected to write a checkpoint, could not: {error}; a run goes on with --resume"
+        raise CheckpointError(msg) from None
 
 
 def read_content(path: Path) -> dict[str, Any]:

@@ -79,6 +79,7 @@ HEAD = "seed: 1\nfaults:\n  - {at: 0.0, until: 1.0, sensor: rgb, fault: loss}\n 
         ("{at: true, sensor: rgb, fault: loss}", "4: at: expected a number >= 0, got True"),
         ("{at: .nan, sensor: rgb, fault: loss}", "4: at: expected a number >= 0, got nan"),
         ("{at: .inf, sensor: rgb, fault: loss}", "4: at: expected a finite number, got inf"),
+        (f"{{at: {'9' * 400}, sensor: rgb, fault: loss}}", "4: at: expected a finite number, got one too l"),
         ("{at: 3, until: 2, sensor: rgb, fault: loss}", "4: until: expected seconds after at = 3, got 2.0"),
         ("{sensor: rgb, fault: loss}", "4: at: expected this key, got none"),
         (

@@ -58,6 +58,14 @@ def test_it_comes_back_as_it_was(result: BagResult, tmp_path: Path) -> None:
             assert again.tallies[pattern][name].dtype == values.dtype
 
 
+def test_a_long_name_of_any_letters_fits_into_a_file_system(result: BagResult, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    path = store.save("机器人" * 60 + "/a", result.key, result.to_bytes())
+    assert len(path.name.encode()) < 120
+    assert path.name.endswith(f"人_a-{result.key[:16]}.npz")
+    assert store.load(store.known()[result.key[:16]]).key == result.key
+
+
 @settings(max_examples=40, deadline=None)
 @given(cut=st.floats(0.0, 0.999), flip=st.none() | st.floats(0.0, 0.999))
 def test_a_damaged_file_is_no_result(result: BagResult, cut: float, flip: float | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,25 @@ def test_weights_of_another_width_are_refused(file: Path) -> None:
     rewrite(file, {"width": 16})
     with pytest.raises(CheckpointError, match="expected the weights of this network"):
         load_weights(file)
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(file: Path) -> None:
+    """The system refuses files of more than some bytes to a child of this process, as a full disk would."""
+    before = file.read_bytes()
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from robust_perception.training.checkpoint import CheckpointError, save
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    save(Path({str(file)!r}), {{"a": torch.zeros(10_000)}}, {{}})
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.startswith(f"{file}: expected to write a checkpoint, could not: ")
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file], "nothing half written is left"
