@@ -38,9 +38,12 @@ class Cut(NamedTuple):
 
 
 def cut_in(path: Path) -> Cut | None:
-    """Where a file is cut off; None when it is not, or does not tell how long it was."""
-    with path.open("rb") as file:
-        header = file.read(HEADER)
+    """Where a file is cut off; None when it is not, cannot be read, or does not tell how long it was."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER)
+    except OSError:
+        return None
     if len(header) < HEADER or not header.startswith(MAGIC):
         return None
     (size,) = struct.unpack_from(">H", header, 16)

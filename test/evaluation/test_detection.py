@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from robust_perception.evaluation.detection import DetectionMetric
+from robust_perception.evaluation.detection import DetectionMetric, Frame
+from robust_perception.evaluation.thresholds import iou
 
 SQUARE = [[0, 0, 10, 10]]
 
@@ -63,3 +66,58 @@ def test_another_class_at_the_same_place_is_wrong() -> None:
 def test_nothing_found_is_zero_and_nothing_true_is_undefined() -> None:
     assert measure(SQUARE, [], []) == (0, 0)
     assert np.isnan(measure([], SQUARE, [0.9])).all()
+
+
+def average_precision(frames: list[Frame], class_id: int, threshold: float) -> float:
+    """COCO's definition, spelt out: 101 recalls, each with the best precision from there on."""
+    scores: list[float] = []
+    right: list[bool] = []
+    true_boxes = 0
+    for frame in frames:
+        true = frame.true_boxes[frame.true_ids == class_id]
+        mine = np.flatnonzero(frame.class_ids == class_id)
+        true_boxes += len(true)
+        overlap = iou(frame.boxes, true)
+        free = np.ones(len(true), bool)
+        for i in mine[np.argsort(-frame.scores[mine], kind="stable")]:
+            fits = np.where(free, overlap[i], -1.0)
+            hit = bool(fits.size) and fits.max() >= threshold
+            if hit:
+                free[np.flatnonzero(fits == fits.max())[-1]] = False
+            if hit or not frame.unjudged[i]:
+                scores.append(float(frame.scores[i]))
+                right.append(hit)
+    order = np.argsort(-np.array(scores), kind="stable")
+    hits = np.cumsum(np.array(right, bool)[order])
+    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+    places = np.searchsorted(hits / true_boxes, np.linspace(0, 1, 101), side="left")
+    return float(np.mean([precision[p] if p < len(precision) else 0.0 for p in places]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 4))
+def test_it_is_the_mean_of_average_precisions(seed: int, count: int) -> None:
+    generator = np.random.default_rng(seed)
+
+    def some() -> tuple[np.ndarray, np.ndarray]:
+        n = int(generator.integers(0, 5))
+        corner = generator.integers(0, 6, (n, 2))
+        return boxes(np.hstack([corner, corner + generator.integers(3, 9, (n, 2))]).tolist()), ids(
+            generator.integers(1, 4, n).tolist()
+        )
+
+    frames = []
+    metric = DetectionMetric()
+    for _ in range(count):
+        found, class_ids = some()
+        scores = generator.permutation(1000)[: len(found)].astype(np.float32) / 1000
+        frames.append(Frame(*some(), found, class_ids, scores, generator.random(len(found)) < 0.4))
+        metric.add(*frames[-1])
+    true_classes = sorted({int(c) for frame in frames for c in frame.true_ids})
+    thresholds = np.linspace(0.5, 0.95, 10)
+    values = [[average_precision(frames, c, t) for c in true_classes] for t in thresholds]
+    if not true_classes:
+        assert np.isnan(metric.compute()).all()
+        return
+    wanted = 100 * np.mean(values[0]), 100 * np.mean(values)
+    assert metric.compute() == pytest.approx(wanted, abs=1e-6)
