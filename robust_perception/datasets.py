@@ -23,7 +23,7 @@ Nothing is decoded before it is asked for.
 from __future__ import annotations
 
 import wave
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -150,6 +150,7 @@ class FolderDataset(Sequence[Sample]):
         self.names: tuple[str, ...] = tuple(sorted(names))
         self._table = self._classes(classes, class_names)
         self._boxes = CocoBoxes.read(self.folder / "boxes_coco.json", self._table)
+        self._check_listed("boxes_coco.json", self._boxes)
         self._scene = self._scene_labels()
 
     @property
@@ -299,7 +300,15 @@ class FolderDataset(Sequence[Sample]):
                 msg = f"{path}: expected a list out of {list(known)} for {name!r}, got {shorten(present)}"
                 raise DatasetError(msg)
             labels[name] = np.array([scene in present for scene in known], dtype=np.float32)
+        self._check_listed("scene.json", labels)
         return labels
+
+    def _check_listed(self, file: str, listed: Collection[str]) -> None:
+        """DatasetError when the split has none of the samples that a file lists: their names are others."""
+        if listed and not set(self.names).intersection(listed):
+            msg = f"{self.folder / file}: expected names of samples such as {self.names[0]!r}, "
+            msg += f"got {shorten(sorted(listed))}"
+            raise DatasetError(msg)
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:

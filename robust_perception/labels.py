@@ -23,6 +23,10 @@ MINIMUM_COMPONENT_AREA = 30
 """Connected components of fewer pixels give no box: at a label's border single pixels break off."""
 
 
+FARTHEST = 1e6
+"""Pixels a listed box may reach: no picture is so large."""
+
+
 class DatasetError(ValueError):
     """A data folder is not of its layout; names the file, what was expected and what came."""
 
@@ -82,7 +86,7 @@ class ClassTable:
             return cls.plain(names, ignore, scene)
         try:
             entries = sorted((int(entry["id"]), str(entry["name"])) for entry in content["fine"])
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             msg = f"{path}: expected 'fine' as a list of {{id, name}}, got {shorten(content['fine'])}"
             raise DatasetError(msg) from None
         if [number for number, _ in entries] != list(range(len(entries))) or len(entries) > UNLABELLED:
@@ -164,7 +168,11 @@ class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
                     raise DatasetError(msg)
                 corner_and_size = [_number(v) for v in annotation["bbox"]]
                 if len(corner_and_size) != 4 or not np.isfinite(corner_and_size).all():
-                    msg = f"{path}: expected 'bbox' as [x, y, width, height], got {annotation['bbox']}"
+                    msg = f"{path}: expected 'bbox' as [x, y, width, height], got "
+                    msg += shorten(annotation["bbox"])
+                    raise DatasetError(msg)
+                if max(map(abs, corner_and_size)) > FARTHEST:
+                    msg = f"{path}: expected 'bbox' within {FARTHEST:g} pixels, got {annotation['bbox']}"
                     raise DatasetError(msg)
                 x, y, width, height = corner_and_size
                 if min(width, height) < 0:
@@ -185,7 +193,7 @@ class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]
 def read_json(path: Path) -> Any:
     """Parse a JSON file; DatasetError when it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: expected a JSON file, got {error}"
         raise DatasetError(msg) from None
@@ -204,7 +212,7 @@ def _number(value: object) -> float:
     """A number; NaN for anything else."""
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

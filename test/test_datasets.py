@@ -177,6 +177,18 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
             r"boxes_coco\.json: expected 'category_id' below 3, got 'warm'",
         ),
         (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, 1e300, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' within 1e\+06 pixels, got \[9, 9, 1e\+300, 1\]",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, 10**400, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \[9, 9, 100",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "b-of-another-folder.png"}], "annotations": []},
+            r"boxes_coco\.json: expected names of samples such as 'a', got \['b-of-another-folder'\]",
+        ),
+        (
             {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, -5, 1]}]},
             r"boxes_coco\.json: expected 'bbox' with a width and height >= 0, got \[9, 9, -5, 1\]",
         ),
@@ -317,6 +329,7 @@ def test_a_missing_split_lists_what_is_there(folder: Path) -> None:
         ("[]", "'fine' or 'names'"),
         ('{"fine": [{"id": 1, "name": "x"}]}', r"expected ids 0\.\.n-1"),
         ('{"fine": [{"id": 0}]}', "list of {id, name}"),
+        ('{"fine": [{"id": Infinity, "name": "x"}]}', "list of {id, name}"),
         ('{"names": ["a", "b"], "ignore": 300}', "'ignore' as a label value from 0 to 255, got 300"),
         ('{"names": ["a", "b"], "ignore": "1"}', "'ignore' as a label value from 0 to 255, got '1'"),
         ('{"names": 5}', "'names' as a list of at most 255 names, got 5"),
@@ -329,6 +342,18 @@ def test_a_wrong_class_table_is_named(folder: Path, content: str, message: str) 
     with pytest.raises(DatasetError, match=message) as error:
         FolderDataset(folder, "test")
     assert str(folder / "classes.json") in str(error.value)
+
+
+def test_a_mark_at_the_beginning_of_a_file_does_no_harm(folder: Path) -> None:
+    content = (folder / "classes.json").read_text(encoding="utf-8")
+    (folder / "classes.json").write_text(content, encoding="utf-8-sig")
+    assert FolderDataset(folder, "test").class_names[0] == "background"
+
+
+def test_scenes_of_other_names_are_not_taken_for_none(folder: Path) -> None:
+    (folder / "test" / "scene.json").write_text('{"a.png": []}')
+    with pytest.raises(DatasetError, match=r"scene\.json: expected names of samples such as 'a', got \['a.p"):
+        FolderDataset(folder, "test")
 
 
 def test_coarse_classes_that_do_not_exist_are_refused(folder: Path) -> None:
