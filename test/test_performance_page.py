@@ -10,7 +10,10 @@ import pytest
 from benchmarks import performance_page
 from robust_perception.benchmarking.records import Report
 
-NAMES = ("bench_cpu.json", "bench_cpu_avx2.json", "bench_torch.json", "bench_torch_avx2.json")
+NAMES = (
+    *("bench_cpu.json", "bench_cpu_epyc.json", "bench_cpu_avx2.json"),
+    *("bench_torch.json", "bench_torch_epyc.json"),
+)
 PAGES = {**dict.fromkeys(NAMES, "performance.md"), "adapter_costs.json": "training.md"}
 
 

@@ -25,7 +25,7 @@ _KINDS = {3: "H", 4: "I"}
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG behind which the size is."""
 _MOST_STEPS = 1 << 16
-"""From one marker or stray byte to the next; a picture has some hundred, and megabytes of them take seconds."""
+"""From one marker or stray byte to the next; a picture has some hundred, megabytes of them take seconds."""
 _SCAN = 0xDA
 """Marker of what the size must have been said before."""
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
