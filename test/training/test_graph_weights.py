@@ -9,12 +9,16 @@ import torch
 
 from benchmarks.network_model import write_model
 from robust_perception.engine.manifest import Manifest
+from robust_perception.engine.models import find_model
+from robust_perception.engine.onnxruntime import OnnxRuntimeBackend
+from robust_perception.engine.pipeline import Pipeline
+from robust_perception.engine.selfcheck import read_input, read_references
 from robust_perception.model.network import Network
 from robust_perception.model.network_config import NetworkConfig
 from robust_perception.training import checkpoint, graph_weights
 from robust_perception.training.errors import CheckpointError
 from robust_perception.training.warm_start import Start, take_over
-from robust_perception.vocabulary import Modality
+from robust_perception.vocabulary import Modality, Pattern
 
 CONFIG = NetworkConfig(
     (Modality.RGB, Modality.AUDIO), ("background", "thing"), ("loud",), 8, 8, 8,
@@ -71,6 +75,20 @@ def test_a_run_begins_with_a_model(model: tuple[Path, Network]) -> None:
     assert str(start).startswith("model of ?, epoch ?, seed 3")
     convolution = f"{BLOCK}._expand_conv.weight"
     torch.testing.assert_close(other.state_dict()[convolution], network.state_dict()[convolution])
+
+
+def test_the_shipped_model_gives_the_network_of_its_references() -> None:
+    network, _ = graph_weights.load(Path("default"))
+    folder = find_model("default")
+    pipeline = Pipeline(Manifest.load(folder), OnnxRuntimeBackend(folder, Manifest.load(folder)))
+    stored = read_references(folder, pipeline)
+    assert stored is not None
+    sensors = network.config.modalities
+    inputs = {m: torch.from_numpy(read_input(stored, m, pipeline).copy())[None] for m in sensors}
+    with torch.no_grad():
+        found = network(inputs, torch.tensor([Pattern.of(sensors).bits]))
+    expected = pipeline.run({m: x[0].numpy() for m, x in inputs.items()}, Pattern.of(sensors))
+    assert torch.allclose(found.detections.boxes[0], torch.from_numpy(expected.boxes), rtol=1e-3, atol=1e-2)
 
 
 def test_a_model_without_it_is_named(model: tuple[Path, Network], tmp_path: Path) -> None:
