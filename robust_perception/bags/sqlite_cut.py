@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robust_perception.bags import sqlite_rescue
+from robust_perception.bags.errors import BagError
 from robust_perception.bags.metadata import TopicInfo
 from robust_perception.bags.sqlite_rescue import Row
 
@@ -56,7 +57,15 @@ def cut_in(path: Path) -> Cut | None:
 
 
 def lengthened(path: Path, place: Path, cut: Cut) -> Path:
-    """A copy in the folder `place` that is as long as the file was; the file itself if that is there."""
+    """A copy in the folder `place` that is as long as the file was; the file itself if that is there.
+
+    Raises:
+        BagError: the disk has no room for it: how long it was is said by the file, which may be damaged.
+    """
+    free = shutil.disk_usage(place).free
+    if cut.whole > free:
+        msg = f"{path}: expected room in {place} for the {cut.whole} bytes that it had, got {free}"
+        raise BagError(msg)
     copy = place / path.name
     if copy != path:
         shutil.copyfile(path, copy)

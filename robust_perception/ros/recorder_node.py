@@ -80,7 +80,9 @@ RECORDER: tuple[Parameter, ...] = (
     Parameter(
         "progress", 5.0, "Between two lines that tell how it goes, s; 0 = none.", "configured", 0.0, 3600.0
     ),
-    Parameter("duration", 0.0, "End the process after so many seconds; 0 = when told.", "configured", 0.0),
+    Parameter(
+        "duration", 0.0, "End the process after so many seconds; 0 = when told.", "configured", 0.0, 1e9
+    ),
     Parameter("autostart", True, "Configure and activate without being asked.", "start"),
 )
 """The table of parameters."""

@@ -121,3 +121,13 @@ def test_what_stands_before_a_damage_of_the_compression_is_taken(
     got = read(tmp_path / "new")
     assert got == MESSAGES[: len(got)]
     assert len(got) > len(MESSAGES) / 4
+
+
+def test_a_length_that_no_disk_holds_is_told_and_not_filled_up(bags: dict[str, Path], tmp_path: Path) -> None:
+    bag = Path(shutil.copytree(bags["none"], tmp_path / "bag"))
+    (file,) = bag.glob("*.db3")
+    data = bytearray(file.read_bytes())
+    data[16:18], data[28:32] = b"\x00\x01", b"\xff\xff\xff\xfe"  # pages of 64 KiB, and as many as can be
+    file.write_bytes(data)
+    with pytest.raises(BagError, match=r"expected room in .* for the 281474976579584 bytes that it had"):
+        repair.copy(bag, tmp_path / "new")
