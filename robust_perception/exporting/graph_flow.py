@@ -25,20 +25,18 @@ class GraphFlow:
         graph: nodes in an order in which they can be run, static shapes.
 
     Attributes:
-        shapes: of constants, inputs and all values whose shape is known.
         outputs: names of what the graph gives.
     """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._nodes = list(graph.node)
         self._makers = made_by(graph)
-        self._constants = {constant.name for constant in graph.initializer}
+        self._shapes: dict[str, tuple[int, ...]] = {c.name: tuple(c.dims) for c in graph.initializer}
         self.outputs = [value.name for value in graph.output]
-        self._inputs = [value.name for value in graph.input if value.name not in self._constants]
-        self.shapes: dict[str, tuple[int, ...]] = {c.name: tuple(c.dims) for c in graph.initializer}
+        self._inputs = [value.name for value in graph.input if value.name not in self._shapes]
+        self._light = {*self._shapes, PATTERN, ""}
         for value in (*graph.input, *graph.value_info, *graph.output):
-            self.shapes[value.name] = tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
-        self._light = self._constants | {PATTERN, ""}
+            self._shapes[value.name] = tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
         for node in self._nodes:
             if all(value in self._light for value in node.input):
                 self._light |= {*node.output}
@@ -68,7 +66,7 @@ class GraphFlow:
         return self.downstream(
             value
             for node in self._nodes
-            if node.op_type == "Conv" and math.prod(self.shapes.get(node.input[1], ())[2:]) > 1
+            if node.op_type == "Conv" and math.prod(self._shapes.get(node.input[1], ())[2:]) > 1
             for value in node.output
         )
 
@@ -84,13 +82,12 @@ class GraphFlow:
         return [value for value, always in meets.items() if always and self._is_picture(value, others)]
 
     def crossing(self, owners: Collection[str], takers: Collection[str]) -> list[str]:
-        """Of some values those that are cut through where others are made elsewhere, in the graph's order."""
+        """What has to be handed on where one part makes `owners` and others make `takers`, in their order."""
         found: dict[str, None] = {}
         for node in self._nodes:
             if node.op_type not in TYPES and not {*node.output}.isdisjoint(takers):
-                found |= {
-                    v: None for v in map(self._before_types, node.input) if v in owners and self._heavy(v)
-                }
+                values = map(self._before_types, node.input)
+                found |= dict.fromkeys(v for v in values if v in owners and self._heavy(v))
         return list(found)
 
     def taken(self, ends: Iterable[str], begins: Iterable[str]) -> list[str]:
@@ -108,4 +105,4 @@ class GraphFlow:
         return value in self._makers and value not in self._light
 
     def _is_picture(self, value: str, others: Collection[str]) -> bool:
-        return value not in others and self._heavy(value) and math.prod(self.shapes.get(value, ())[2:]) > 1
+        return value not in others and self._heavy(value) and math.prod(self._shapes.get(value, ())[2:]) > 1
