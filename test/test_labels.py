@@ -1,0 +1,230 @@
+"""What a data folder says of classes, boxes and scenes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_folder import SIZE, write, write_folder
+
+from robust_perception.datasets import DatasetError, FolderDataset
+from robust_perception.labels import boxes_of_label
+from robust_perception.vocabulary import UNLABELLED
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "data")
+
+
+def test_boxes_come_from_the_label_map(folder: Path) -> None:
+    sample = FolderDataset(folder, "test")[0]
+    assert sample.boxes is not None
+    assert sample.class_ids is not None
+    assert dict(zip(sample.class_ids.tolist(), sample.boxes.tolist(), strict=True)) == {
+        1: [20, 15, 30, 20],
+        2: [3, 2, 12, 10],
+    }
+
+
+def test_a_map_without_a_known_pixel_does_not_say_that_there_is_no_object(folder: Path) -> None:
+    write(folder / "test" / "label" / "a.png", np.full(SIZE, UNLABELLED, np.uint8))
+    write(folder / "test" / "label" / "b.png", np.zeros(SIZE, np.uint8))
+    unknown, empty = FolderDataset(folder, "test")
+    assert unknown.boxes is None
+    assert unknown.class_ids is None
+    assert empty.boxes is not None
+    assert len(empty.boxes) == 0
+
+
+def test_coarse_classes_map_labels_and_boxes(folder: Path) -> None:
+    dataset = FolderDataset(folder, "test", "coarse")
+    sample = dataset[0]
+    assert dataset.class_names == ("background", "any cup")
+    assert sample.label is not None
+    assert sample.class_ids is not None
+    assert set(np.unique(sample.label).tolist()) == {0, 1, UNLABELLED}
+    assert sample.class_ids.tolist() == [1, 1]
+
+
+def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
+    content = {
+        "images": [{"id": 7, "file_name": "test/rgb/a.png"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 2, "bbox": [1.5, 2, 10, 20]},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+            {"id": 3, "image_id": 7, "category_id": 0, "bbox": [0, 0, 9, 9]},
+        ],
+    }
+    (folder / "test" / "boxes_coco.json").write_text(json.dumps(content))
+    first, second = FolderDataset(folder, "test", "coarse")
+    assert first.boxes is not None
+    assert first.class_ids is not None
+    assert second.boxes is not None
+    np.testing.assert_array_equal(first.boxes, [[1.5, 2, 11.5, 22]])
+    assert first.class_ids.tolist() == [1]
+    assert len(second.boxes) == 2, "a frame the file does not list has the boxes of its label map"
+    assert (first.boxes_from_label, second.boxes_from_label) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"images": [], "annotations": [{"category_id": 9, "bbox": [0, 0, 1, 1]}]},
+            "'category_id' below 3, got 9",
+        ),
+        ({"images": []}, "COCO's images and annotations, got KeyError"),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [0, 0, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \[0, 0, 1\]",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": ["a", 0, 1, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \['a', 0, 1, 1\]",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": "warm", "bbox": [0, 0, 1, 1]}]},
+            r"boxes_coco\.json: expected 'category_id' below 3, got 'warm'",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, 1e300, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' within 1e\+06 pixels, got \[9, 9, 1e\+300, 1\]",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, 10**400, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' as \[x, y, width, height\], got \[9, 9, 100",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "b-of-another-folder.png"}], "annotations": []},
+            r"boxes_coco\.json: expected names of samples such as 'a', got \['b-of-another-folder'\]",
+        ),
+        (
+            {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, -5, 1]}]},
+            r"boxes_coco\.json: expected 'bbox' with a width and height >= 0, got \[9, 9, -5, 1\]",
+        ),
+    ],
+)
+def test_wrong_coco_boxes_are_named(folder: Path, content: object, message: str) -> None:
+    (folder / "test" / "boxes_coco.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=message):
+        FolderDataset(folder, "test")
+
+
+def test_specks_have_no_box_and_diagonal_neighbours_are_one() -> None:
+    label = np.zeros((40, 40), np.uint8)
+    label[0:5, 0:5] = 3
+    label[5:10, 5:10] = 3  # touches the first at a corner
+    label[20:22, 20:22] = 3
+    label[30:, 30:] = UNLABELLED
+    boxes, class_ids = boxes_of_label(label)
+    np.testing.assert_array_equal(boxes, [[0, 0, 10, 10]])
+    assert class_ids.tolist() == [3]
+
+
+def test_without_class_table_the_names_are_given(folder: Path) -> None:
+    (folder / "classes.json").unlink()
+    (folder / "test" / "scene.json").unlink()
+    with pytest.raises(DatasetError) as refused:
+        FolderDataset(folder, "test")
+    words = str(refused.value)
+    assert words.startswith(f"{folder / 'classes.json'}: expected the class names of the ")
+    assert f"label maps in {folder / 'test' / 'label'}, got no such file" in words
+    # What the commands can be given is the file, what Python can be given is the parameter.
+    assert 'write it as {"names": ["background", ...]}' in words
+    assert words.endswith("or in Python give FolderDataset its parameter class_names")
+    (folder / "classes.json").write_text('{"names": ["background", "x", "y"]}')
+    assert FolderDataset(folder, "test").class_names == ("background", "x", "y")
+    (folder / "classes.json").unlink()
+    dataset = FolderDataset(folder, "test", class_names=("background", "x", "y"))
+    assert dataset.class_names == ("background", "x", "y")
+    assert dataset[0].label is not None
+
+
+@pytest.mark.parametrize("names", [["road", "car", "void"], ["road", "car"]])
+def test_ignored_label_of_a_name_list_is_unlabelled(names: list[str], folder: Path) -> None:
+    (folder / "test" / "scene.json").unlink()
+    (folder / "classes.json").write_text(json.dumps({"names": names, "ignore": 2}))
+    dataset = FolderDataset(folder, "test")
+    label = dataset[0].label
+    assert dataset.class_names == ("road", "car")
+    assert label is not None
+    assert set(np.unique(label).tolist()) == {0, 1, UNLABELLED}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected a JSON file"),
+        ("[" * 100_000, "expected a JSON file"),
+        ("[]", "'fine' or 'names'"),
+        ('{"fine": [{"id": 1, "name": "x"}]}', r"expected ids 0\.\.n-1"),
+        ('{"fine": [{"id": 0}]}', "list of {id, name}"),
+        ('{"fine": [{"id": Infinity, "name": "x"}]}', "list of {id, name}"),
+        ('{"names": ["a", "b"], "ignore": 300}', "'ignore' as a label value from 0 to 255, got 300"),
+        ('{"names": ["a", "b"], "ignore": "1"}', "'ignore' as a label value from 0 to 255, got '1'"),
+        ('{"names": 5}', "'names' as a list of at most 255 names, got 5"),
+        (json.dumps({"names": ["a"] * 300}), "'names' as a list of at most 255 names"),
+        ('{"names": ["a"], "scene_names": 1}', "'scene_names' as a list of at most 255 names, got 1"),
+    ],
+)
+def test_a_wrong_class_table_is_named(folder: Path, content: str, message: str) -> None:
+    (folder / "classes.json").write_text(content)
+    with pytest.raises(DatasetError, match=message) as error:
+        FolderDataset(folder, "test")
+    assert str(folder / "classes.json") in str(error.value)
+
+
+def test_a_mark_at_the_beginning_of_a_file_does_no_harm(folder: Path) -> None:
+    content = (folder / "classes.json").read_text(encoding="utf-8")
+    (folder / "classes.json").write_text(content, encoding="utf-8-sig")
+    assert FolderDataset(folder, "test").class_names[0] == "background"
+
+
+def test_scenes_of_other_names_are_not_taken_for_none(folder: Path) -> None:
+    (folder / "test" / "scene.json").write_text('{"a.png": []}')
+    with pytest.raises(DatasetError, match=r"scene\.json: expected names of samples such as 'a', got \['a.p"):
+        FolderDataset(folder, "test")
+
+
+def test_coarse_classes_that_do_not_exist_are_refused(folder: Path) -> None:
+    (folder / "classes.json").write_text('{"fine": [{"id": 0, "name": "background"}]}')
+    with pytest.raises(DatasetError, match="coarse_names"):
+        FolderDataset(folder, "test", "coarse")
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping", "message"),
+    [
+        (3, [0, 0], "'coarse_names' as a list of at most 255 names, got 3"),
+        ([str(i) for i in range(300)], [0, 299], "'coarse_names' as a list of at most 255 names"),
+        (["a", "b"], [0, 2], "'fine_to_coarse' with 2 indices below 2"),
+    ],
+)
+def test_wrong_coarse_classes_are_named(folder: Path, names: object, mapping: object, message: str) -> None:
+    fine = [{"id": i, "name": str(i)} for i in range(2)]
+    content = {"fine": fine, "coarse_names": names, "fine_to_coarse": mapping}
+    (folder / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"classes\.json: expected {message}"):
+        FolderDataset(folder, "test", "coarse")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": [["tone"]]}, r"expected a list out of .* for 'a', got \[\['tone'\]\]"),
+        (["tone"], r"expected \{name: \[scene classes\]\}, got \['tone'\]"),
+    ],
+)
+def test_scene_classes_of_another_form_are_refused(folder: Path, content: object, message: str) -> None:
+    (folder / "test" / "scene.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"scene\.json: {message}"):
+        FolderDataset(folder, "test")
+
+
+def test_unknown_scene_class_is_refused(folder: Path) -> None:
+    (folder / "test" / "scene.json").write_text(json.dumps({"a": ["noisy"]}))
+    with pytest.raises(DatasetError, match=r"scene\.json: expected a list out of .*noisy"):
+        FolderDataset(folder, "test")
