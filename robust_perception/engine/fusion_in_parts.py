@@ -47,7 +47,7 @@ class PipelineInParts(Pipeline):
             finally:
                 wait(coming)  # whatever happened here: nothing runs on when this has returned
             for outputs in (*made, *(each.result() for each in coming)):
-                there = {**there, **outputs}
+                there |= outputs
         return self._finished(there, there[MAP][0])
 
     def _run(self, part: str, there: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -4,7 +4,7 @@
 |---------------------------------------|------------------------------------------------------------|
 | rgb/image                             | sensor_msgs/Image rgb8                                     |
 | depth/image                           | sensor_msgs/Image 16UC1 in `depth.scale`, 0 = invalid      |
-| thermal/image                         | sensor_msgs/Image 16UC1 in scale and offset of thermal   |
+| thermal/image                         | sensor_msgs/Image 16UC1 in scale and offset of thermal     |
 | `<sensor>/camera_info` of these three | sensor_msgs/CameraInfo, with every image                   |
 | audio, audio_info (latched)           | audio_common_msgs/AudioDataStamped, AudioInfo              |
 | truth/segmentation                    | sensor_msgs/Image mono8, index of its class                |
