@@ -39,6 +39,8 @@ class DataConfig:
         labelled_in_batch: where a smaller part of the samples than this has labels, this part of every batch
             does, in [0, 1], and those samples come several times in an epoch. Where as many or more have any,
             all samples come once and chance deals them out, so always with 0.
+        class_balance: how much oftener samples with labels come whose classes are rare, in [0, 1]: 0 = all
+            alike, 1 = every class about equally often (`rarity`).
     """
 
     classes: str = "fine"
@@ -46,6 +48,7 @@ class DataConfig:
     size: tuple[int, int] = (240, 320)
     labelled: float = 1.0
     labelled_in_batch: float = 0.5
+    class_balance: float = 0.0
 
     def __post_init__(self) -> None:
         expect(self.classes in ("fine", "coarse"), "data.classes", "'fine' or 'coarse'", self.classes)
@@ -61,6 +64,8 @@ class DataConfig:
         expect(0.0 < self.labelled <= 1.0, "data.labelled", "a value in (0, 1]", self.labelled)
         part = self.labelled_in_batch
         expect(0.0 <= part <= 1.0, "data.labelled_in_batch", "a value in [0, 1]", part)
+        balance = self.class_balance
+        expect(0.0 <= balance <= 1.0, "data.class_balance", "a value in [0, 1]", balance)
 
 
 @dataclass(frozen=True)

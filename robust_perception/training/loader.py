@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +25,7 @@ from robust_perception.training.batch import Batch, stack
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.mixture import MixedDataset
 from robust_perception.training.order import earlier_uses, epoch_order
+from robust_perception.training.rarity import weights_by_rarity
 from robust_perception.training.sampling import random_pattern
 from robust_perception.training.supervision import without_labels
 from robust_perception.vocabulary import Modality, Pattern
@@ -85,6 +87,7 @@ class Loader:
             ],
             dtype=bool,
         )
+        self.weights = self._weights(config.data.class_balance) if config.data.class_balance else None
         self.config = config
         self.seed = seed
         self.shards, self.own, self.workers = shards, own, workers
@@ -93,6 +96,11 @@ class Loader:
     def steps(self) -> int:
         """Batches of an epoch; a last one that would be smaller is left out unless it is the only one."""
         return max(1, len(self.indices) // self.config.optimiser.batch)
+
+    def _weights(self, balance: float) -> npt.NDArray[np.float64]:
+        """Of the samples with labels, by the classes these show."""
+        names = [self.dataset.names[i] for i in self.indices[self.has_labels]]
+        return weights_by_rarity([self.dataset.ground_truth(name) or () for name in names], balance)
 
     def epoch(self, number: int) -> Iterator[list[Draw]]:
         """The own shards of each batch of epoch `number`; the next are made while the last are learnt from.
@@ -106,6 +114,7 @@ class Loader:
             batch,
             self.config.data.labelled_in_batch,
             np.random.default_rng([self.seed, number]),
+            self.weights,
         )
         uses = earlier_uses(order).ravel()
         samples = self.indices[order.ravel()]

@@ -7,6 +7,9 @@
 Few labels are seen many times in an epoch that way, each time as another crop under another pattern, and no
 batch is without any. Drawn evenly, a twentieth of the labels would leave two batches of eight out of three
 without supervision.
+
+With weights (`rarity`) samples with labels take the places of such samples in proportion to them: some come
+more than once, others not at all. An epoch is as long as without.
 """
 
 from __future__ import annotations
@@ -16,9 +19,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from robust_perception.training.rarity import drawn
+
 
 def epoch_order(
-    labelled: npt.NDArray[np.bool_], batch: int, share: float, generator: np.random.Generator
+    labelled: npt.NDArray[np.bool_],
+    batch: int,
+    share: float,
+    generator: np.random.Generator,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Samples of each batch of an epoch.
 
@@ -28,18 +37,26 @@ def epoch_order(
         share: s, in [0, 1]: part of every batch with labels where a smaller part of the data has any; of no
             effect where none has, or at least s.
         generator: of the epoch.
+        weights: of the samples with labels, in their order; None = all alike.
 
     Returns:
         int64 (n // batch, batch), indices of samples; a last batch that would be smaller is left out.
     """
     count = labelled.size
     steps = count // batch
-    if not 0 < int(labelled.sum()) < share * count:
-        return generator.permutation(count)[: steps * batch].reshape(steps, batch)
     known = np.flatnonzero(labelled)
+    if not 0 < known.size < share * count:
+        order = generator.permutation(count)[: steps * batch]
+        if weights is not None and known.size:
+            places = np.flatnonzero(labelled[order])
+            order[places] = known[drawn(weights, places.size, generator)]
+        return order.reshape(steps, batch)
     each = math.ceil(share * batch)
-    rounds = math.ceil(steps * each / known.size)
-    often = np.concatenate([generator.permutation(known) for _ in range(rounds)])[: steps * each]
+    if weights is None:
+        rounds = math.ceil(steps * each / known.size)
+        often = np.concatenate([generator.permutation(known) for _ in range(rounds)])[: steps * each]
+    else:
+        often = known[drawn(weights, steps * each, generator)]
     once = generator.permutation(np.flatnonzero(~labelled))[: steps * (batch - each)]
     with_labels = np.zeros(batch, dtype=bool)
     with_labels[np.arange(each) * batch // each] = True

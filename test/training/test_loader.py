@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import small_data
 import torch
 
 from robust_perception.datasets import FolderDataset
+from robust_perception.training.config import TrainingConfig
 from robust_perception.training.loader import Loader
 from robust_perception.vocabulary import UNLABELLED, Modality, Pattern
 
@@ -100,3 +102,26 @@ def test_frames_without_any_sensor_of_the_network_are_left_out(tmp_path: Path) -
     for epoch in range(3):
         ((draw,),) = only.epoch(epoch)
         assert draw.batch.available == (Pattern.parse("rgb"),) * 3
+
+
+def test_rare_classes_come_oftener_where_that_is_asked_for(tmp_path: Path) -> None:
+    data = small_data.write(tmp_path, train=8)
+    labels = sorted((data / "train" / "label").iterdir())
+    for number, path in enumerate(labels):
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        picture[:] = 0
+        picture[8:24, 8:24] = 1 if number else 2
+        cv2.imwrite(str(path), picture)
+    plain = small_data.config()
+    even = dataclasses.replace(plain, data=dataclasses.replace(plain.data, class_balance=1.0))
+    dataset = FolderDataset(data, "train")
+
+    def showing(config: TrainingConfig, wanted: int) -> int:
+        draws = [
+            draw for epoch in range(4) for (draw,) in Loader(dataset, tuple(Modality), config, 1).epoch(epoch)
+        ]
+        return sum(wanted in ids.tolist() for draw in draws for ids in draw.batch.class_ids)
+
+    rare, common = showing(even, 2), showing(even, 1)
+    assert showing(plain, 2) < rare
+    assert common / 2 < rare < common * 2

@@ -1,4 +1,4 @@
-"""Where labels are few every batch has its share of them, and nothing else comes twice in an epoch."""
+"""Where labels are few every batch has its share of them; else only rare classes come twice in an epoch."""
 
 from __future__ import annotations
 
@@ -52,6 +52,29 @@ def test_every_shard_of_a_batch_has_its_part(batch: int, shards: int, share: flo
     order = epoch_order(labelled, batch, share, np.random.default_rng(0))
     parts = labelled[order].reshape(-1, batch // shards).sum(axis=1)
     assert set(parts) == {batch // shards * share}
+
+
+@given(
+    flags=FLAGS,
+    batch=st.integers(1, 16),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+    data=st.data(),
+)
+def test_weights_change_how_often_labels_come_and_nothing_else(
+    flags: list[bool], batch: int, share: float, seed: int, data: st.DataObject
+) -> None:
+    labelled = np.array(flags)
+    batch, known = min(batch, labelled.size), np.flatnonzero(labelled)
+    weights = np.array(data.draw(st.lists(st.floats(1, 9), min_size=known.size, max_size=known.size)))
+    plain = epoch_order(labelled, batch, share, np.random.default_rng(seed))
+    order = epoch_order(labelled, batch, share, np.random.default_rng(seed), weights)
+    assert np.array_equal(labelled[order].sum(axis=1), labelled[plain].sum(axis=1))
+    counts = np.bincount(order.ravel(), minlength=labelled.size)
+    assert counts[~labelled].max(initial=0) <= 1
+    if known.size:
+        expected = counts[known].sum() * weights / weights.sum()
+        assert (np.abs(counts[known] - expected) < 1 + 1e-6).all()
 
 
 @given(values=st.lists(st.integers(0, 5), max_size=30))
