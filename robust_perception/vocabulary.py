@@ -53,6 +53,7 @@ class Reason(str, enum.Enum):
     NEVER_SEEN = "never seen"
     LATE = "late"
     FROZEN = "frozen"
+    BLIND = "blind"
     ZERO_STAMP = "zero stamp"
     FUTURE_STAMP = "stamp from the future"
     BACKWARD_STAMP = "stamp went back"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class SensorConfig:
     """Oldest a frame may be, by header (ROS time) and by arrival (steady time)."""
     frozen_after_ns: int = SECOND
     """Longest that content may stay identical, to the byte, from frame to frame; 0 switches the check off."""
+    least_shown: float = 0.0
+    """Least that an image must show not to be blind, in its sensor's unit (`blindness`); 0 takes all."""
     future_tolerance_ns: int = 500 * MILLISECOND
     """How far a stamp may lie ahead of the node's clock; covers clock skew and a coarse `/clock`."""
     recover_frames: int = 2
@@ -73,6 +76,8 @@ class SensorConfig:
             _at_least(owner, name, getattr(self, name), 0)
         for name in ("flap_losses", "flap_window_ns", "flap_hold_ns"):
             _at_least(owner, name, getattr(self, name), 0)
+        if not 0.0 <= self.least_shown < math.inf:
+            raise ConfigError(f"{owner}.least_shown", "a number of at least 0", self.least_shown)
 
     @property
     def pause_ns(self) -> int:

@@ -13,6 +13,7 @@ A message is good unless, in this order:
                                                        row, each later than the one before, are a new timeline
     header age > timeout                               late                       (check_header_age)
     content identical for more than frozen_after       frozen
+    less to be seen than least_shown                   blind                      (`blindness`)
 or whoever unpacked it refused it (`reject`). Content is timed from the first to the newest of the identical
 frames, so a lone frame is never frozen. A refused message does not end the life of the good frame before it,
 except content found frozen: then that frame was frozen too.
@@ -25,8 +26,8 @@ States.
     recovering -> alive       `recover_frames` good frames in a row, no two further apart than `pause_ns`; an
                               identical stamp in between does not break the row, any other refusal does
     any -> disabled           by command; enabled again it starts as never seen
-A lost sensor shows as bad or frozen while refused messages keep coming (within its timeout), else as late.
-One whose period is longer than its timeout cannot stay alive, and is told which parameter to raise.
+A lost sensor shows as bad, blind or frozen while refused messages keep coming (within its timeout), else as
+late. One whose period is longer than its timeout cannot stay alive, and is told which parameter to raise.
 
 Flapping. More than `flap_losses` losses within `flap_window_ns` hold a sensor in recovering until it has
 delivered for `flap_hold_ns` without a break. With the defaults (more than 3 in 5 s) a sensor lost every 2 s
@@ -42,6 +43,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from robust_perception.presence.blindness import blind
 from robust_perception.presence.cadence import Cadence
 from robust_perception.presence.config import SECOND, SensorConfig
 from robust_perception.presence.status import SensorState, SensorStatus
@@ -130,8 +132,17 @@ class SensorHealth:
                 self._lose(at)
         return self._alive
 
-    def observe(self, frame: SensorFrame, content: int | None, at: Instant) -> None:
-        """Judge a frame; `content` is its fingerprint, None when frozen content is not looked for."""
+    def observe(
+        self, frame: SensorFrame, content: int | None, at: Instant, seen: float | None = None
+    ) -> None:
+        """Judge a frame.
+
+        Args:
+            frame: that has arrived.
+            content: its fingerprint; None when frozen content is not looked for.
+            at: the instant of its arrival.
+            seen: how much it shows (`blindness.shown`); None when that is not looked at.
+        """
         if not self.enabled:
             return
         self.alive(at)
@@ -144,7 +155,7 @@ class SensorHealth:
             self._stamps.restart()
         held = Held(frame, at)
         self._see_content(content, at)
-        refusal = self._judge_stamp(held) or self._judge_content(at)
+        refusal = self._judge_stamp(held) or self._judge_content(at) or self._judge_sight(seen)
         if refusal is None:
             self._accept(held)
         else:
@@ -255,6 +266,12 @@ class SensorHealth:
             f"identical content for {_seconds(same_ns)}, at most {limit} is allowed; stamps move on",
         )
 
+    def _judge_sight(self, seen: float | None) -> Refusal | None:
+        least = self.config.least_shown
+        if seen is None or seen >= least:
+            return None
+        return Refusal(Reason.BLIND, blind(self.config.modality, seen, least))
+
     def _accept(self, held: Held) -> None:
         steady_ns = held.arrived.steady_ns
         self.held, self._refusal = held, None
@@ -308,7 +325,11 @@ class SensorHealth:
         if self._row > 0 and at.steady_ns - self._row_last_ns <= self.config.pause_ns:
             return SensorState.RECOVERING, Reason.RECOVERING, self._progress(at)
         if self._refusal is not None and silence <= self.config.timeout_ns:
-            states = {Reason.FROZEN: SensorState.FROZEN, Reason.LATE: SensorState.LATE}
+            states = {
+                Reason.FROZEN: SensorState.FROZEN,
+                Reason.LATE: SensorState.LATE,
+                Reason.BLIND: SensorState.BLIND,
+            }
             state = states.get(self._refusal.reason, SensorState.BAD)
             return state, self._refusal.reason, self._refusal.detail
         limit = f"at most {_seconds(self.config.timeout_ns)} is allowed"

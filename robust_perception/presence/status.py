@@ -15,6 +15,7 @@ class SensorState(str, enum.Enum):
     ALIVE = "alive"
     LATE = "late"
     FROZEN = "frozen"
+    BLIND = "blind"
     BAD = "bad"
     RECOVERING = "recovering"
     DISABLED = "disabled"

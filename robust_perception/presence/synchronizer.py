@@ -12,14 +12,15 @@ same frames never come out twice under the same pattern. After a loss, `reduced`
 the lost: whoever keeps what was made of its frames has the least to do.
 
 Threads: every method may be called from any thread. One lock guards the state and is held for microseconds;
-the fingerprint, the only work that grows with the frame, is computed before it is taken. Times are arguments:
-read both clocks as close to the call as possible.
+fingerprint and blindness, the only work that grows with the frame, are computed before it is taken. Times are
+arguments: read both clocks as close to the call as possible.
 """
 
 from __future__ import annotations
 
 import threading
 
+from robust_perception.presence.blindness import shown
 from robust_perception.presence.config import SynchronizerConfig
 from robust_perception.presence.errors import UnknownSensorError
 from robust_perception.presence.fingerprint import fingerprint
@@ -61,8 +62,9 @@ class Synchronizer:
         sensor = self._sensor(frame.modality)
         wanted = sensor.enabled and sensor.config.frozen_after_ns > 0
         content = fingerprint(frame.data) if wanted else None
+        seen = shown(frame) if sensor.enabled and sensor.config.least_shown > 0.0 else None
         with self._lock:
-            sensor.observe(frame, content, self._timeline.at(now_ns, steady_ns))
+            sensor.observe(frame, content, self._timeline.at(now_ns, steady_ns), seen)
 
     def reject(self, modality: Modality, reason: Reason, detail: str, steady_ns: int) -> None:
         """Note a message that could not become a frame; the last good frame lives on until its timeout.

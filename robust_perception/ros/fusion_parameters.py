@@ -61,6 +61,35 @@ def _of_sensor(modality: Modality) -> list[Parameter]:
     ]
 
 
+SIGHT = {
+    Modality.RGB: Parameter(
+        "rgb.min_contrast",
+        0.0,
+        "Least Michelson contrast of a picture that is taken; 0 = every one.",
+        "configured",
+        0.0,
+        1.0,
+    ),
+    Modality.DEPTH: Parameter(
+        "depth.min_measured",
+        0.0,
+        "Least part of the pixels with a distance of a picture that is taken; 0 = every one.",
+        "configured",
+        0.0,
+        1.0,
+    ),
+    Modality.THERMAL: Parameter(
+        "thermal.min_span",
+        0.0,
+        "Least kelvin between the cold and the warm parts of a picture that is taken; 0 = every one.",
+        "configured",
+        0.0,
+        1000.0,
+    ),
+}
+"""What an image must show not to be blind, by sensor."""
+
+
 def _transport(modality: Modality) -> Parameter:
     name = modality.value
     meaning = f"raw takes Image from {name}/image, compressed CompressedImage from {name}/image/compressed."
@@ -115,6 +144,7 @@ FUSION: tuple[Parameter, ...] = (
         1.0,
     ),
     *(row for modality in MODALITIES for row in _of_sensor(modality)),
+    *SIGHT.values(),
     *(_transport(modality) for modality in IMAGE_MODALITIES),
     *UNITS,
     Parameter(
@@ -145,6 +175,7 @@ def synchronizer_config(table: ParameterTable, modalities: tuple[Modality, ...])
             modality,
             timeout_ns=_nanoseconds(table[f"{modality}.timeout"]),
             frozen_after_ns=_nanoseconds(table[f"{modality}.frozen_after"]),
+            least_shown=table[SIGHT[modality].name] if modality in SIGHT else 0.0,
             future_tolerance_ns=_nanoseconds(table[f"{modality}.future_tolerance"]),
             recover_frames=table[f"{modality}.recover_frames"],
             check_header_age=table[f"{modality}.check_header_age"],
