@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from robust_perception.datasets import Sample
 from robust_perception.preprocess import prepare
+from robust_perception.training.blinding import blinded
 from robust_perception.training.config import AugmentationConfig
 from robust_perception.vocabulary import UNLABELLED, Modality
 
@@ -93,6 +94,10 @@ def make_crop(
     changed: dict[Modality, Image] = {}
     for modality, data in inputs.items():
         changed[modality] = _CHANGES[modality](_warp(modality, data, matrix, target), config, generator)
+    images = [m for m in changed if m.is_image]
+    if config.blind and len(images) > 1 and generator.random() < config.blind:
+        chosen = images[generator.integers(len(images))]
+        changed[chosen] = blinded(chosen, changed[chosen], generator)
     label = cv2.warpAffine(
         label, matrix, target[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=UNLABELLED
     ).astype(np.uint8, copy=False)

@@ -116,6 +116,7 @@ class AugmentationConfig:
         brightness, contrast, saturation: largest relative change of the colours.
         darkness: probability of a dark, noisy colour picture.
         blank: probability of a colour picture in which hardly anything can be seen.
+        blind: probability that one of several image sensors shows next to nothing (`blinding`).
         thermal_offset: largest shift of all temperatures, kelvin.
         thermal_noise: largest standard deviation of temperature noise, kelvin.
         depth_scale: largest relative change of all distances.
@@ -133,6 +134,7 @@ class AugmentationConfig:
     saturation: float = 0.3
     darkness: float = 0.1
     blank: float = 0.0
+    blind: float = 0.0
     thermal_offset: float = 0.0
     thermal_noise: float = 0.05
     depth_scale: float = 0.03
@@ -145,7 +147,7 @@ class AugmentationConfig:
         expect(fits, "augmentation.crop", "[H, W], positive multiples of 32", self.crop)
         ordered = 0.0 < self.scale[0] <= self.scale[1]
         expect(ordered, "augmentation.scale", "[low, high] with 0 < low <= high", self.scale)
-        for name in ("around_object", "flip", "darkness", "blank"):
+        for name in ("around_object", "flip", "darkness", "blank", "blind"):
             value = getattr(self, name)
             expect(0.0 <= value <= 1.0, f"augmentation.{name}", "a probability", value)
         for name in ("brightness", "contrast", "saturation", "depth_scale"):
