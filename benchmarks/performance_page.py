@@ -4,6 +4,8 @@
     python benchmarks/performance_page.py docs/results/bench_cpu.json docs/performance.md
     python benchmarks/adapter_costs.py --joint --latency --json docs/results/adapter_costs.json
     python benchmarks/performance_page.py docs/results/adapter_costs.json docs/training.md
+    python benchmarks/blindness.py --data DATA --json docs/results/blindness.json
+    python benchmarks/performance_page.py docs/results/blindness.json docs/faults.md
 
 Replaced is what stands between `<!-- figures of NAME.json -->` and `<!-- end of figures -->`, where NAME.json
 is the name of the file with the records; nothing else of the page is touched and no figure of it is typed.
@@ -19,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import blindness
 from robust_perception.benchmarking.records import ALL, Report
 
 NOISE = "noise beside "
@@ -128,6 +133,8 @@ def _row(cells: Sequence[str]) -> str:
 def figures_of(path: Path) -> str:
     """The figures of a file, whichever measurement made it."""
     measured = json.loads(path.read_text(encoding="utf-8"))
+    if "sensors" in measured:
+        return blindness.table(measured)
     return bank_figures(measured) if "ratios" in measured else figures(Report.load(path))
 
 
@@ -147,7 +154,7 @@ def page(text: str, name: str, shown: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Put the figures of a measurement into its page.")
-    parser.add_argument("records", type=Path, help="JSON of `robust-perception bench` or adapter_costs.py")
+    parser.add_argument("records", type=Path, help="JSON of `robust-perception bench`, adapter_costs.py, ..")
     parser.add_argument("page", type=Path, help="the page with a place for them")
     given = parser.parse_args(argv)
     text = given.page.read_text(encoding="utf-8")
