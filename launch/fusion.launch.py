@@ -15,6 +15,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import Parameter
 
 from robust_perception import environment
 from robust_perception.engine import choice
@@ -140,15 +141,18 @@ def nodes(context):
     names = [pair for sensor in TOPICS for pair in _names(sensor, said)]
     remappings = [(own, name) for own, name in names if own != name]
     params_file = said["params_file"] or str(share / "config" / "fusion.yaml")
+    namespace = _namespace(said)
     # Whoever plays the sensors needs to know what the counts of pictures mean, as fusion_node does.
-    units = _units(params_file, f"/{said['namespace'].strip('/')}/fusion".replace("//", "/"))
+    units = _units(params_file, f"{namespace}/fusion")
     if said["source"] == "simulation":
         values |= AS_SIMULATED
     started = [
         Node(
             executable="fusion_node",
             name="fusion",
-            parameters=[params_file, values],
+            # Of the sections that fit a node the last counts, and one that comes again keeps its place.
+            # Values stand under the node's name, which a `/**` below it in the file beats: said for that too.
+            parameters=[params_file, values, *_one_by_one(values)],
             remappings=remappings,
             **common,
         )
@@ -178,7 +182,7 @@ def nodes(context):
                 name="replay",
                 parameters=[values],
                 # Recorded names are absolute: those that are not meant so move into the namespace.
-                remappings=[("/" + name, name) for _, name in names if said["namespace"] and name[:1] != "/"],
+                remappings=[("/" + name, name) for _, name in names if namespace and name[:1] != "/"],
                 **common,
             )
         )
@@ -192,6 +196,11 @@ def nodes(context):
             )
         )
     return started
+
+
+def _one_by_one(values):
+    """Each value as a parameter of its own, of its own type: a folder `2024_11_30` is no number."""
+    return [Parameter(name, value, value_type=type(value)) for name, value in values.items()]
 
 
 def _refuse_contradictions(said):
@@ -213,6 +222,13 @@ def _refuse_contradictions(said):
     compressed = [said[f"{sensor}_topic"] for sensor in TOPICS if _transport(sensor, said)]
     if source == "simulation" and compressed:
         raise RuntimeError(f"the simulation sends raw images, not {', '.join(compressed)}: leave the end out")
+
+
+def _namespace(said):
+    """The namespace of the nodes, absolute, empty for the root; a relative one lies in that of a group."""
+    around, own = said.get("ros_namespace") or "", said["namespace"]
+    names = [own] if own.startswith("/") else [around, own]
+    return "".join(f"/{name.strip('/')}" for name in names if name.strip("/"))
 
 
 def _transport(sensor, said):

@@ -63,6 +63,15 @@ class LaunchDescription:
 
 
 @dataclass
+class Parameter:
+    """A parameter by itself; without a type a text is read as YAML."""
+
+    name: str
+    value: Any
+    value_type: type | None = None
+
+
+@dataclass
 class Node:
     """A node as described."""
 
@@ -79,12 +88,17 @@ class Node:
         """The command line launch_ros builds, in its order."""
         words = [str(prefix / "lib" / self.package / self.executable), *self.arguments, "--ros-args"]
         words += ["-r", f"__node:={self.name}"]
-        if self.namespace:
-            words += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        namespace = f"/{self.namespace.strip('/')}"
+        words += ["-r", f"__ns:={namespace}"]
+        full_name = f"{namespace.rstrip('/')}/{self.name}"
         for number, source in enumerate(self.parameters):
+            if isinstance(source, Parameter):
+                value = source.value if source.value_type else yaml.safe_load(str(source.value))
+                words += ["-p", f"{source.name}:={yaml.safe_dump(value)}"]
+                continue
             if isinstance(source, dict):
                 file = scratch / f"{self.name}_{number}.yaml"
-                file.write_text(yaml.safe_dump({"/**": {"ros__parameters": source}}), encoding="utf-8")
+                file.write_text(yaml.safe_dump({full_name: {"ros__parameters": source}}), encoding="utf-8")
                 source = str(file)
             words += ["--params-file", source]
         for pair in self.remappings:
@@ -96,13 +110,15 @@ class Node:
 def stand_ins() -> Iterator[None]:
     """Make `launch` and `launch_ros` importable with the classes above, for the time of one import."""
     modules = {name: types.ModuleType(name) for name in ("launch", "launch.actions", "launch.substitutions")}
-    modules |= {name: types.ModuleType(name) for name in ("launch_ros", "launch_ros.actions")}
+    of_ros = ("launch_ros", "launch_ros.actions", "launch_ros.parameter_descriptions")
+    modules |= {name: types.ModuleType(name) for name in of_ros}
     modules["launch"].__dict__.update(LaunchDescription=LaunchDescription)
     modules["launch.actions"].__dict__.update(
         DeclareLaunchArgument=DeclareLaunchArgument, OpaqueFunction=OpaqueFunction
     )
     modules["launch.substitutions"].__dict__.update(LaunchConfiguration=LaunchConfiguration)
     modules["launch_ros.actions"].__dict__.update(Node=Node)
+    modules["launch_ros.parameter_descriptions"].__dict__.update(Parameter=Parameter)
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     try:
@@ -128,8 +144,8 @@ def describe(launch_file: Path) -> LaunchDescription:
     return description
 
 
-def nodes(launch_file: Path, said: Mapping[str, str]) -> list[Node]:
-    """The nodes that `ros2 launch <file> name:=value ...` would start."""
+def nodes(launch_file: Path, said: Mapping[str, str], around: str | None = None) -> list[Node]:
+    """The nodes that `ros2 launch <file> name:=value ...` would start; `around` is a group's namespace."""
     description = describe(launch_file)
     declared = {e.name: e for e in description.entities if isinstance(e, DeclareLaunchArgument)}
     unknown = set(said) - set(declared)
@@ -139,5 +155,7 @@ def nodes(launch_file: Path, said: Mapping[str, str]) -> list[Node]:
     for name, argument in declared.items():
         if argument.choices is not None and values[name] not in argument.choices:
             raise ValueError(f"{name}:={values[name]} is not one of {list(argument.choices)}")
+    if around is not None:
+        values["ros_namespace"] = around  # as PushRosNamespace leaves it
     functions = [e.function for e in description.entities if isinstance(e, OpaqueFunction)]
     return [node for function in functions for node in function(Context(values))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -57,8 +58,7 @@ def test_parameters_say_whether_a_robot_has_simulated_time(
     launch_file: Path, said: dict[str, str], expected: bool | None
 ) -> None:
     fusion, *_ = stand_in.nodes(launch_file, said)
-    values = {name: value for part in fusion.parameters[1:] for name, value in part.items()}
-    assert values.get("use_sim_time") is expected
+    assert fusion.parameters[1].get("use_sim_time") is expected
 
 
 def test_profile_is_set_when_unset_and_left_alone_when_set(
@@ -160,6 +160,59 @@ def test_whoever_plays_the_sensors_has_the_units_of_the_parameters(
     assert fusion.parameters[0] == str(file)
     assert {name: player.parameters[0][name] for name in UNITS if name in player.parameters[0]} == expected
     assert "rate" not in player.parameters[0]
+
+
+@pytest.mark.parametrize(
+    ("around", "namespace", "expected"),
+    [("/robot", "", 0.1), ("/fleet", "robot", 0.2), ("/fleet", "/robot", 0.1), ("/", "robot", 0.1)],
+)
+def test_the_namespace_of_a_group_counts(
+    around: str, namespace: str, expected: float, launch_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "{/robot/fusion: {ros__parameters: {depth.scale: 0.1}}, "
+        "/fleet/robot/fusion: {ros__parameters: {depth.scale: 0.2}}}"
+    )
+    said = {"source": "bag", "bag": "run", "params_file": str(file), "namespace": namespace}
+    _, replay = stand_in.nodes(launch_file, said, around)
+    assert replay.parameters[0]["depth.scale"] == expected
+    assert dict(replay.remappings)["/rgb/image"] == "rgb/image", "what was recorded moves into the namespace"
+
+
+HEARD = """
+import json, sys, rclpy
+rclpy.init(args=sys.argv)
+node = rclpy.create_node("fusion")
+print(json.dumps({name: parameter.value for name, parameter in node._parameter_overrides.items()}))
+"""
+"""Prints what ROS makes of a command line's parameters."""
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("namespace", ["", "robot"])
+@pytest.mark.parametrize("last", ["/**", "NODE"])
+def test_an_argument_wins_over_every_section_of_a_parameter_file(
+    last: str, namespace: str, launch_file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("rclpy")
+    node = f"/{namespace}/fusion".replace("//", "/")
+    sections = [node, "/**"] if last == "/**" else ["/**", node]
+    said_in_file = "{ros__parameters: {rgb.enabled: true, backend: auto, rate: 3.0}}"
+    file = tmp_path / "mine.yaml"
+    file.write_text("\n".join(f"{section}: {said_in_file}" for section in sections))
+    said = {
+        "params_file": str(file),
+        "namespace": namespace,
+        "rgb_enabled": "false",
+        "backend": "onnxruntime",
+    }
+    said["model"] = "2024_11_30"  # a number to YAML
+    (fusion,) = stand_in.nodes(launch_file, said)
+    command = [sys.executable, "-c", HEARD, *fusion.command(tmp_path, tmp_path)[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    values = json.loads(done.stdout.splitlines()[-1])
+    assert values == {"rgb.enabled": False, "backend": "onnxruntime", "rate": 3.0, "model": said["model"]}
 
 
 def test_the_simulation_is_heard_whatever_the_sensors_of_a_robot_send(launch_file: Path) -> None:
