@@ -233,6 +233,9 @@ class FolderDataset(Sequence[Sample]):
         _check_grey(path, stored, (np.uint16, np.uint8))
         if stored.dtype == np.uint8:
             return SensorFrame(modality, units.thermal_from_grey(stored), stamp_ns, radiometric=False)
+        if not stored.any():
+            msg = f"{path}: expected temperatures (kelvin * 64), got 0 everywhere; a sample may lack the file"
+            raise DatasetError(msg)
         return SensorFrame(modality, units.thermal_from_counts(stored), stamp_ns)
 
     def _classes(self, classes: str, class_names: Sequence[str] | None) -> ClassTable:

@@ -4,7 +4,7 @@ A frame that went over a bag must be bit-identical to the same frame read from a
 the project converts these values.
 
     depth    metres = count * scale      (float32; a count of 0 is "no measurement" and becomes NaN)
-    thermal  kelvin = count * scale + offset                                              (float32)
+    thermal  kelvin = count * scale + offset     (float32; nothing is at or below 0 K: it becomes NaN)
     audio    amplitude = count / 32768                                                    (float32)
 
 Arithmetic is done in float64 and rounded to float32 once, so that 1500 mm is exactly 1.5 m.
@@ -69,13 +69,7 @@ def depth_from_metres(metres: Array) -> npt.NDArray[np.float32]:
         ValueError: the array is not float32.
     """
     _expect(metres, np.float32, "depth in metres")
-    depth: npt.NDArray[np.float32] = metres.astype(np.float32, copy=False)
-    invalid = ~((depth > 0) & (depth < np.inf)) & ~np.isnan(depth)
-    if not invalid.any():
-        return depth
-    depth = depth.copy()
-    depth[invalid] = np.nan
-    return depth
+    return _positive_or_nan(metres)
 
 
 def thermal_from_counts(
@@ -89,7 +83,7 @@ def thermal_from_counts(
         offset: kelvin of count 0.
 
     Returns:
-        float32 (H, W), kelvin.
+        float32 (H, W), kelvin, NaN where that is 0 or below: a camera that says so measured nothing there.
 
     Raises:
         ValueError: the array is not uint16.
@@ -97,7 +91,23 @@ def thermal_from_counts(
     _expect(counts, np.uint16, "thermal counts")
     kelvin = np.multiply(counts, scale, dtype=np.float64)
     kelvin += offset
-    return kelvin.astype(np.float32)
+    return thermal_from_kelvin(kelvin.astype(np.float32))
+
+
+def thermal_from_kelvin(kelvin: Array) -> npt.NDArray[np.float32]:
+    """Temperatures with every kind of "no measurement" (0 K, below it, infinite, NaN) made NaN.
+
+    Args:
+        kelvin: float32 (H, W).
+
+    Returns:
+        float32 (H, W), kelvin, NaN = no measurement; the argument itself when it holds nothing else to mend.
+
+    Raises:
+        ValueError: the array is not float32.
+    """
+    _expect(kelvin, np.float32, "thermal in kelvin")
+    return _positive_or_nan(kelvin)
 
 
 def thermal_from_grey(grey: Array) -> npt.NDArray[np.float32]:
@@ -141,6 +151,17 @@ def pcm16_from_audio(samples: Array) -> npt.NDArray[np.int16]:
 
 def _counts16(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
     return np.clip(np.rint(np.nan_to_num(counts)), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def _positive_or_nan(values: Array) -> npt.NDArray[np.float32]:
+    """float32 with NaN for what is 0, negative or infinite; the argument itself where nothing is."""
+    measured: npt.NDArray[np.float32] = values.astype(np.float32, copy=False)
+    invalid = ~((measured > 0) & (measured < np.inf)) & ~np.isnan(measured)
+    if not invalid.any():
+        return measured
+    measured = measured.copy()
+    measured[invalid] = np.nan
+    return measured
 
 
 def _expect(array: Array, dtype: type[np.generic], what: str) -> None:

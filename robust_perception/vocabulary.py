@@ -131,7 +131,8 @@ class SensorFrame:
     Attributes:
         modality: which sensor.
         data: rgb uint8 (H, W, 3), order R G B | depth float32 (H, W), metres, NaN = invalid |
-            thermal float32 (H, W), kelvin, or grey value 0..255 when not `radiometric` |
+            thermal float32 (H, W), kelvin, NaN = no measurement, or grey value 0..255 when not
+            `radiometric` |
             audio float32 (n,), 16 kHz mono in [-1, 1], oldest sample first.
         stamp_ns: time of the measurement, ns; for audio the time of the first sample.
         frame_id: coordinate frame it was taken in.

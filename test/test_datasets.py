@@ -83,6 +83,7 @@ def test_grey_thermal_is_not_radiometric(folder: Path) -> None:
             np.zeros((*SIZE, 3), np.uint8),
             r"a\.png: expected a uint16 or uint8.*got uint8 of shape",
         ),
+        ("thermal/a.png", np.zeros(SIZE, np.uint16), r"a\.png: expected temperatures.*got 0 everywhere"),
         (
             "label/a.png",
             np.full(SIZE, 9, np.uint8),

@@ -26,12 +26,23 @@ def test_depth_is_millimetres_and_zero_is_no_measurement(counts: np.ndarray) -> 
 def test_thermal_is_scaled_and_moved(counts: np.ndarray, scale: float, offset: float) -> None:
     kelvin = units.thermal_from_counts(counts, scale, offset)
     assert kelvin.dtype == np.float32
-    np.testing.assert_allclose(kelvin, counts * scale + offset, rtol=1e-5, atol=1e-4)
+    expected = (counts * scale + offset).astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(kelvin), expected <= 0)
+    there = expected > 0
+    np.testing.assert_allclose(kelvin[there], expected[there], rtol=1e-5, atol=1e-4)
 
 
 def test_thermal_of_a_data_folder_is_exact() -> None:
-    counts = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    counts = np.arange(1, 1 << 16, dtype=np.uint16)
     np.testing.assert_array_equal(units.thermal_from_counts(counts).astype(np.float64), counts / 64.0)
+
+
+def test_kelvin_that_are_no_measurement_become_nan_and_the_rest_stays() -> None:
+    kelvin = np.array([[295.5, 0.0, -273.15, np.inf, -np.inf, np.nan]], dtype=np.float32)
+    np.testing.assert_array_equal(units.thermal_from_kelvin(kelvin), [[295.5, *[np.nan] * 5]])
+    assert kelvin[0, 1] == 0.0, "the message's own buffer must not change"
+    clean = np.array([[295.5, np.nan]], dtype=np.float32)
+    assert units.thermal_from_kelvin(clean) is clean
 
 
 def test_metres_that_are_no_measurement_become_nan_and_the_rest_stays() -> None:
@@ -57,6 +68,7 @@ def test_sound_spans_minus_one_to_one() -> None:
         (units.depth_from_counts, "uint16"),
         (units.depth_from_metres, "float32"),
         (units.thermal_from_counts, "uint16"),
+        (units.thermal_from_kelvin, "float32"),
         (units.thermal_from_grey, "uint8"),
         (units.audio_from_pcm16, "int16"),
     ],

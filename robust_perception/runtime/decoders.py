@@ -125,8 +125,8 @@ class ImageDecoder:
         if pixels.dtype == np.uint16:
             kelvin = units.thermal_from_counts(pixels, now.thermal_scale, now.thermal_offset)
         else:
-            kelvin = pixels.astype(np.float32, copy=False)
-        if not ((kelvin > 0) & (kelvin < np.inf)).any():
+            kelvin = units.thermal_from_kelvin(pixels)
+        if np.isnan(kelvin).all():
             msg = f"expected kelvin, got {columns}x{rows} without one pixel above 0 K"
             raise DataError(msg)
         return kelvin

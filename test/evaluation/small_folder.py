@@ -37,7 +37,7 @@ def write(root: Path, frames: int = 4) -> Path:
         )
         depth = shown * 3333 + 1 + 40 * noise + 150 * index
         cv2.imwrite(str(split / "depth" / f"{name}.png"), depth.astype(np.uint16))
-        kelvin = (shown * 133.3 + noise + 12 * index) * 64
+        kelvin = (shown * 133.3 + 1 + noise + 12 * index) * 64
         cv2.imwrite(str(split / "thermal" / f"{name}.png"), kelvin.astype(np.uint16))
         cv2.imwrite(str(split / "label" / f"{name}.png"), label)
         with wave.open(str(split / "audio" / f"{name}.wav"), "wb") as file:

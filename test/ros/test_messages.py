@@ -8,6 +8,7 @@ import pytest
 from audio_common_msgs.msg import AudioDataStamped, AudioInfo
 from sensor_msgs.msg import CompressedImage
 
+from robust_perception.preprocess import prepare
 from robust_perception.ros import images
 from robust_perception.ros.messages import (
     audio_info,
@@ -68,6 +69,19 @@ def test_every_kind_of_no_measurement_is_nan() -> None:
     metres = np.array([[1.0, 0.0, -1.0, np.nan, np.inf, -np.inf]], np.float32)
     got = decoder(Modality.DEPTH)[0].decode(message(metres, "32FC1"))
     np.testing.assert_array_equal(np.isnan(got.data), [[False, True, True, True, True, True]])
+
+
+@pytest.mark.parametrize(
+    ("values", "encoding"),
+    [
+        (np.array([[295.0, 0.0, -40.0, np.nan, np.inf]], np.float32), "32FC1"),
+        (np.array([[18_880, 0, 0, 0, 0]], np.uint16), "16UC1"),
+    ],
+)
+def test_nothing_at_or_below_absolute_zero_is_a_temperature(values: np.ndarray, encoding: str) -> None:
+    got = decoder(Modality.THERMAL)[0].decode(message(values, encoding))
+    np.testing.assert_array_equal(got.data, [[295.0, *[np.nan] * 4]])
+    np.testing.assert_array_equal(prepare(got, (1, 5)), np.full((1, 5), 295.0), "as cold as all the rest")
 
 
 def test_units_are_those_of_the_moment() -> None:
