@@ -158,12 +158,14 @@ class Inputs:
             self._synchronizer.observe(frame, now_ns, steady_ns)
 
     def _take_audio_info(self, decoder: AudioDecoder, message: AudioInfo) -> None:
+        before = decoder.format
         try:
             decoder.describe(message)
         except MessageError as error:
             self._refuse(error, time.monotonic_ns())
         else:
-            self._log.info(f"audio: {decoder.format}")
+            if decoder.format != before:  # some drivers say it with every chunk
+                self._log.info(f"audio: {decoder.format}")
 
     def _take_camera_info(self, modality: Modality, message: CameraInfo) -> None:
         self._camera_infos[modality] = f"{message.width}x{message.height}"

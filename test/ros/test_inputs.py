@@ -99,6 +99,20 @@ def test_whatever_a_decoder_raises_is_a_refusal(
     taken.close()
 
 
+def test_a_format_that_is_said_again_and_again_is_logged_once(
+    make_node: Callable[..., LifecycleNode], capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node()
+    taken = Inputs(node, synchronizer(), TABLE, (Modality.AUDIO,))
+    (subscription,) = [s for s in node.subscriptions if s.topic_name == "/audio_info"]
+    for rate in (16_000, 16_000, 16_000, 48_000, 48_000):
+        subscription.callback(AudioInfo(channels=1, sample_rate=rate, sample_format="S16LE"))
+    said = capfd.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if "audio: " in line]
+    assert [line.rpartition("audio: ")[2] for line in lines] == ["S16LE 16000 Hz x1", "S16LE 48000 Hz x1"]
+    taken.close()
+
+
 def test_only_a_sensor_never_heard_gets_a_word_about_the_transport(
     make_node: Callable[..., LifecycleNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
