@@ -25,6 +25,9 @@ ENCODINGS: dict[Modality, tuple[str, ...]] = {
 }
 """What each image sensor may send, the most usual first."""
 
+COLD = 150.0
+"""Kelvin: a picture without any pixel above it shows nothing on earth, or was not measured in kelvin."""
+
 
 @dataclass(frozen=True)
 class ImageUnits:
@@ -49,15 +52,16 @@ class ImageDecoder:
     Args:
         modality: rgb, depth or thermal.
         image_units: called for every message, so that its values may change while it runs.
-        on_resize: told in words when the stream has a new size for good.
+        say: told in words when the stream has a new size for good, and once that it seems to be in Celsius.
     """
 
     def __init__(
-        self, modality: Modality, image_units: Callable[[], ImageUnits], on_resize: Callable[[str], None]
+        self, modality: Modality, image_units: Callable[[], ImageUnits], say: Callable[[str], None]
     ) -> None:
         self._modality = modality
         self._units = image_units
-        self._on_resize = on_resize
+        self._say = say
+        self._seems_celsius = False
         self._size: tuple[int, int] | None = None
         self._candidate: tuple[int, int] | None = None
 
@@ -129,7 +133,17 @@ class ImageDecoder:
         if np.isnan(kelvin).all():
             msg = f"expected kelvin, got {columns}x{rows} without one pixel above 0 K"
             raise DataError(msg)
+        if pixels.dtype == np.float32 and not self._seems_celsius:
+            self._doubt(float(np.nanmax(kelvin)))
         return kelvin
+
+    def _doubt(self, warmest: float) -> None:
+        if warmest < COLD:
+            self._seems_celsius = True
+            self._say(
+                f"expected kelvin in 32FC1, got a picture of at most {warmest:.1f}: degrees Celsius? "
+                "They are taken for kelvin; let the driver add 273.15"
+            )
 
     def _check_size(self, size: tuple[int, ...]) -> None:
         rows, columns = size
@@ -143,7 +157,7 @@ class ImageDecoder:
             detail = f"size changed from {change}; taken when the next message has it too"
             raise MessageError(self._modality, Reason.BAD_DATA, detail)
         self._size, self._candidate = now, None
-        self._on_resize(f"size changed from {change}, going on with the new one")
+        self._say(f"size changed from {change}, going on with the new one")
 
 
 class AudioDecoder:

@@ -84,6 +84,27 @@ def test_nothing_at_or_below_absolute_zero_is_a_temperature(values: np.ndarray, 
     np.testing.assert_array_equal(prepare(got, (1, 5)), np.full((1, 5), 295.0), "as cold as all the rest")
 
 
+def test_degrees_celsius_are_told_once() -> None:
+    made, said = decoder(Modality.THERMAL)
+    for warmest in (36.5, 36.6):
+        made.decode(message(np.array([[-5.0, 18.0, warmest]], np.float32), "32FC1"))
+    (word,) = said
+    assert "expected kelvin in 32FC1, got a picture of at most 36.5: degrees Celsius?" in word
+
+
+@pytest.mark.parametrize(
+    ("values", "encoding"),
+    [
+        (np.array([[0.0, 205.0]], np.float32), "32FC1"),  # a clear sky
+        (np.array([[1000, 2000]], np.uint16), "16UC1"),  # counts mean what the parameters say
+    ],
+)
+def test_cold_things_and_counts_are_no_degrees_celsius(values: np.ndarray, encoding: str) -> None:
+    made, said = decoder(Modality.THERMAL)
+    made.decode(message(values, encoding))
+    assert not said
+
+
 def test_units_are_those_of_the_moment() -> None:
     now = [ImageUnits(thermal_scale=0.01)]
     made = ImageDecoder(Modality.THERMAL, lambda: now[0], lambda text: None)
