@@ -21,6 +21,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from robust_perception import environment
 from robust_perception.ros import qos
@@ -74,15 +75,22 @@ def run(
 
     Returns:
         Exit code: 0 when told to stop, 1 after an error in a callback or when a node that is not to stay
-        cannot start, 2 when a parameter given at start is not allowed.
+        cannot start, 2 when ROS does not take the command line or a parameter given at start is not allowed.
     """
+    words = list(argv if argv is not None else sys.argv)
     ended = stop or threading.Event()
     failures: list[BaseException] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     warning = qos.profile_warning(os.environ)
     environment.prepare()
-    rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+    except (
+        RuntimeError
+    ) as error:  # of rcl: a parameter file that is not there, a remapping to what is no name
+        print(f"ROS does not start: {error}", file=sys.stderr)
+        return WRONG_USAGE
     try:
         node = make()
     except RosError as error:
@@ -91,6 +99,10 @@ def run(
         return WRONG_USAGE
     if warning:
         node.get_logger().warning(warning)
+    if idle := remove_ros_args(words)[1:]:
+        node.get_logger().warning(
+            f"expected parameters as --ros-args -p NAME:=VALUE, got {' '.join(idle)}, which has no effect"
+        )
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     wake = node.create_guard_condition(lambda: None)

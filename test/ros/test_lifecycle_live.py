@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -176,6 +177,31 @@ def test_policy_no_set_of_sensors_can_meet(live: Graph, tiny: Path) -> None:
         assert status.level == DiagnosticStatus.ERROR
         assert "required_any: one of rgb must be alive" in status.message
         assert not live.received("/fusion/presence")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--params-file", "absent.yaml"], "ROS does not start: .*absent.yaml"),
+        (["-r", "rgb/image:=/camera/"], "ROS does not start: .*rgb/image:=/camera/"),
+        (["--rate", "3.0"], "ROS does not start: .*--rate"),
+    ],
+)
+def test_command_line_that_ros_does_not_take(words: list[str], said: str, live: Graph) -> None:
+    command = [sys.executable, "-m", "robust_perception.ros.fusion_node", "--ros-args", *words]
+    process = live.run(command, "refused")
+    assert process.wait(START_S) == 2
+    assert re.search(said, process.text())
+    assert "Traceback" not in process.text()
+
+
+def test_parameters_without_the_word_for_them_are_told(live: Graph, tiny: Path) -> None:
+    command = [sys.executable, "-m", "robust_perception.ros.fusion_node", "-p", "rate:=3.0"]
+    process = live.run([*command, "--ros-args", "-p", f"model:={tiny}"], "idle")
+    live.wait_until(
+        "a word about them",
+        lambda: "as --ros-args -p NAME:=VALUE, got -p rate:=3.0, which has no effect" in process.text(),
+    )
 
 
 BROKEN = """
