@@ -143,7 +143,7 @@ def nodes(context):
     params_file = said["params_file"] or str(share / "config" / "fusion.yaml")
     namespace = _namespace(said)
     # Whoever plays the sensors needs to know what the counts of pictures mean, as fusion_node does.
-    units = _units(params_file, f"{namespace}/fusion")
+    units = _units(_said_to(f"{namespace}/fusion", params_file))
     if said["source"] == "simulation":
         values |= AS_SIMULATED
     started = [
@@ -250,25 +250,58 @@ def _names(sensor, said):
         yield f"{sensor}/camera_info", f"{beside}camera_info"
 
 
-def _units(params_file, node):
-    """The units that a parameter file says to a node; none where it makes no sense, which the node tells."""
+def _sections(params_file):
+    """The sections of a parameter file, name of the nodes and what it says to them; none if it is no YAML.
+
+    Raises:
+        RuntimeError: there is no such file: launch would leave it out, and every value at its default.
+    """
     try:
-        tree = yaml.safe_load(Path(params_file).read_text(encoding="utf-8"))
-        of_node = [below for names, below in _of_nodes(tree) if re.fullmatch(names, node)]
-        said = dict(pair for below in of_node for pair in _flat(below))
-        # Numbers such as 1e-3 are text to this reader of YAML, and numbers to that of ROS.
-        return {name: float(said[name]) for name in UNITS if name in said}
-    except (OSError, TypeError, ValueError, yaml.YAMLError):
-        return {}
+        return list(_of_nodes(yaml.safe_load(Path(params_file).read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise RuntimeError(f"params_file:={params_file} cannot be read: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError):  # the node says where
+        return []
 
 
 def _of_nodes(tree, above=""):
-    """What stands below every `ros__parameters`, and an expression for the names of its nodes."""
     for key, below in tree.items() if isinstance(tree, dict) else ():
         if key == "ros__parameters":
-            yield re.sub(r"/\*\*?", lambda star: {3: r"(/\w+)*", 2: r"/\w+"}[len(star[0])], above), below
+            yield above, below
         else:
             yield from _of_nodes(below, f"{above}/{str(key).strip('/')}")
+
+
+def _fits(name, node):
+    """Whether a section of this name, with `*` for one part and `**` for any number, is for a node."""
+    names = re.sub(r"/\*\*?", lambda star: {3: r"(/\w+)*", 2: r"/\w+"}[len(star[0])], name)
+    return re.fullmatch(names, node) is not None
+
+
+def _said_to(node, params_file):
+    """What a parameter file says to a node, section by section.
+
+    Raises:
+        RuntimeError: the file cannot be read, or every section is for other nodes, which ROS passes over.
+    """
+    sections = _sections(params_file)
+    said = [below for name, below in sections if _fits(name, node)]
+    if sections and not said:
+        there = ", ".join(name for name, _ in sections)
+        raise RuntimeError(
+            f"params_file:={params_file} says nothing to {node}, only to {there}: /** is for every node"
+        )
+    return said
+
+
+def _units(said):
+    """The units out of what a parameter file says; none where it makes no sense, which the node tells."""
+    values = dict(pair for below in said for pair in _flat(below))
+    try:
+        # Numbers such as 1e-3 are text to this reader of YAML, and numbers to that of ROS.
+        return {name: float(values[name]) for name in UNITS if name in values}
+    except (TypeError, ValueError):
+        return {}
 
 
 def _flat(values, above=""):

@@ -144,7 +144,6 @@ def test_a_bag_of_another_robot_is_played_under_its_own_names(launch_file: Path)
             "{/**: {ros__parameters: {depth.scale: 2}}, /robot/*: {ros__parameters: {depth.scale: 1}}}",
             {"depth.scale": 1.0},
         ),
-        ("/fusion: {ros__parameters: {depth.scale: 0.1}}", {}),  # of another namespace
         ("/**: {ros__parameters: {rate: 5.0}}", {}),
         ("[", {}),  # the node says so
         ("/**: {ros__parameters: {depth.scale: wide}}", {}),  # here, too
@@ -160,6 +159,27 @@ def test_whoever_plays_the_sensors_has_the_units_of_the_parameters(
     assert fusion.parameters[0] == str(file)
     assert {name: player.parameters[0][name] for name in UNITS if name in player.parameters[0]} == expected
     assert "rate" not in player.parameters[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "mine.yaml cannot be read: No such file"),
+        ("/fusion: {ros__parameters: {rate: 5.0}}", "says nothing to /robot/fusion, only to /fusion: "),
+        (
+            "{a: {ros__parameters: {b: 1}}, /*: {ros__parameters: {}}}",
+            "only to /a, /\\*: /\\*\\* is for every",
+        ),
+    ],
+)
+def test_a_parameter_file_that_would_have_no_effect_is_refused(
+    text: str | None, words: str, launch_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(RuntimeError, match=words):
+        stand_in.nodes(launch_file, {"params_file": str(file), "namespace": "robot"})
 
 
 @pytest.mark.parametrize(
