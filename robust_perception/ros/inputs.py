@@ -73,6 +73,7 @@ class Inputs:
         except Exception:
             self.close()
             raise
+        self._warn_of_idle_overrides()
 
     @property
     def topics(self) -> list[str]:
@@ -103,6 +104,14 @@ class Inputs:
             info = self._camera_infos.get(modality, "")
             found[modality] = Link(subscription.topic_name, info, losses.lost, hint, note)
         return found
+
+    def _warn_of_idle_overrides(self) -> None:
+        topics = [*self.topics, *([self._sound[1].topic_name] if self._sound else [])]
+        for name in qos.idle_overrides(self._node):
+            self._log.warning(
+                f"parameter {name} has no effect: expected qos_overrides.TOPIC.subscription.POLICY with "
+                f"history, depth, reliability or durability of one of {', '.join(topics)}"
+            )
 
     def _format_hint(self, modality: Modality) -> str:
         if modality is not Modality.AUDIO or self._sound is None:

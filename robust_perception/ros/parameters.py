@@ -168,7 +168,10 @@ class ParameterTable:
         try:
             value = node.declare_parameter(row.name, row.default, row.descriptor()).value
         except InvalidParameterTypeException as error:
-            raise ParameterError(row.name, f"a {row.kind}", self._given(node, row.name, error)) from None
+            given = self._given(node, row.name, error)
+            whole = isinstance(row.default, float) and type(given) is int
+            expected = f"a {row.kind}, as {given}.0 is one" if whole else f"a {row.kind}"
+            raise ParameterError(row.name, expected, given) from None
         except InvalidParameterValueException as error:
             raise ParameterError(row.name, row.allowed, self._given(node, row.name, error)) from None
         if isinstance(row.default, list):
@@ -202,7 +205,8 @@ class ParameterTable:
                 row.check(parameter.value)
             except ParameterError as error:
                 return SetParametersResult(successful=False, reason=str(error))
-            if row.change == "configured" and self._locked():
+            # Whoever loads a whole file sets what has not changed, too.
+            if row.change == "configured" and self._locked() and self._differs(parameter):
                 reason = (
                     f"parameter {row.name}: changes only while the node is unconfigured; "
                     "deactivate and clean it up first"
@@ -212,6 +216,10 @@ class ParameterTable:
             self._values[parameter.name] = parameter.value
             self._changed(parameter.name, parameter.value)
         return SetParametersResult(successful=True)
+
+    def _differs(self, parameter: RosParameter) -> bool:
+        now = self._values[parameter.name]
+        return bool(list(parameter.value) != now if isinstance(now, list) else parameter.value != now)
 
 
 def to_markdown(title: str, rows: Sequence[Parameter]) -> str:

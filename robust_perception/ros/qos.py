@@ -68,6 +68,9 @@ def latched(depth: int) -> QoSProfile:
 LATCHED = latched(1)
 """What stays true, in one message."""
 
+OVERRIDES = "qos_overrides."
+"""What the names of such parameters begin with."""
+
 UNNAMED = "_NODE_NAME_UNKNOWN_"
 """What the middleware calls a node of which it has found a publisher, but not yet its name."""
 
@@ -117,6 +120,15 @@ def subscribe(
     except (RuntimeError, TypeError, InvalidParameterTypeException) as error:  # TypeError: a number too large
         name = f"qos_overrides.{node.resolve_topic_name(topic)}.subscription.*"
         raise ParameterError(name, _overrides(), str(error)) from None
+
+
+def idle_overrides(node: Any) -> list[str]:
+    """Overrides of the quality of service that were given to a node and belong to none of its subscriptions.
+
+    To be called when all of them are there. rclpy keeps what was given to itself, hence the fallback.
+    """
+    given = getattr(node, "_parameter_overrides", {})
+    return [name for name in given if name.startswith(OVERRIDES) and not node.has_parameter(name)]
 
 
 def subscribe_raw(

@@ -224,3 +224,17 @@ def test_override_is_of_its_topic_alone(make_node: Callable[..., LifecycleNode])
     depths = {s.topic_name: s.qos_profile.depth for s in node.subscriptions}
     assert (depths["/rgb/image"], depths["/depth/image"], qos.SENSOR.depth) == (7, 1, 1)
     taken.close()
+
+
+def test_override_of_a_topic_nobody_listens_to_is_told(
+    make_node: Callable[..., LifecycleNode], capfd: pytest.CaptureFixture[str]
+) -> None:
+    idle = ("qos_overrides./rgb/imag.subscription.depth", "qos_overrides./rgb/image.subscription.lifespan")
+    node = make_node({**dict.fromkeys(idle, 7), "qos_overrides./audio_info.subscription.depth": 7})
+    taken = Inputs(node, synchronizer(), TABLE, MODALITIES)
+    said = capfd.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if "has no effect" in line]
+    assert [name for name in idle if any(f"parameter {name} has" in line for line in lines)] == list(idle)
+    assert len(lines) == len(idle)
+    assert "/rgb/image, /depth/image, /thermal/image, /audio, /audio_info" in lines[0]
+    taken.close()

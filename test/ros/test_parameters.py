@@ -60,6 +60,22 @@ def test_defaults_and_given_values(context: rclpy.Context) -> None:
     assert [made[row.name] for row in ROWS] == [2.0, 2, "a", ["a", "b"], True]
 
 
+def test_what_is_locked_may_be_set_to_what_it_is(context: rclpy.Context) -> None:
+    """As `ros2 param load` does, which sets everything that a file says."""
+    rows = (*ROWS, Parameter("fixed", ["a"], "Which ones.", "configured", choices=("a", "b")))
+    node, made = table(context, {"count": 3}, rows, locked=lambda: True)
+    same = [
+        RosParameter("count", value=3),
+        RosParameter("fixed", value=["a"]),
+        RosParameter("speed", value=2.0),
+    ]
+    assert all(result.successful for result in node.set_parameters(same))
+    assert made["speed"] == 2.0
+    other = [RosParameter("count", value=2), RosParameter("fixed", value=["b"])]
+    assert [result.successful for result in node.set_parameters(other)] == [False, False]
+    assert (made["count"], made["fixed"]) == (3, ["a"])
+
+
 def test_an_empty_list_asks_for_none(domain: int) -> None:
     """As people write it in a file, where it has no type."""
     context = rclpy.Context()
@@ -77,6 +93,7 @@ def test_an_empty_list_asks_for_none(domain: int) -> None:
     ("name", "value", "words"),
     [
         ("speed", "fast", "parameter speed: expected a double, got 'fast'"),
+        ("speed", 2, "parameter speed: expected a double, as 2.0 is one, got 2"),
         ("speed", 4.0, "parameter speed: expected 0 to 3, got 4.0"),
         ("count", 0, "parameter count: expected 1 to 5, got 0"),
         ("name", "c", "parameter name: expected one of a, b, got 'c'"),
