@@ -60,7 +60,7 @@ def run(
     stop: threading.Event | None = None,
     stays: Callable[[Any], bool] = lambda node: True,
 ) -> int:
-    """Run a lifecycle node until SIGINT or SIGTERM. To be called from the main thread.
+    """Run a lifecycle node until SIGINT, SIGTERM or SIGHUP. To be called from the main thread.
 
     A node that does not configure or activate by itself has said why. Most stay: whoever mends the cause can
     configure them again without starting them anew. One that has a task with an end ends, for nobody may be
@@ -80,8 +80,10 @@ def run(
     words = list(argv if argv is not None else sys.argv)
     ended = stop or threading.Event()
     failures: list[BaseException] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # The terminal that goes away ends a recording with a whole bag, too; `nohup` asks to outlive it.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: ended.set())
     warning = qos.profile_warning(os.environ)
     environment.prepare()
     try:

@@ -3,7 +3,7 @@
 Topics that appear later join. What comes goes through a queue of limited size to a thread that writes:
 neither a slow disk nor a long recording lets memory grow, and what had to be dropped is said, topic by topic.
 What is older than a second is in the file, whatever ends the process. A disk that is full ends the recording
-with a whole bag and exit code 1; `deactivate` ends it too, and so do SIGINT and SIGTERM.
+with a whole bag and exit code 1; `deactivate` ends it too, and so do SIGINT, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def test_every_transition_and_back(live: Graph, tiny: Path) -> None:
         assert caller.state() == "finalized"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_an_active_node_cleanly(number: int, live: Graph, tiny: Path) -> None:
     process = live.start_fusion(tiny)
     with Sensors(live):
@@ -120,6 +120,17 @@ def test_signal_ends_an_active_node_cleanly(number: int, live: Graph, tiny: Path
         process.signal(number)  # as launch does, which passes on what the terminal has sent already
         assert process.wait() == 0, process.text()
     assert "Traceback" not in process.text()
+
+
+def test_nohup_outlives_the_terminal(live: Graph, tiny: Path) -> None:
+    command = ["nohup", sys.executable, "-m", "robust_perception.ros.fusion_node", "--ros-args"]
+    process = live.run([*command, "-p", f"model:={tiny}"], "outlives")
+    live.listen()
+    live.wait_for("/fusion/label_info", "an active node", lambda m: True, START_S)
+    process.signal(signal.SIGHUP)
+    for _ in range(2):
+        live.diagnosis("pattern", "a node that goes on", lambda s: True)
+    assert process.running
 
 
 def test_missing_model_is_named_and_can_be_mended(live: Graph, tiny: Path) -> None:
