@@ -173,9 +173,12 @@ class ReplayNode(LifecycleNode):
             there = ", ".join(topic.name for topic in topics)
             msg = f"parameter topics: expected topics of the bag ({there}), got {', '.join(missing)}"
             raise RosError(msg)
-        chosen, unknown = {}, []
+        chosen, unknown, old = {}, [], []
         for topic in topics:
-            if topic.name not in wanted if wanted else _of_that_time(topic.name):
+            if wanted and topic.name not in wanted:
+                continue
+            if not wanted and _of_that_time(topic.name):
+                old.append(topic.name)
                 continue
             try:
                 chosen[topic] = message_class(topic.msgtype)
@@ -184,6 +187,11 @@ class ReplayNode(LifecycleNode):
         if unknown:
             self.get_logger().warning(
                 f"not played, for their types are not installed here: {', '.join(unknown)}"
+            )
+        if old:
+            self.get_logger().info(
+                f"not played, for only nodes of that time could say it: {', '.join(old)}; "
+                "the parameter topics names what is played all the same"
             )
         return chosen
 

@@ -65,6 +65,7 @@ def test_every_frame_once_in_order_as_if_it_were_now(bag: Path, live: Graph) -> 
     assert not any(live.received(topic) for topic in outputs), "outputs of another time"
     assert not any(live.node.get_publishers_info_by_topic(topic) for topic in outputs)
     assert "end of the bag" in player.text()
+    assert f"only nodes of that time could say it: {', '.join(outputs)};" in player.text()
 
 
 def test_recorded_stamps_speed_and_faults(bag: Path, live: Graph, tmp_path: Path) -> None:
