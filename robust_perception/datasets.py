@@ -4,7 +4,7 @@
 |---------|------------------------------------|------------------------------------------------------------|
 | rgb     | jpg or png, 8-bit colour           | uint8 (H, W, 3), order R G B                               |
 | depth   | png, 16-bit, millimetres, 0 = none | float32 (H, W), metres, NaN = invalid                      |
-| thermal | png, 16-bit, kelvin * 64           | float32 (H, W), kelvin                                     |
+| thermal | png, 16-bit, kelvin * 64, 0 = none | float32 (H, W), kelvin, NaN = invalid                      |
 |         | png, 8-bit                         | float32 (H, W), grey value, `radiometric` False            |
 | audio   | wav, 16 kHz mono 16-bit            | float32 (n,), in [-1, 1); ends at the images' stamp        |
 | label   | png, 8-bit grey or a palette's     | uint8 (H, W), class index                                  |
