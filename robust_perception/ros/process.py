@@ -105,6 +105,12 @@ def run(
         node.get_logger().warning(
             f"expected parameters as --ros-args -p NAME:=VALUE, got {' '.join(idle)}, which has no effect"
         )
+    # rclpy keeps what was given to the node to itself, hence the fallback.
+    if "--params-file" in words and not getattr(node, "_parameter_overrides", words):
+        name = node.get_fully_qualified_name()
+        node.get_logger().warning(
+            f"the parameter file says nothing to this node: expected a section {name} or /**, got none"
+        )
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     wake = node.create_guard_condition(lambda: None)

@@ -215,6 +215,15 @@ def test_parameters_without_the_word_for_them_are_told(live: Graph, tiny: Path) 
     )
 
 
+def test_parameter_file_for_another_node_is_told(live: Graph, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("fusion_node: {ros__parameters: {autostart: false}}")  # as the executable is named
+    command = [sys.executable, "-m", "robust_perception.ros.fusion_node", "--ros-args"]
+    process = live.run([*command, "-r", "__ns:=/robot", "--params-file", str(file)], "another")
+    expected = "the parameter file says nothing to this node: expected a section /robot/fusion or /**"
+    live.wait_until("a word about it", lambda: expected in process.text())
+
+
 BROKEN = """
 import sys
 from rclpy.lifecycle import LifecycleNode
