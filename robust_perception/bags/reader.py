@@ -100,8 +100,7 @@ class BagReader:
         seen = view.look(self.path)
         if seen.problems:
             found = f"one with {seen.messages} messages that can be read: {'; '.join(seen.problems)}"
-            mend = f"`robust-perception bag repair {self.path}` makes it whole"
-            self.damage = f"{self.path}: expected a whole bag, got {found}; {mend}"
+            self.damage = f"{self.path}: expected a whole bag, got {found}; {seen.way_out}"
             _warn(self.damage)
         mended: Any = seen if self.path.is_dir() else seen / seen.files[0].path.name
         reader = Reader(mended)

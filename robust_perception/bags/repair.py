@@ -52,9 +52,14 @@ def repair(path: Path) -> Repair:
         path: folder or storage file.
 
     Raises:
-        BagError: nothing can be read, or the bag cannot be written.
+        BagError: nothing can be read, or the bag cannot be written, or of one of its files only a copy reads
+            a part: metadata without that file would hide the part.
     """
     seen = look(path, thorough=True)
+    if seen.left_out:
+        found = f"{', '.join(seen.left_out)} of which only a part is there: {'; '.join(seen.problems)}"
+        msg = f"{path}: expected files that can be mended in place, got {found}; {seen.way_out}"
+        raise BagError(msg)
     try:
         for file in seen.files:
             if file.scan is not None and file.scan.problems:

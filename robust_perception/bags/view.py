@@ -58,6 +58,7 @@ class Folder:
         files: its files, in order.
         problems: what is wrong with it, in words.
         place: where files are that had to be decompressed, as long as somebody reads them.
+        left_out: names of files that are not among these, but of which a copy reads a part.
     """
 
     suffix = ""
@@ -68,8 +69,10 @@ class Folder:
         files: list[File],
         problems: list[str],
         place: TemporaryDirectory[str] | None = None,
+        left_out: tuple[str, ...] = (),
     ) -> None:
         self.path, self.files, self.problems, self._place = path, files, problems, place
+        self.left_out = left_out
         self._counts: Counter[TopicInfo] = Counter()
         for file in files:
             self._counts.update(file.counts)
@@ -85,6 +88,13 @@ class Folder:
             mode = "file"
         storage = STORAGE_OF[self.files[0].path.suffix]
         return metadata.to_yaml(storage, infos, self._counts.items(), mode)[0]
+
+    @property
+    def way_out(self) -> str:
+        """What to do about its problems."""
+        if self.left_out:
+            return _copy_in_words(self.path)
+        return f"`robust-perception bag repair {self.path}` makes it whole"
 
     def exists(self) -> bool:
         """Whether it is there."""
@@ -194,6 +204,7 @@ def look(path: Path, thorough: bool = False) -> Folder:
     if path.is_dir():
         problems += problems_of_metadata(path)
     files: list[File] = []
+    left_out: list[str] = []
     place = TemporaryDirectory()
     for file in storage_files(path):
         try:
@@ -201,17 +212,18 @@ def look(path: Path, thorough: bool = False) -> Folder:
             files.append(_look_into(readable, file, thorough, problems))
         except BagError as error:
             problems.append(str(error).removeprefix(f"{path}: "))
+            if file.stat().st_size and {".db3", COMPRESSED} & set(file.suffixes):
+                left_out.append(file.name)
     if not files:
         msg = (
             f"{path}: expected a whole bag, got a damaged or truncated one: "
-            f"{'; '.join(problems) or 'no file'}; "
-            f"`robust-perception bag repair {path} --out NEW` takes from it what can be read"
+            f"{'; '.join(problems) or 'no file'}; {_copy_in_words(path)}"
         )
         raise BagError(msg)
     if len({file.path.suffix for file in files}) > 1:
         msg = f"{path}: expected files of one storage, got {', '.join(file.path.name for file in files)}"
         raise BagError(msg)
-    return Folder(path, files, problems, place)
+    return Folder(path, files, problems, place, tuple(left_out))
 
 
 def problems_of_metadata(path: Path) -> list[str]:
@@ -225,6 +237,10 @@ def problems_of_metadata(path: Path) -> list[str]:
     except Exception as error:  # whatever is in it
         return [f"{metadata.NAME} makes no sense: {' '.join(str(error).split())[:100]}"]
     return [f"{name} is missing" for name in names if not (path / name).exists()]
+
+
+def _copy_in_words(path: Path) -> str:
+    return f"`robust-perception bag repair {path} --out NEW` takes from it what can be read"
 
 
 def _look_into(path: Path, stored: Path, thorough: bool, problems: list[str]) -> File:

@@ -15,7 +15,7 @@ from robust_perception.bags import repair, types
 from robust_perception.bags.dataset import audio, image
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
-from robust_perception.bags.writer import BagWriter
+from robust_perception.bags.writer import BagWriter, Split
 
 COUNT = 20
 
@@ -121,6 +121,46 @@ def test_what_stands_before_a_damage_of_the_compression_is_taken(
     got = read(tmp_path / "new")
     assert got == MESSAGES[: len(got)]
     assert len(got) > len(MESSAGES) / 4
+
+
+@pytest.mark.parametrize("compression", ["none", "file"])
+@pytest.mark.parametrize("kind", ["cut", "damaged"])
+def test_one_file_among_several_is_not_given_up_in_place(
+    kind: str, compression: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metadata without the file would hide that part of it can be read, from every later reader too."""
+    bag = tmp_path / "bag"
+    with BagWriter(bag, "sqlite3", compression, Split(seconds=0.7)) as writer:
+        for message in MESSAGES:
+            writer.write(*message)
+    files = sorted(bag.glob("*.db3*"))
+    assert len(files) > 2
+    data = files[1].read_bytes()
+    at = round(len(data) * 0.6)
+    files[1].write_bytes(data[:at] if kind == "cut" else data[:at] + b"\xff" * (len(data) - at))
+    (bag / "metadata.yaml").unlink()  # or there would be nothing to mend in place
+    before = {path.name: path.read_bytes() for path in bag.iterdir()}
+    assert main(["repair", str(bag)]) == 1
+    told = capsys.readouterr().err
+    assert files[1].name in told
+    assert f"`robust-perception bag repair {bag} --out NEW`" in told
+    assert {path.name: path.read_bytes() for path in bag.iterdir()} == before, "nothing was changed"
+    assert main(["repair", str(bag), "--out", str(tmp_path / "new")]) == 0
+    got = read(tmp_path / "new")
+    without = sum(len(read(file)) for file in files if file != files[1])
+    assert without < len(got) < len(MESSAGES)
+
+
+def test_a_file_without_anything_stands_in_no_ones_way(tmp_path: Path) -> None:
+    """As when the recorder was killed while it began the next one."""
+    bag = tmp_path / "bag"
+    with BagWriter(bag, "sqlite3") as writer:
+        for message in MESSAGES:
+            writer.write(*message)
+    (bag / "metadata.yaml").unlink()
+    (bag / "bag_1.db3").write_bytes(b"")
+    assert repair.repair(bag).messages == len(MESSAGES)
+    assert read(bag) == MESSAGES
 
 
 def test_a_length_that_no_disk_holds_is_told_and_not_filled_up(bags: dict[str, Path], tmp_path: Path) -> None:
