@@ -13,8 +13,8 @@
 Any of these folders may be missing, and so may single files. Beside them may lie
 
 * `<root>/classes.json`: class names, see `labels.py`;
-* `<split>/boxes_coco.json`: boxes in COCO's form, category ids = fine label ids, crowds left out. Frames that
-  it does not list have the boxes of their label map's connected components;
+* `<split>/boxes_coco.json`: boxes in COCO's form, category ids = fine label ids. Frames that it does not list
+  have the boxes of their label map's connected components;
 * `<split>/scene.json`: `{NAME: [names of the scene classes present]}`.
 
 Nothing is decoded before it is asked for.
@@ -33,10 +33,10 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_perception import units
+from robust_perception.coco_boxes import NO_BOXES, Boxes, CocoBoxes
 from robust_perception.indexed_png import in_grey, is_indexed, step_of
 from robust_perception.labels import (
     ClassTable,
-    CocoBoxes,
     DatasetError,
     known_boxes_of_label,
     read_json,
@@ -96,6 +96,7 @@ class Sample:
         scene: float32 (k,), 1 where the scene class is present; None when nobody knows.
         boxes_from_label: whether the boxes are those of the label map; nobody knows then what objects there
             are where it is unlabelled.
+        crowds: listed boxes that hold things of their class, and nobody said where each of them is.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Sample:
     class_ids: npt.NDArray[np.int64] | None
     scene: npt.NDArray[np.float32] | None
     boxes_from_label: bool = False
+    crowds: Boxes = NO_BOXES
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -203,7 +205,7 @@ class FolderDataset(Sequence[Sample]):
             raise DatasetError(msg)
         boxes, class_ids = self.boxes_of(name, label)
         derived = boxes is not None and not self.lists_boxes(name)
-        return Sample(name, frames, label, boxes, class_ids, self.scene(name), derived)
+        return Sample(name, frames, label, boxes, class_ids, self.scene(name), derived, self.crowds(name))
 
     def path(self, modality: Modality, name: str) -> Path | None:
         """The file of one sensor in one sample; None where it is missing."""
@@ -278,6 +280,10 @@ class FolderDataset(Sequence[Sample]):
     def lists_boxes(self, name: str) -> bool:
         """Whether the boxes of one sample are listed: then they are all that there are."""
         return name in self._boxes
+
+    def crowds(self, name: str) -> Boxes:
+        """Listed crowds of one sample."""
+        return self._boxes.crowds.get(name, NO_BOXES)
 
     def scene(self, name: str) -> npt.NDArray[np.float32] | None:
         """Scene classes of one sample: float32 (k,), 1 where present; None when nobody knows."""

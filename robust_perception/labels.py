@@ -1,4 +1,4 @@
-"""Ground truth of a data folder: class names, boxes, and the way from stored label values to class indices.
+"""Ground truth of a data folder: class names, boxes of label maps, and the way from label values to classes.
 
 `classes.json` is `{"fine": [{"id", "name"}], "coarse_names", "fine_to_coarse", "scene_names"}`, all but
 `fine` optional, or `{"names": [...], "ignore": id}`, where `ignore` is the label of pixels nobody knows.
@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,6 @@ from robust_perception.vocabulary import UNLABELLED
 
 MINIMUM_COMPONENT_AREA = 30
 """Connected components of fewer pixels give no box: at a label's border single pixels break off."""
-
-
-FARTHEST = 1e6
-"""Pixels a listed box may reach: no picture is so large."""
 
 
 class DatasetError(ValueError):
@@ -41,6 +36,7 @@ class ClassTable:
         label_count: number of label values that may be stored; 255 may be stored besides.
         scene_names: names of the scene classes.
         ignore: a value beyond these that may be stored too and means "unlabelled"; 255 when there is none.
+        label_names: stored label value -> name; those of `names` where no classes are grouped.
     """
 
     names: tuple[str, ...]
@@ -48,18 +44,20 @@ class ClassTable:
     label_count: int
     scene_names: tuple[str, ...] = ()
     ignore: int = UNLABELLED
+    label_names: tuple[str, ...] = ()
 
     @classmethod
     def plain(cls, names: Sequence[str], ignore: int | None = None, scene: Sequence[str] = ()) -> ClassTable:
         """Labels that are class indices already; `ignore` is a further value meaning "unlabelled"."""
         table = np.full(256, UNLABELLED, dtype=np.uint8)
         table[: len(names)] = np.arange(len(names))
-        count = len(names)
+        stored = tuple(names)
         if ignore is not None:
             table[ignore] = UNLABELLED
             if ignore == len(names) - 1:
                 names = names[:-1]
-        return cls(tuple(names), table, count, tuple(scene), UNLABELLED if ignore is None else ignore)
+        ignored = UNLABELLED if ignore is None else ignore
+        return cls(tuple(names), table, len(stored), tuple(scene), ignored, stored)
 
     def wrong_in(self, values: npt.NDArray[np.uint8]) -> list[int]:
         """Values of a label map that may not be stored, each once."""
@@ -110,7 +108,7 @@ class ClassTable:
             raise DatasetError(msg)
         table = np.full(256, UNLABELLED, dtype=np.uint8)
         table[: self.label_count] = np.asarray(mapping, dtype=np.uint8)
-        return ClassTable(names, table, self.label_count, self.scene_names)
+        return ClassTable(names, table, self.label_count, self.scene_names, label_names=self.label_names)
 
 
 def boxes_of_label(
@@ -147,49 +145,6 @@ def known_boxes_of_label(
     return (None, None) if bool((label == UNLABELLED).all()) else boxes_of_label(label)
 
 
-class CocoBoxes(dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]):
-    """Boxes and class indices by sample name, out of a file in COCO's form."""
-
-    @classmethod
-    def read(cls, path: Path, table: ClassTable) -> CocoBoxes:
-        """Read the file; empty when there is none."""
-        boxes = cls()
-        if not path.is_file():
-            return boxes
-        content = read_json(path)
-        try:
-            names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-            rows: dict[str, list[tuple[list[float], int]]] = {name: [] for name in names.values()}
-            for annotation in content["annotations"]:
-                category = _number(annotation["category_id"])
-                if not 0 <= category < table.label_count:
-                    msg = f"{path}: expected 'category_id' below {table.label_count}, got "
-                    msg += shorten(annotation["category_id"])
-                    raise DatasetError(msg)
-                corner_and_size = [_number(v) for v in annotation["bbox"]]
-                if len(corner_and_size) != 4 or not np.isfinite(corner_and_size).all():
-                    msg = f"{path}: expected 'bbox' as [x, y, width, height], got "
-                    msg += shorten(annotation["bbox"])
-                    raise DatasetError(msg)
-                if max(map(abs, corner_and_size)) > FARTHEST:
-                    msg = f"{path}: expected 'bbox' within {FARTHEST:g} pixels, got {annotation['bbox']}"
-                    raise DatasetError(msg)
-                x, y, width, height = corner_and_size
-                if min(width, height) < 0:
-                    msg = f"{path}: expected 'bbox' with a width and height >= 0, got {annotation['bbox']}"
-                    raise DatasetError(msg)
-                class_id = int(table.label_to_class[int(category)])
-                if class_id not in (0, UNLABELLED) and not annotation.get("iscrowd", 0):
-                    rows[names[annotation["image_id"]]].append(([x, y, x + width, y + height], class_id))
-        except (KeyError, TypeError) as error:
-            msg = f"{path}: expected COCO's images and annotations, got {error!r} while reading them"
-            raise DatasetError(msg) from None
-        for name, found in rows.items():
-            corners = np.array([row for row, _ in found], dtype=np.float32).reshape(-1, 4)
-            boxes[name] = corners, np.array([class_id for _, class_id in found], dtype=np.int64)
-        return boxes
-
-
 def read_json(path: Path) -> Any:
     """Parse a JSON file; DatasetError when it is missing or not JSON."""
     try:
@@ -206,14 +161,6 @@ def _names(path: Path, content: Mapping[str, Any], key: str) -> list[str]:
         msg = f"{path}: expected {key!r} as a list of at most {UNLABELLED} names, got {shorten(names)}"
         raise DatasetError(msg)
     return [str(name) for name in names]
-
-
-def _number(value: object) -> float:
-    """A number; NaN for anything else."""
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
 
 
 def _need_fine(path: Path, classes: str) -> None:

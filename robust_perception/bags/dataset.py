@@ -127,7 +127,8 @@ def truth_of(dataset: FolderDataset, name: str, stamp_ns: int) -> truth.Truth:
     label = dataset.label(name)
     boxes, class_ids = dataset.boxes_of(name, label)
     from_label = boxes is not None and not dataset.lists_boxes(name)
-    return truth.Truth(stamp_ns, label, boxes, class_ids, dataset.scene(name), from_label)
+    scene, crowds = dataset.scene(name), dataset.crowds(name)
+    return truth.Truth(stamp_ns, label, boxes, class_ids, scene, from_label, crowds)
 
 
 def image(pixels: Array, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
@@ -183,7 +184,7 @@ def _write_truth(
 
 
 def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize.Size) -> truth.Truth:
-    label, boxes, class_ids = known.label, known.boxes, known.class_ids
+    label, boxes, class_ids, crowds = known.label, known.boxes, known.class_ids, known.crowds
     if boxes is not None and not known.boxes_from_label:
         shown: Array | None = label
         if shown is None:  # whoever lists boxes without a label map does so in pixels of a picture
@@ -191,11 +192,12 @@ def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize
             shown = next((read_rgb(path) for path in paths if path is not None), None)
         if shown is not None:
             boxes = resize.boxes(boxes, resize.size_of(shown), size)
+            crowds = crowds._replace(corners=resize.boxes(crowds.corners, resize.size_of(shown), size))
     if label is not None:
         label = resize.picture(label, size, None).astype(np.uint8, copy=False)
         if known.boxes_from_label:
             boxes, class_ids = known_boxes_of_label(label)
-    return known._replace(label=label, boxes=boxes, class_ids=class_ids)
+    return known._replace(label=label, boxes=boxes, class_ids=class_ids, crowds=crowds)
 
 
 def _sound(path: Path, stamp_ns: int) -> bytes:

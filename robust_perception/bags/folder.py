@@ -26,6 +26,7 @@ import numpy as np
 from robust_perception import units
 from robust_perception.bags import resize
 from robust_perception.bags.errors import BagError
+from robust_perception.coco_boxes import Boxes
 from robust_perception.datasets import Sample
 from robust_perception.labels import known_boxes_of_label
 from robust_perception.vocabulary import AUDIO_RATE, UNLABELLED, Array, Modality, SensorFrame
@@ -58,7 +59,7 @@ class FolderWriter:
             raise BagError(msg)
         self._root, self._all = root, root.with_name(f".{root.name}.part")
         self._class_names, self._scene_names = tuple(class_names), tuple(scene_names)
-        self._boxes: dict[str, tuple[Array, Array]] = {}
+        self._boxes: dict[str, tuple[Boxes, Boxes]] = {}
         self._scenes: dict[str, list[str]] = {}
         self._stamps: dict[str, int] = {}
         self._files: dict[str, list[Path]] = {}
@@ -96,7 +97,7 @@ class FolderWriter:
         # Boxes of the label map come of it again, and with them what is unknown: listed ones would be all.
         listed = sample.label is None or not sample.boxes_from_label
         if listed and sample.boxes is not None and sample.class_ids is not None and self._class_names:
-            self._boxes[sample.name] = sample.boxes, sample.class_ids
+            self._boxes[sample.name] = Boxes(sample.boxes, sample.class_ids), sample.crowds
         if sample.scene is not None:
             there = zip(self._scene_names, sample.scene.tolist(), strict=True)
             self._scenes[sample.name] = [name for name, present in there if present > 0.5]
@@ -227,9 +228,10 @@ def resized(sample: Sample, size: resize.Size) -> Sample:
     """A sample with all pictures, the label map and the boxes of this width and height."""
     pictures = [frame.data for m, frame in sample.frames.items() if m is not Modality.AUDIO]
     known = [*([] if sample.label is None else [sample.label]), *pictures]
-    boxes, class_ids, label = sample.boxes, sample.class_ids, sample.label
+    boxes, class_ids, label, crowds = sample.boxes, sample.class_ids, sample.label, sample.crowds
     if boxes is not None and known:
         boxes = resize.boxes(boxes, resize.size_of(known[0]), size)
+        crowds = crowds._replace(corners=resize.boxes(crowds.corners, resize.size_of(known[0]), size))
     if label is not None:
         label = resize.picture(label, size, None).astype(np.uint8, copy=False)
         if sample.boxes_from_label:
@@ -238,25 +240,30 @@ def resized(sample: Sample, size: resize.Size) -> Sample:
         m: frame if m is Modality.AUDIO else replace(frame, data=resize.picture(frame.data, size, m))
         for m, frame in sample.frames.items()
     }
-    return replace(sample, frames=frames, label=label, boxes=boxes, class_ids=class_ids)
+    return replace(sample, frames=frames, label=label, boxes=boxes, class_ids=class_ids, crowds=crowds)
 
 
-def coco(boxes: Mapping[str, tuple[Array, Array]], class_names: Sequence[str]) -> dict[str, Any]:
-    """Boxes xyxy and class indices by sample, in COCO's form."""
+def coco(boxes: Mapping[str, tuple[Boxes, Boxes]], class_names: Sequence[str]) -> dict[str, Any]:
+    """Single things and crowds by sample, in COCO's form."""
     images = [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate(boxes, start=1)]
     annotations: list[dict[str, Any]] = []
-    for number, (corners, class_ids) in enumerate(boxes.values(), start=1):
-        rows = zip(corners.astype(np.float64).tolist(), class_ids.tolist(), strict=True)
-        for (x1, y1, x2, y2), class_id in rows:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": class_id,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": 0,
-                }
-            )
+    rows = (
+        (number, crowd, corners, class_id)
+        for number, kinds in enumerate(boxes.values(), start=1)
+        for crowd, found in enumerate(kinds)
+        for corners, class_id in zip(found.corners.astype(np.float64), found.class_ids.tolist(), strict=True)
+    )
+    for number, crowd, corners, class_id in rows:
+        x1, y1, x2, y2 = corners.tolist()
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": class_id,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
+                "iscrowd": crowd,
+            }
+        )
     categories = [{"id": i, "name": name} for i, name in enumerate(class_names) if i not in (0, UNLABELLED)]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -5,6 +5,7 @@
 | `/truth/segmentation`    | sensor_msgs/Image, mono8     | class index per pixel, 255 = unlabelled       |
 | `/truth/detections`      | vision_msgs/Detection2DArray | class by name, score 1                        |
 | `/truth/detections_info` | vision_msgs/VisionInfo       | method `FROM_LABEL` where boxes are the map's |
+| `/truth/crowds`          | vision_msgs/Detection2DArray | things of a class, nobody said where each is  |
 | `/truth/scene`           | vision_msgs/Classification   | every scene class, score 1 = present          |
 | `/truth/label_info`      | vision_msgs/LabelInfo        | names of the class indices, latched           |
 
@@ -23,18 +24,20 @@ import numpy.typing as npt
 from robust_perception.bags import types
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
+from robust_perception.coco_boxes import NO_BOXES, Boxes
 from robust_perception.runtime import images
 from robust_perception.runtime.decoders import stamp_to_ns
 from robust_perception.runtime.errors import DecodingError
 from robust_perception.vocabulary import UNLABELLED, Array
 
 SEGMENTATION, DETECTIONS = "/truth/segmentation", "/truth/detections"
-DETECTIONS_INFO = "/truth/detections_info"
+DETECTIONS_INFO, CROWDS = "/truth/detections_info", "/truth/crowds"
 SCENE, LABEL_INFO = "/truth/scene", "/truth/label_info"
 TOPICS: dict[str, str] = {
     SEGMENTATION: types.IMAGE,
     DETECTIONS: "vision_msgs/msg/Detection2DArray",
     DETECTIONS_INFO: "vision_msgs/msg/VisionInfo",
+    CROWDS: "vision_msgs/msg/Detection2DArray",
     SCENE: "vision_msgs/msg/Classification",
 }
 """Topic -> type, of what belongs to an instant."""
@@ -59,6 +62,7 @@ class Truth(NamedTuple):
         class_ids: int64 (n,), class index of each box.
         scene: float32 (k,), 1 where the scene class is present.
         boxes_from_label: whether the boxes are those of the label map.
+        crowds: boxes that hold things of their class, and nobody said where each of them is.
     """
 
     stamp_ns: int
@@ -67,6 +71,7 @@ class Truth(NamedTuple):
     class_ids: npt.NDArray[np.int64] | None = None
     scene: npt.NDArray[np.float32] | None = None
     boxes_from_label: bool = False
+    crowds: Boxes = NO_BOXES
 
 
 def messages_of(
@@ -87,10 +92,9 @@ def messages_of(
         )
         yield SEGMENTATION, types.serialize(picture, types.IMAGE)
     if truth.boxes is not None and truth.class_ids is not None:
-        pairs = zip(truth.boxes.astype(np.float64).tolist(), truth.class_ids.tolist(), strict=True)
-        found = [_detection(box, class_names[class_id], header) for box, class_id in pairs]
-        kind = TOPICS[DETECTIONS]
-        yield DETECTIONS, types.serialize(make(kind)(header=header, detections=found), kind)
+        yield DETECTIONS, _detections(Boxes(truth.boxes, truth.class_ids), class_names, header)
+        if len(truth.crowds.corners):
+            yield CROWDS, _detections(truth.crowds, class_names, header)
         if truth.boxes_from_label:
             kind = TOPICS[DETECTIONS_INFO]
             info = make(kind)(
@@ -172,7 +176,7 @@ class TruthReader:
         self._index = {name: i for i, name in enumerate(class_names)}
         self._scene_names = tuple(scene_names)
         there = {topic.name: topic for topic in bag.topics if topic.count}
-        unread = () if class_names else (DETECTIONS, DETECTIONS_INFO)
+        unread = () if class_names else (DETECTIONS, DETECTIONS_INFO, CROWDS)
         self._topics = [name for name in TOPICS if name in there and name not in unread]
         for name in self._topics:
             if there[name].msgtype != TOPICS[name]:
@@ -180,7 +184,7 @@ class TruthReader:
                 raise BagError(msg)
         if LABEL_INFO in there:
             self._check_names(tuple(class_names))
-        self.known = bool(set(self._topics) - {DETECTIONS_INFO})
+        self.known = bool(set(self._topics) - {DETECTIONS_INFO, CROWDS})
 
     def __iter__(self) -> Iterator[Truth]:
         """One `Truth` an instant, by stamp; BagError for one that cannot be read.
@@ -230,7 +234,7 @@ class TruthReader:
             scores = {result.class_id: result.score for result in message.results}
             present = [scores.get(name, 0.0) for name in self._scene_names]
             return {"scene": np.array(present, dtype=np.float32)}
-        boxes, class_ids = [], []
+        rows = []
         for detection in message.detections:
             name = detection.results[0].hypothesis.class_id if detection.results else ""
             if name not in self._index:
@@ -238,12 +242,12 @@ class TruthReader:
                 raise BagError(msg)
             centre, box = detection.bbox.center.position, detection.bbox
             half_x, half_y = box.size_x / 2, box.size_y / 2
-            boxes.append((centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y))
-            class_ids.append(self._index[name])
-        return {
-            "boxes": np.array(boxes, dtype=np.float32).reshape(-1, 4),
-            "class_ids": np.array(class_ids, dtype=np.int64),
-        }
+            corners = (centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y)
+            rows.append((corners, self._index[name]))
+        found = Boxes.of(rows)
+        if topic == CROWDS:
+            return {"crowds": found}
+        return {"boxes": found.corners, "class_ids": found.class_ids}
 
     def _checked(self, label: Array, stamp_ns: int) -> Labels:
         """A label map (H, W) all of whose values are class indices, as far as names tell, or 255."""
@@ -273,8 +277,16 @@ class TruthReader:
 
 def _told_of(stamp_ns: int, known: dict[str, Any]) -> Iterator[Truth]:
     """The truth of an instant; none where there are only words about boxes."""
-    if known.keys() - {"boxes_from_label"}:
+    if known.keys() - {"boxes_from_label", "crowds"}:
         yield Truth(stamp_ns, **known)
+
+
+def _detections(boxes: Boxes, class_names: Sequence[str], header: Any) -> bytes:
+    """CDR bytes of boxes by the names of their classes."""
+    pairs = zip(boxes.corners.astype(np.float64).tolist(), boxes.class_ids.tolist(), strict=True)
+    found = [_detection(box, class_names[class_id], header) for box, class_id in pairs]
+    kind = TOPICS[DETECTIONS]
+    return types.serialize(types.message_class(kind)(header=header, detections=found), kind)
 
 
 def _detection(box: Sequence[float], name: str, header: Any) -> Any:

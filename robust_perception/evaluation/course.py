@@ -211,5 +211,5 @@ def follow(
 def _sample(truth: Truth | None) -> Sample:
     if truth is None:
         return Sample("", {}, None, None, None, None)
-    known = truth.label, truth.boxes, truth.class_ids, truth.scene, truth.boxes_from_label
+    known = truth.label, truth.boxes, truth.class_ids, truth.scene, truth.boxes_from_label, truth.crowds
     return Sample(str(truth.stamp_ns), {}, *known)

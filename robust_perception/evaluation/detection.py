@@ -2,7 +2,8 @@
 
 `map50_95` is the mean over IoU thresholds 0.50, 0.55 .. 0.95 and `map50` the value at 0.50, both over the
 classes that have a true box in the split, with at most 100 boxes of a class a frame. In percent. A found box
-that is no true one at a threshold, and of which nobody can say that it is wrong, does not count there.
+that is no true one at a threshold, and of which nobody can say that it is wrong, does not count there; nor
+does one that lies in a crowd of its class, with that part of its area or more. A crowd is never missed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from robust_perception.coco_boxes import NO_BOXES, Boxes
 from robust_perception.vocabulary import Array
 
-Boxes = npt.NDArray[np.float32]
+Corners = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -29,11 +31,12 @@ NO_AREA = -1.0
 
 
 class Frame(NamedTuple):
-    """True and found boxes of one frame, as `DetectionMetric.add` takes them."""
+    """True and found boxes of one frame, as `DetectionMetric.add` takes them; crowds are among the true."""
 
-    true_boxes: Boxes
+    true_boxes: Corners
     true_ids: Ids
-    boxes: Boxes
+    true_crowds: Flags
+    boxes: Corners
     class_ids: Ids
     scores: Scores
     unjudged: Flags
@@ -47,12 +50,13 @@ class DetectionMetric:
 
     def add(
         self,
-        true_boxes: Boxes,
+        true_boxes: Corners,
         true_ids: Ids,
-        boxes: Boxes,
+        boxes: Corners,
         class_ids: Ids,
         scores: Scores,
         unjudged: Flags | None = None,
+        crowds: Boxes = NO_BOXES,
     ) -> None:
         """Add one frame.
 
@@ -63,10 +67,19 @@ class DetectionMetric:
             class_ids: int64 (n,), class index.
             scores: float32 (n,).
             unjudged: bool (n,), boxes that are right or nothing, never wrong; None = no such box.
+            crowds: things of their classes, and nobody said where each of them is.
         """
-        copies = np.array(true_boxes), np.array(true_ids), np.array(boxes), np.array(class_ids)
-        flags = np.zeros(len(scores), dtype=bool) if unjudged is None else np.array(unjudged)
-        self._frames.append(Frame(*copies, np.array(scores), flags))
+        self._frames.append(
+            Frame(
+                true_boxes=np.concatenate([true_boxes, crowds.corners]),
+                true_ids=np.concatenate([true_ids, crowds.class_ids]),
+                true_crowds=np.repeat([False, True], [len(true_boxes), len(crowds.corners)]),
+                boxes=np.array(boxes),
+                class_ids=np.array(class_ids),
+                scores=np.array(scores),
+                unjudged=np.zeros(len(scores), dtype=bool) if unjudged is None else np.array(unjudged),
+            )
+        )
 
     def arrays(self) -> dict[str, Array]:
         """What was gathered: the frames' arrays one after the other, and how long each was."""
@@ -93,7 +106,7 @@ class DetectionMetric:
             ModuleNotFoundError: faster-coco-eval is not installed.
         """
         images, true, found = self._listed()
-        if not true:
+        if all(box["iscrowd"] for box in true):
             return float("nan"), float("nan")
         if not found:
             return 0.0, 0.0
@@ -129,7 +142,10 @@ class DetectionMetric:
         true: list[dict[str, Any]] = []
         found: list[dict[str, Any]] = []
         for image, frame in enumerate(self._frames, start=1):
-            for corners, class_id in zip(frame.true_boxes.tolist(), frame.true_ids.tolist(), strict=True):
+            known = zip(
+                frame.true_boxes.tolist(), frame.true_ids.tolist(), frame.true_crowds.tolist(), strict=True
+            )
+            for corners, class_id, crowd in known:
                 box = _xywh(corners)
                 true.append(
                     {
@@ -139,7 +155,7 @@ class DetectionMetric:
                         "category_id": class_id,
                         "bbox": box,
                         "area": box[2] * box[3],
-                        "iscrowd": 0,
+                        "iscrowd": int(crowd),
                     }
                 )
             rows = zip(frame.boxes.tolist(), frame.class_ids.tolist(), frame.scores.tolist(), strict=True)
@@ -153,6 +169,7 @@ class DetectionMetric:
 _NOTHING = Frame(
     np.zeros((0, 4), np.float32),
     np.zeros(0, np.int64),
+    np.zeros(0, np.bool_),
     np.zeros((0, 4), np.float32),
     np.zeros(0, np.int64),
     np.zeros(0, np.float32),

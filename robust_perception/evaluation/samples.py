@@ -91,10 +91,15 @@ def _sample(frames: Mapping[Modality, SensorFrame], truth: Truth | None, end_ns:
     sample = Sample(f"{end_ns:019}", frames, None, None, None, None)
     if truth is None:
         return sample
-    known = {
-        name: getattr(truth, name) for name in ("label", "boxes", "class_ids", "scene", "boxes_from_label")
-    }
-    return replace(sample, **known)
+    return replace(
+        sample,
+        label=truth.label,
+        boxes=truth.boxes,
+        class_ids=truth.class_ids,
+        scene=truth.scene,
+        boxes_from_label=truth.boxes_from_label,
+        crowds=truth.crowds,
+    )
 
 
 class _TruthAt:

@@ -71,8 +71,15 @@ class Tally:
             self.segmentation.join(pixels.counts)
         if sample.boxes is not None and sample.class_ids is not None:
             boxes = in_pixels_of(sample.size, perception)
-            found = boxes, perception.class_ids, perception.scores
-            self.detection.add(sample.boxes, sample.class_ids, *found, unjudged(sample, boxes))
+            self.detection.add(
+                sample.boxes,
+                sample.class_ids,
+                boxes,
+                perception.class_ids,
+                perception.scores,
+                unjudged(sample, boxes),
+                sample.crowds,
+            )
         if sample.scene is not None and columns.model:
             self.scene.add(sample.scene[columns.data], perception.scene[columns.model])
 

@@ -24,7 +24,7 @@ from robust_perception.datasets import Sample
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.protocol import offline_frame_set
 from robust_perception.evaluation.tally import in_pixels_of
-from robust_perception.evaluation.unjudged import unjudged
+from robust_perception.evaluation.unjudged import in_crowd, unjudged
 from robust_perception.vocabulary import Pattern, Perception
 
 LEAST_SCORE = 0.05
@@ -88,7 +88,7 @@ def add_boxes(
     free = np.ones(len(sample.boxes), dtype=bool)
     boxes = in_pixels_of(sample.size, perception)
     overlap = iou(boxes, sample.boxes)
-    open_question = unjudged(sample, boxes)
+    open_question = unjudged(sample, boxes) | in_crowd(sample, boxes, perception.class_ids)
     for i in np.argsort(-perception.scores, kind="stable"):
         if known is not None and not known[perception.class_ids[i]]:
             continue

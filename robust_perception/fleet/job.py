@@ -23,7 +23,7 @@ from robust_perception.faults.script import FaultScript
 from robust_perception.runtime.pacing import RATE_HZ
 from robust_perception.vocabulary import Pattern
 
-LAYOUT = 3
+LAYOUT = 4
 """Of what is stored of a bag."""
 
 

@@ -42,6 +42,7 @@ class Crop:
         boxes_known: whether the sample's boxes are known at all.
         scene: float32 (S,), NaN where unknown, or None when nobody knows any.
         boxes_from_label: whether they are known only where the label is.
+        crowded: bool (h, w), pixels in a crowd: whether a box of its own is there, nobody said.
     """
 
     inputs: Mapping[Modality, Image]
@@ -50,7 +51,8 @@ class Crop:
     class_ids: npt.NDArray[np.int64]
     boxes_known: bool
     scene: npt.NDArray[np.float32] | None
-    boxes_from_label: bool = False
+    boxes_from_label: bool
+    crowded: npt.NDArray[np.bool_]
 
 
 def whole_frame(
@@ -80,6 +82,7 @@ def make_crop(
     label = np.full(size, UNLABELLED, np.uint8)
     boxes = np.zeros((0, 4), np.float32)
     class_ids = np.zeros(0, np.int64)
+    crowds = np.zeros((0, 4), np.float32)
     known = sample.boxes is not None and sample.class_ids is not None
     if sample.label is not None:
         label = cv2.resize(sample.label, size[::-1], interpolation=cv2.INTER_NEAREST).astype(
@@ -89,6 +92,7 @@ def make_crop(
         native = _native_size(sample, size)
         ratio = np.array([size[1] / native[1], size[0] / native[0]] * 2, np.float32)
         boxes, class_ids = sample.boxes * ratio, sample.class_ids
+        crowds = sample.crowds.corners * ratio
     matrix = _crop_to_frame(boxes, size, config, generator)
     target = config.crop
     changed: dict[Modality, Image] = {}
@@ -102,7 +106,8 @@ def make_crop(
         label, matrix, target[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=UNLABELLED
     ).astype(np.uint8, copy=False)
     boxes, class_ids = _move_boxes(boxes, class_ids, matrix, target)
-    return Crop(changed, label, boxes, class_ids, known, sample.scene, sample.boxes_from_label)
+    crowded = _inside(_moved(crowds, matrix), target)
+    return Crop(changed, label, boxes, class_ids, known, sample.scene, sample.boxes_from_label, crowded)
 
 
 def _native_size(sample: Sample, size: tuple[int, int]) -> tuple[int, int]:
@@ -161,17 +166,31 @@ def _move_boxes(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     if not len(boxes):
         return boxes, class_ids
-    # Edges, not pixel centres: edge e of a box lies at pixel coordinate e - 1/2.
-    ax, ay = matrix[0, 0], matrix[1, 1]
-    x = (boxes[:, 0::2] - 0.5 - matrix[0, 2]) / ax + 0.5
-    y = (boxes[:, 1::2] - 0.5 - matrix[1, 2]) / ay + 0.5
-    moved = np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
+    moved = _moved(boxes, matrix)
     limit = np.array([crop[1], crop[0]] * 2, float)
     cut = np.clip(moved, 0.0, limit)
     area = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
     sides = cut[:, 2:] - cut[:, :2]
     keep = (np.prod(sides, axis=1) >= LEAST_VISIBLE * area) & (sides.min(axis=1) >= LEAST_SIDE)
     return cut[keep].astype(np.float32), class_ids[keep]
+
+
+def _moved(boxes: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Boxes of the frame in pixels of the crop, also where they leave it."""
+    # Edges, not pixel centres: edge e of a box lies at pixel coordinate e - 1/2.
+    ax, ay = matrix[0, 0], matrix[1, 1]
+    x = (boxes[:, 0::2] - 0.5 - matrix[0, 2]) / ax + 0.5
+    y = (boxes[:, 1::2] - 0.5 - matrix[1, 2]) / ay + 0.5
+    return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
+
+
+def _inside(boxes: npt.NDArray[np.float64], crop: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Which pixels have their centre in one of the boxes: bool (h, w)."""
+    inside = np.zeros(crop, dtype=bool)
+    limit = np.array([crop[1], crop[0]] * 2, float)
+    for x1, y1, x2, y2 in np.ceil(np.clip(boxes, 0.0, limit) - 0.5).astype(int).tolist():
+        inside[y1:y2, x1:x2] = True
+    return inside
 
 
 def _change_rgb(image: Image, config: AugmentationConfig, generator: np.random.Generator) -> Image:

@@ -28,6 +28,7 @@ class Batch:
         class_ids: per sample int64 (n,), 1..K.
         boxes_known: bool (B,).
         boxes_from_label: bool (B,), whether boxes are known only where the label is.
+        crowded: bool (B, h, w), pixels in a crowd, of whose things nobody said where each is.
         scene: float32 (B, S); 0 where unknown.
         scene_known: bool (B, S).
         known_classes: bool (B, C), the classes that the sample's data folder labels; the background always.
@@ -40,6 +41,7 @@ class Batch:
     class_ids: list[Tensor]
     boxes_known: Tensor
     boxes_from_label: Tensor
+    crowded: Tensor
     scene: Tensor
     scene_known: Tensor
     known_classes: Tensor
@@ -52,6 +54,7 @@ class Batch:
             label=self.label.to(device),
             boxes_known=self.boxes_known.to(device),
             boxes_from_label=self.boxes_from_label.to(device),
+            crowded=self.crowded.to(device),
             scene=self.scene.to(device),
             scene_known=self.scene_known.to(device),
             known_classes=self.known_classes.to(device),
@@ -60,7 +63,7 @@ class Batch:
     @property
     def unsearched(self) -> Tensor:
         """Bool (B, h, w), the pixels of which nobody said whether there is an object."""
-        return (self.label == UNLABELLED) & self.boxes_from_label[:, None, None]
+        return (self.label == UNLABELLED) & self.boxes_from_label[:, None, None] | self.crowded
 
     @property
     def labelled(self) -> Tensor:
@@ -97,6 +100,7 @@ def stack(
         class_ids=[torch.from_numpy(c.class_ids) for c in crops],
         boxes_known=torch.tensor([c.boxes_known for c in crops]),
         boxes_from_label=torch.tensor([c.boxes_from_label for c in crops]),
+        crowded=torch.from_numpy(np.stack([c.crowded for c in crops])),
         scene=torch.from_numpy(np.nan_to_num(scene, nan=0.0)),
         scene_known=torch.from_numpy(np.isfinite(scene)),
         known_classes=torch.from_numpy(np.stack(known_classes)),

@@ -23,6 +23,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from robust_perception.coco_boxes import Boxes
 from robust_perception.datasets import FRAME_PERIOD_NS, DatasetError, FolderDataset, Sample
 from robust_perception.vocabulary import MODALITIES, UNLABELLED, Modality
 
@@ -133,6 +134,7 @@ class MixedDataset(Sequence[Sample]):
             label=None if sample.label is None else table[sample.label],
             class_ids=None if sample.class_ids is None else table[sample.class_ids].astype(np.int64),
             scene=None if sample.scene is None else self._scene_of(number, sample.scene),
+            crowds=Boxes(sample.crowds.corners, table[sample.crowds.class_ids].astype(np.int64)),
         )
 
     def path(self, modality: Modality, name: str) -> Path | None:

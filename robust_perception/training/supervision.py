@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from robust_perception.coco_boxes import NO_BOXES
 from robust_perception.datasets import Sample
 from robust_perception.training.errors import ConfigError
 from robust_perception.training.mixture import MixedDataset
@@ -72,7 +73,7 @@ def labelled_names(
 
 def without_labels(sample: Sample) -> Sample:
     """The sample as if nobody had ever looked at it: no label map, no boxes, no scene classes."""
-    return dataclasses.replace(sample, label=None, boxes=None, class_ids=None, scene=None)
+    return dataclasses.replace(sample, label=None, boxes=None, class_ids=None, scene=None, crowds=NO_BOXES)
 
 
 def _order(present: Mapping[str, Collection[int]], seed: int) -> list[str]:

@@ -33,7 +33,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Of frame 04 somebody listed the boxes, those of the others come of their label maps.
     listed = {
         "images": [{"id": 1, "file_name": "04.png"}],
-        "annotations": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 30, 20]}],
+        "annotations": [
+            {"image_id": 1, "category_id": 2, "bbox": [1, 2, 30, 20]},
+            {"image_id": 1, "category_id": 1, "bbox": [5, 6, 7, 8], "iscrowd": 1},
+        ],
     }
     (root / "test" / "boxes_coco.json").write_text(json.dumps(listed))
     (root / "test" / "scene.json").write_text(json.dumps(scenes))
@@ -59,6 +62,9 @@ def test_there_and_back_is_the_same(data: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(got.data, frame.data)
             assert (got.data.dtype, got.radiometric) == (frame.data.dtype, frame.radiometric)
         assert new.boxes_from_label == old.boxes_from_label, old.name
+        for got, wanted in zip(new.crowds, old.crowds, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+            assert len(got) == (list(before.names).index(old.name) == 4)
         for name in ("label", "boxes", "class_ids", "scene"):
             wanted, value = getattr(old, name), getattr(new, name)
             assert (value is None) == (wanted is None), (old.name, name)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robust_perception.coco_boxes import Boxes
 from robust_perception.evaluation.detection import DetectionMetric, Frame
 from robust_perception.evaluation.thresholds import iou
 
@@ -68,13 +69,19 @@ def test_nothing_found_is_zero_and_nothing_true_is_undefined() -> None:
     assert np.isnan(measure([], SQUARE, [0.9])).all()
 
 
+def part_inside(box: np.ndarray, crowd: np.ndarray) -> float:
+    sides = np.minimum(box[2:], crowd[2:]) - np.maximum(box[:2], crowd[:2])
+    return float(sides.clip(0).prod() / (box[2:] - box[:2]).prod())
+
+
 def average_precision(frames: list[Frame], class_id: int, threshold: float) -> float:
     """COCO's definition, spelt out: 101 recalls, each with the best precision from there on."""
     scores: list[float] = []
     right: list[bool] = []
     true_boxes = 0
     for frame in frames:
-        true = frame.true_boxes[frame.true_ids == class_id]
+        true = frame.true_boxes[(frame.true_ids == class_id) & ~frame.true_crowds]
+        crowds = frame.true_boxes[(frame.true_ids == class_id) & frame.true_crowds]
         mine = np.flatnonzero(frame.class_ids == class_id)
         true_boxes += len(true)
         overlap = iou(frame.boxes, true)
@@ -84,7 +91,8 @@ def average_precision(frames: list[Frame], class_id: int, threshold: float) -> f
             hit = bool(fits.size) and fits.max() >= threshold
             if hit:
                 free[np.flatnonzero(fits == fits.max())[-1]] = False
-            if hit or not frame.unjudged[i]:
+            in_crowd = any(part_inside(frame.boxes[i], crowd) >= threshold for crowd in crowds)
+            if hit or not (frame.unjudged[i] or in_crowd):
                 scores.append(float(frame.scores[i]))
                 right.append(hit)
     order = np.argsort(-np.array(scores), kind="stable")
@@ -92,6 +100,29 @@ def average_precision(frames: list[Frame], class_id: int, threshold: float) -> f
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
     places = np.searchsorted(hits / true_boxes, np.linspace(0, 1, 101), side="left")
     return float(np.mean([precision[p] if p < len(precision) else 0.0 for p in places]))
+
+
+def test_a_crowd_is_no_miss_and_what_lies_in_it_not_wrong() -> None:
+    def measured(class_id: int, crowd_id: int) -> tuple[float, float]:
+        metric = DetectionMetric()
+        found = boxes([[50, 50, 60, 60], *SQUARE])
+        crowd = Boxes(boxes([[46, 40, 90, 90]]), ids([crowd_id]))
+        scores = np.array([0.9, 0.8], np.float32)
+        metric.add(boxes(SQUARE), ids([1]), found, ids([class_id, 1]), scores, crowds=crowd)
+        joined = DetectionMetric()
+        joined.join(metric.arrays())
+        assert joined.compute() == metric.compute()
+        return metric.compute()
+
+    assert measured(1, 1) == pytest.approx((100, 100))
+    assert measured(1, 2) == pytest.approx((50, 50)), "a crowd of other things"
+
+
+def test_a_split_of_crowds_alone_has_no_value() -> None:
+    metric = DetectionMetric()
+    none = boxes([]), ids([])
+    metric.add(*none, boxes(SQUARE), ids([1]), np.ones(1, np.float32), crowds=Boxes(boxes(SQUARE), ids([1])))
+    assert np.isnan(metric.compute()).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -111,9 +142,13 @@ def test_it_is_the_mean_of_average_precisions(seed: int, count: int) -> None:
     for _ in range(count):
         found, class_ids = some()
         scores = generator.permutation(1000)[: len(found)].astype(np.float32) / 1000
-        frames.append(Frame(*some(), found, class_ids, scores, generator.random(len(found)) < 0.4))
-        metric.add(*frames[-1])
-    true_classes = sorted({int(c) for frame in frames for c in frame.true_ids})
+        unjudged = generator.random(len(found)) < 0.4
+        single, crowds = Boxes(*some()), Boxes(*some())
+        metric.add(*single, found, class_ids, scores, unjudged, crowds)
+        true = [np.concatenate(pair) for pair in zip(single, crowds, strict=True)]
+        is_crowd = np.arange(len(true[0])) >= len(single.corners)
+        frames.append(Frame(*true, is_crowd, found, class_ids, scores, unjudged))
+    true_classes = sorted({int(c) for frame in frames for c in frame.true_ids[~frame.true_crowds]})
     thresholds = np.linspace(0.5, 0.95, 10)
     values = [[average_precision(frames, c, t) for c in true_classes] for t in thresholds]
     if not true_classes:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tiny_model import make_model
 
 from robust_perception.bags.dataset import write_dataset
+from robust_perception.coco_boxes import Boxes
 from robust_perception.datasets import FolderDataset, Sample
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.bag_source import BagSource
@@ -22,7 +23,7 @@ from robust_perception.evaluation.on_bag import evaluate_bag
 from robust_perception.evaluation.protocol import evaluate
 from robust_perception.evaluation.tally import Columns, Tally
 from robust_perception.evaluation.thresholds import Found, add_boxes
-from robust_perception.evaluation.unjudged import unjudged, unlabelled_share
+from robust_perception.evaluation.unjudged import in_crowd, unjudged, unlabelled_share
 from robust_perception.labels import boxes_of_label
 from robust_perception.vocabulary import UNLABELLED, FrameSet, Modality, Pattern, Perception, SensorFrame
 
@@ -109,6 +110,23 @@ def test_thresholds_leave_it_out_too() -> None:
     assert tally.scores == pytest.approx([0.8, 0.7])
 
 
+@pytest.mark.parametrize(("class_id", "hits"), [(1, [True, False]), (2, [False, True, False])])
+def test_thresholds_leave_out_what_lies_in_a_crowd_of_its_class(class_id: int, hits: list[bool]) -> None:
+    crowd = Boxes(np.array([[45, 0, 60, 40]], np.float32), np.array([class_id]))  # half of the hidden cup
+    tally = Found()
+    sample = replace(half_labelled(), boxes_from_label=False, crowds=crowd)
+    add_boxes(tally, sample, found([HIDDEN, CUP, WRONG], [0.9, 0.8, 0.7]))
+    assert tally.hits == hits
+    assert tally.true_boxes == 1, "nobody can miss a crowd"
+
+
+def test_a_box_without_an_area_lies_in_no_crowd() -> None:
+    crowd = Boxes(np.array([[0, 0, 60, 40]], np.float32), np.array([1]))
+    sample = replace(half_labelled(), crowds=crowd)
+    empty = np.array([[5, 5, 5, 9]], np.float32)
+    assert in_crowd(sample, empty, np.array([1])).tolist() == [False]
+
+
 def test_a_folder_whose_labels_have_gaps(tmp_path: Path) -> None:
     """The model finds two cups; the one that it is surer of stands where nobody labelled anything."""
     split = tmp_path / "test"
@@ -139,3 +157,8 @@ def test_a_folder_whose_labels_have_gaps(tmp_path: Path) -> None:
     }
     (split / "boxes_coco.json").write_text(json.dumps(listed))
     assert map50(tmp_path / "listed") == pytest.approx([50, 50]), "whoever lists boxes has looked everywhere"
+    listed["annotations"] += [
+        {"image_id": i, "category_id": 1, "bbox": [60, 0, 36, 40], "iscrowd": 1} for i in range(3)
+    ]
+    (split / "boxes_coco.json").write_text(json.dumps(listed))
+    assert map50(tmp_path / "crowds") == pytest.approx([100, 100]), "but where there is a crowd"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from robust_perception.coco_boxes import Boxes
 from robust_perception.datasets import Sample
 from robust_perception.training.augmentation import LEAST_SIDE, Crop, make_crop, whole_frame
 from robust_perception.training.config import AugmentationConfig
@@ -118,6 +119,21 @@ def test_every_sensor_the_label_and_the_boxes_show_the_same_place(
         rows, columns = np.nonzero(label == class_id)
         small = len(rows) == 0 or min(np.ptp(rows), np.ptp(columns)) + 1 <= LEAST_SIDE + 1 + zoom[1]
         assert small or len(rows) < 0.5 * whole, "a box that can be seen well was dropped"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(boxes=rectangles(), config=GEOMETRY, seed=st.integers(0, 2**31))
+def test_a_crowd_covers_the_pixels_that_it_covered(
+    boxes: list[Box], config: AugmentationConfig, seed: int
+) -> None:
+    sample = make_sample(boxes)
+    crowds = Boxes(np.array(boxes, np.float32), np.arange(1, len(boxes) + 1))
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    crop = crop_of(dataclasses.replace(sample, boxes=none[0], class_ids=none[1], crowds=crowds), config, seed)
+    assert len(crop.boxes) == 0
+    inside = (crop.label != 0) & (crop.label != UNLABELLED)
+    sure = uniform(crop.label)
+    assert np.array_equal(crop.crowded[sure], inside[sure])
 
 
 def uniform(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import torch
 from robust_perception.datasets import FolderDataset
 from robust_perception.training.config import TrainingConfig
 from robust_perception.training.loader import Loader
+from robust_perception.training.objective import targets_of
 from robust_perception.vocabulary import UNLABELLED, Modality, Pattern
 
 
@@ -65,6 +66,7 @@ def test_what_has_no_label_has_no_boxes_unless_those_are_listed(tmp_path: Path) 
         label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         label[:, 48:] = UNLABELLED
         cv2.imwrite(str(path), label)
+    listed: dict[str, list[dict[str, object]]]
     listed = {"images": [{"id": 1, "file_name": "001.png"}], "annotations": []}
     (data / "train" / "boxes_coco.json").write_text(json.dumps(listed))
     batch = loader(FolderDataset(data, "train")).draw(0, [0, 1, 0, 1]).batch
@@ -72,6 +74,12 @@ def test_what_has_no_label_has_no_boxes_unless_those_are_listed(tmp_path: Path) 
     assert torch.equal(batch.unsearched[::2], batch.label[::2] == UNLABELLED)
     assert bool(batch.unsearched[::2].any())
     assert not bool(batch.unsearched[1::2].any())
+    crowd = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1000, 1000], "iscrowd": 1}
+    (data / "train" / "boxes_coco.json").write_text(json.dumps({**listed, "annotations": [crowd]}))
+    batch = loader(FolderDataset(data, "train")).draw(0, [0, 1, 0, 1]).batch
+    assert bool(batch.unsearched[1::2].all()), "a crowd is everywhere"
+    assert not bool(targets_of(batch).classes[1::2].ge(0).any())
+    assert not any(len(boxes) for boxes in batch.boxes[1::2])
 
 
 def test_fewer_samples_than_a_batch_make_one(dataset: FolderDataset) -> None:

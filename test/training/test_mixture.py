@@ -147,6 +147,18 @@ def test_classes_that_cannot_be_told_apart_are_refused(
         MixedDataset.open((first, second), "train")
 
 
+def test_crowds_have_the_classes_of_the_union(roots: tuple[Path, Path]) -> None:
+    split = roots[1] / "val"
+    crowd = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+    listed = {"images": [{"id": 1, "file_name": "000.png"}], "annotations": [crowd]}
+    (split / "boxes_coco.json").write_text(json.dumps(listed))
+    mixed = MixedDataset.open(roots, "val")
+    crowds = mixed[len(mixed.parts[0])].crowds
+    assert [mixed.class_names[i] for i in crowds.class_ids] == ["cold"]
+    assert crowds.class_ids.tolist() == [COLD]
+    (split / "boxes_coco.json").unlink()
+
+
 def test_parts_that_cannot_serve_are_named(roots: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="at least one data folder"):
         MixedDataset([])
