@@ -67,7 +67,24 @@ class ClassTable:
 
     @classmethod
     def read(cls, path: Path, classes: str) -> ClassTable:
-        """Read `classes.json`; `classes` is "fine" or "coarse"."""
+        """Read `classes.json`; `classes` is "fine" or "coarse".
+
+        Raises:
+            DatasetError: it is not of its form, or two classes have one name.
+        """
+        table = cls._read(path, classes)
+        for names, kind in ((table.names, "class"), (table.scene_names, "scene class")):
+            for twice in (name for name in names if names.count(name) > 1):
+                places = [i for i, name in enumerate(names) if name == twice]
+                msg = f"{path}: expected a name of its own for every {kind}, got {twice!r} for {places}; "
+                msg += "rename them apart"
+                if kind == "class" and classes == "fine":
+                    msg += "; 'coarse_names' and 'fine_to_coarse' make one coarse class of several"
+                raise DatasetError(msg)
+        return table
+
+    @classmethod
+    def _read(cls, path: Path, classes: str) -> ClassTable:
         content = read_json(path)
         if not isinstance(content, dict) or not ("fine" in content or "names" in content):
             msg = f"{path}: expected an object with 'fine' or 'names', got {shorten(content)}"

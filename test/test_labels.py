@@ -113,6 +113,27 @@ def test_a_wrong_class_table_is_named(folder: Path, content: str, message: str) 
     assert str(folder / "classes.json") in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["fine", "names"])
+def test_two_classes_of_one_name_are_refused(kind: str, folder: Path) -> None:
+    names = ["background", "cup", "cup"]
+    fine = [{"id": i, "name": name} for i, name in enumerate(names)]
+    grouped = {"coarse_names": ["background", "any cup"], "fine_to_coarse": [0, 1, 1]}
+    content = {"fine": fine, **grouped} if kind == "fine" else {"names": names}
+    (folder / "test" / "scene.json").unlink()
+    (folder / "classes.json").write_text(json.dumps(content))
+    message = (
+        r"classes\.json: expected a name of its own for every class, got 'cup' for \[1, 2\]; rename them"
+    )
+    with pytest.raises(DatasetError, match=message):
+        FolderDataset(folder, "test")
+    if kind == "fine":
+        assert FolderDataset(folder, "test", "coarse").class_names == ("background", "any cup")
+    alike = {"names": ["a", "b", "c"], "scene_names": ["quiet", "quiet"]}
+    (folder / "classes.json").write_text(json.dumps(alike))
+    with pytest.raises(DatasetError, match=r"every scene class, got 'quiet' for \[0, 1\]"):
+        FolderDataset(folder, "test")
+
+
 def test_a_mark_at_the_beginning_of_a_file_does_no_harm(folder: Path) -> None:
     content = (folder / "classes.json").read_text(encoding="utf-8")
     (folder / "classes.json").write_text(content, encoding="utf-8-sig")

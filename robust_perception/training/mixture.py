@@ -209,15 +209,9 @@ def _union_of_classes(parts: Sequence[FolderDataset]) -> tuple[str, ...]:
         return ()
     background = named[0].class_names[0]
     for part in named:
-        twice = _repeated(part.class_names[1:])
-        file = part.root / "classes.json"
-        if twice:
-            msg = (
-                f"{file}: expected each class once to find it in other data sets, got {twice} more than once"
-            )
-            raise DatasetError(msg)
         if background in part.class_names[1:]:
             got = part.class_names.index(background)
+            file = part.root / "classes.json"
             msg = f"{file}: expected the background {background!r} as class 0, got it as class {got}"
             raise DatasetError(msg)
     foreground = dict.fromkeys(name for part in named for name in part.class_names[1:])
