@@ -12,6 +12,8 @@ import numpy as np
 SIZE = (64, 96)
 NAMES = ("background", "cup", "box")
 SCENES = ("quiet", "loud")
+FRAMES, RATE = 6, 10.0
+"""Of the bags that `conftest.py` makes of it, frames and frames a second."""
 
 
 def write(root: Path, frames: int = 4) -> Path:
