@@ -75,17 +75,19 @@ def open_dataset(root: Path, split: str, class_names: Sequence[str], classes: st
     wanted = tuple(class_names)
     if not (root / "classes.json").is_file():
         return FolderDataset(root, split, class_names=wanted)
-    seen = {}
-    for choice in ("fine", "coarse") if classes == "auto" else (classes,):
+    seen, refused = {}, {}
+    choices = ("fine", "coarse") if classes == "auto" else (classes,)
+    for choice in choices:
         try:
             dataset = FolderDataset(root, split, choice)
-        except DatasetError:
-            if choice == "coarse" and classes == "auto":
-                continue  # this data set has no coarse classes: the message below says what it has
-            raise
+        except DatasetError as error:
+            refused[choice] = error
+            continue
         if dataset.class_names == wanted:
             return dataset
         seen[choice] = dataset.class_names
+    if choices[0] in refused:  # that it has no coarse classes is no fault: the message below says what it has
+        raise refused[choices[0]]
     got = "; ".join(f"{choice} {list(names)}" for choice, names in seen.items())
     msg = f"{root}: expected the model's class names {list(wanted)}, got {got}"
     raise EvaluationError(msg)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_model import make_model
 
-from robust_perception.datasets import FolderDataset
+from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluate import main
 from robust_perception.evaluation.errors import EvaluationError
@@ -148,6 +148,22 @@ def test_class_names_decide_between_fine_and_coarse(shared_data: Path) -> None:
         open_dataset(root, "test", ["a", "b"])
     with pytest.raises(EvaluationError, match="got fine"):
         open_dataset(root, "test", coarse, "fine")
+
+
+def test_fine_names_that_are_no_use_do_not_keep_from_the_coarse_ones(data: Path) -> None:
+    """Two fine classes of one name cannot be told apart, and need not be where the model knows groups."""
+    names = ["background", "cup", "cup"]
+    fine = [{"id": i, "name": name} for i, name in enumerate(names)]
+    content = json.loads((data / "classes.json").read_text())
+    content = {"fine": fine, "scene_names": content.get("scene_names", [])}
+    grouped = {"coarse_names": ["background", "any cup"], "fine_to_coarse": [0, 1, 1]}
+    (data / "classes.json").write_text(json.dumps(content | grouped))
+    assert open_dataset(data, "test", ["background", "any cup"]).class_names == ("background", "any cup")
+    with pytest.raises(DatasetError, match="got 'cup' for"):
+        open_dataset(data, "test", names)
+    with pytest.raises(DatasetError, match="expected 'coarse_names'"):
+        (data / "classes.json").write_text(json.dumps(content | {"fine": fine[:2]}))
+        open_dataset(data, "test", ["background", "any cup"], "coarse")
 
 
 def test_other_class_names_show_both_sides(data: Path) -> None:
