@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robust_perception.bags.truth import Truth
@@ -22,23 +22,29 @@ LOST_S = 1.6
 """How long a sensor is lost, at its usual timeout."""
 BACK_S = 1.4
 """Pause between two losses."""
+LOST_TIMEOUTS = 1.2
+"""Timeouts that a loss of a slow sensor takes, or nobody would notice it; the pause after it takes one."""
 
 Sink = Callable[[Played, Truth | None, float], None]
 
 
-def losses_script(sensors: Sequence[Modality], seconds: float) -> FaultScript:
+def losses_script(
+    sensors: Sequence[Modality], seconds: float, timeouts: Mapping[Modality, float]
+) -> FaultScript:
     """Each sensor lost in turn, then all together; only what fits into the seconds."""
     at, faults = SETTLE_S, []
     for group in [*((m,) for m in sensors), tuple(sensors)]:
-        if at + LOST_S + BACK_S > seconds:
+        timeout_s = max(timeouts[m] for m in group)
+        lost_s, back_s = max(LOST_S, LOST_TIMEOUTS * timeout_s), max(BACK_S, timeout_s)
+        if at + lost_s + back_s > seconds:
             break
-        faults += [Fault(at, at + LOST_S, m, "loss") for m in group]
-        at += LOST_S + BACK_S
+        faults += [Fault(at, at + lost_s, m, "loss") for m in group]
+        at += lost_s + back_s
     return FaultScript(faults, name="every sensor lost and regained")
 
 
 def seconds_of(sensors: int) -> float:
-    """Seconds that the whole script takes."""
+    """Seconds that the whole script takes at usual timeouts."""
     return SETTLE_S + (sensors + 1) * (LOST_S + BACK_S)
 
 
@@ -46,14 +52,15 @@ def measure(
     engine: Engine, perceives: Infers | Ahead, source: Source, oldest_s: float, sink: Sink
 ) -> dict[str, Any]:
     """The course as plain values; `sink` takes every output."""
-    script = losses_script(source.modalities, source.seconds)
+    whole = Playback(perceives, source)
+    assert whole.timeouts_s is not None
+    script = losses_script(source.modalities, source.seconds, whole.timeouts_s)
     playback = Playback(perceives, source, script)
     course = follow(engine, playback, engine.manifest.class_names, oldest_s=oldest_s, sink=sink)
-    assert playback.timeouts_s is not None
-    clean = follow(engine, Playback(perceives, source), engine.manifest.class_names, oldest_s=oldest_s)
+    clean = follow(engine, whole, engine.manifest.class_names, oldest_s=oldest_s)
     return {
         "seconds": course.seconds,
-        "timeouts_ms": {str(m): 1e3 * playback.timeouts_s[m] for m in source.modalities},
+        "timeouts_ms": {str(m): 1e3 * whole.timeouts_s[m] for m in source.modalities},
         "faults": [{"sensor": str(f.sensor), "at": f.at, "until": f.until} for f in script.faults],
         "losses": course.losses_json(),
         "degrade_ms": degraded(course.losses_json()).slowest_ms,
