@@ -1,4 +1,4 @@
-"""docs/performance.md holds the figures of its files of records, and no others."""
+"""Pages hold the figures of their files of records, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ NAMES = (
     *("bench_cpu.json", "bench_cpu_epyc.json", "bench_cpu_avx2.json"),
     *("bench_torch.json", "bench_torch_epyc.json"),
 )
-PAGES = {**dict.fromkeys(NAMES, "performance.md"), "adapter_costs.json": "training.md"}
+PAGES = {
+    **dict.fromkeys(NAMES, "performance.md"),
+    "adapter_costs.json": "training.md",
+    "blindness.json": "faults.md",
+    "blindness_before.json": "training.md",
+}
 
 
 @pytest.mark.parametrize(("name", "page"), list(PAGES.items()))
