@@ -46,7 +46,8 @@ def blinded(modality: Modality, image: Image, generator: np.random.Generator) ->
     if modality is Modality.DEPTH:
         return _blinded_depth(image, left, generator)
     kelvin = image.astype(np.float64)
-    mean = float(np.nanmean(kelvin))
+    known = np.isfinite(kelvin)
+    mean = float(kelvin[known].mean()) if known.any() else np.nan
     changed = mean + left * (kelvin - mean) + generator.uniform(-3, 3)
     return (changed + generator.normal(0, 0.05, image.shape)).astype(np.float32)
 

@@ -50,6 +50,11 @@ def test_next_to_nothing_is_left(modality: Modality, seed: int) -> None:
         assert value < 1.5 * LEFT[1] * 8
 
 
+def test_a_thermal_picture_without_a_temperature_stays_one() -> None:
+    nothing = np.full(SIZE, np.nan, np.float32)
+    assert np.isnan(blinded(Modality.THERMAL, nothing, np.random.default_rng(0))).all()
+
+
 def sample(modalities: tuple[Modality, ...]) -> Sample:
     images = pictures()
     images[Modality.AUDIO] = np.zeros(16000, np.float32)
