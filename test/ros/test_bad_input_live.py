@@ -40,6 +40,14 @@ def depth_of(value: float) -> Spoil:
     return spoil
 
 
+def specks(message: Any) -> Any:
+    array = np.full((message.height, message.width), np.nan, np.float32)
+    array.flat[np.random.default_rng().permutation(array.size)[: array.size // 50]] = 2.0
+    changed = images.from_array(array, "32FC1")
+    changed.header = message.header
+    return changed
+
+
 def zero_counts(message: Any) -> Any:
     message.data = bytes(len(message.data))
     return message
@@ -80,6 +88,7 @@ RUBBISH = [
     (Modality.DEPTH, depth_of(float("nan")), "bad data", ("expected distances in metres", "0 or NaN")),
     (Modality.DEPTH, depth_of(0.0), "bad data", ("expected distances in metres", "0 or NaN")),
     (Modality.DEPTH, zero_counts, "bad data", ("expected distances in metres", "0 or NaN")),
+    (Modality.DEPTH, specks, "blind", ("distances in 2.0% of the pixels", "depth.min_measured")),
     (Modality.DEPTH, zero_stamp, "zero stamp", ("the stamp is 0 ns",)),
     (Modality.THERMAL, future_stamp, "stamp from the future", ("ahead, at most 0.500 s is allowed",)),
     (
@@ -96,7 +105,7 @@ RUBBISH = [
 def running(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, Sensors, Process]]:
     """One graph for all cases: that it serves through all of them is part of the test."""
     with Graph(tmp_path_factory.mktemp("bad_input")) as live:
-        process = live.start_fusion(tiny)
+        process = live.start_fusion(tiny, "depth.min_measured:=0.05")
         with Sensors(live) as sensors:
             yield live, sensors, process
 

@@ -186,9 +186,16 @@ def test_presence_gets_what_the_parameters_say(context: rclpy.Context) -> None:
     by_modality = {sensor.modality: sensor for sensor in config.sensors}
     assert by_modality[Modality.RGB].timeout_ns == 250_000_000
     assert by_modality[Modality.DEPTH].timeout_ns == 300_000_000
+    assert {m: sensor.least_shown for m, sensor in by_modality.items()} == dict.fromkeys(MODALITIES, 0.0)
     assert not by_modality[Modality.AUDIO].enabled
     assert config.gather_ns == 10_000_000
     assert config.required_any == (Modality.DEPTH,)
+
+
+def test_each_image_sensor_has_its_own_measure_of_what_it_must_show(context: rclpy.Context) -> None:
+    made = fusion(context, rgb__min_contrast=0.01, depth__min_measured=0.05, thermal__min_span=0.25)
+    found = {s.modality.value: s.least_shown for s in synchronizer_config(made, MODALITIES).sensors}
+    assert found == {"rgb": 0.01, "depth": 0.05, "thermal": 0.25, "audio": 0.0}
 
 
 @pytest.mark.parametrize(
