@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,18 @@ def test_every_transition_and_back(live: Graph, tiny: Path) -> None:
         assert caller.state() == "finalized"
 
 
+@pytest.fixture
+def under_a_terminal() -> Iterator[None]:
+    """Whoever started the tests may have them outlive his terminal; children inherit what is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_an_active_node_cleanly(number: int, live: Graph, tiny: Path) -> None:
+def test_signal_ends_an_active_node_cleanly(
+    number: int, under_a_terminal: None, live: Graph, tiny: Path
+) -> None:
     process = live.start_fusion(tiny)
     with Sensors(live):
         live.wait_for("/fusion/presence", "an output", lambda m: True, 10.0)
