@@ -18,8 +18,9 @@ convolution with a window went into it,
 A part takes inputs of the fusion and what parts to its left give: the last values before the cut. What costs
 nothing is not cut through but made on either side (`graph_flow`), and so are the few numbers of a sound that
 all levels take. Nodes that only some patterns need run for those alone (`lazy_selection`). What comes out is
-the same bit by bit: no sum is parted from the convolution before it, for a runtime makes them one and rounds
-otherwise. That is why nothing of the map is made ahead.
+the same bit by bit: neither a sum nor anything else is parted from the convolution before it, for a runtime
+makes them one and rounds otherwise. That is why nothing of the map is made ahead; a fusion that would have to
+be cut there stays whole.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def write_parts(folder: Path, manifest: Manifest, precision: str) -> dict[str, G
 
     Returns:
         Those of its parts that have anything to do, for `Manifest.parts`; none where map and objects have
-        nothing in common.
+        nothing in common, or a cut would change what comes out.
     """
     source = folder / manifest.graphs_of(precision)["fusion"].file
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
@@ -82,7 +83,7 @@ def write_parts(folder: Path, manifest: Manifest, precision: str) -> dict[str, G
 
 
 def part_ends(flow: GraphFlow) -> dict[str, list[str]]:
-    """What each part of a fusion gives, those left out that give nothing."""
+    """What each part of a fusion gives, those left out that give nothing; none where it stays whole."""
     of_map = flow.upstream(name for name in flow.outputs if name in OF_THE_MAP)
     of_objects = flow.upstream(name for name in flow.outputs if name not in OF_THE_MAP)
     both = of_map & of_objects
@@ -104,4 +105,6 @@ def part_ends(flow: GraphFlow) -> dict[str, list[str]]:
         for part in stage:
             given = [name for name in flow.outputs if name in values[part]]
             ends[part] = list(dict.fromkeys(given + flow.crossing(values[part], later)))
-    return {part: of for part, of in ends.items() if of} if ends[COARSE] or ends[COMMON] else {}
+    handed_on = {value for of in ends.values() for value in of} - {*flow.outputs}
+    whole = not (ends[COARSE] or ends[COMMON]) or any(map(flow.of_one_step, handed_on))
+    return {} if whole else {part: of for part, of in ends.items() if of}

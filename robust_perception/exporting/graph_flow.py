@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 import onnx
 
-from robust_perception.exporting.graph_nodes import PATTERN, made_by
+from robust_perception.exporting.graph_nodes import PATTERN, PRODUCTS, made_by
 
 TYPES = ("QuantizeLinear", "DequantizeLinear")
 """Nodes that change the type of a value and nothing else."""
@@ -89,6 +89,20 @@ class GraphFlow:
                 values = map(self._before_types, node.input)
                 found |= dict.fromkeys(v for v in values if v in owners and self._heavy(v))
         return list(found)
+
+    def of_one_step(self, value: str) -> bool:
+        """Whether a runtime may make one step of a product and of what is done with this value.
+
+        That is a product's own result, whatever takes it, and a value to which one is added: done apart they
+        come out otherwise.
+        """
+        if self._is_product(value):
+            return True
+        sums = (node for node in self._nodes if node.op_type == "Add" and value in node.input)
+        return any(self._is_product(other) for node in sums for other in node.input)
+
+    def _is_product(self, value: str) -> bool:
+        return value in self._makers and self._makers[value].op_type in PRODUCTS
 
     def taken(self, ends: Iterable[str], begins: Iterable[str]) -> list[str]:
         """What a part with these ends takes of the graph's inputs and of values that are there already."""

@@ -4,8 +4,9 @@
 
 A graph of all patterns holds both ways, and runs both: what a sensor that is there was translated from, what
 one that is not brings to a level. With a branch of its own each way is run under the patterns that take it.
-The nodes stay as they are, and so does, bit by bit, what comes out. For runtimes of CPUs: a GPU's captured
-graph has no branches, and its cores have nothing better to do.
+The nodes stay as they are, and so does, bit by bit, what comes out; the weights of convolutions with a window
+go with them: a runtime that finds them outside takes another kernel, which is slower and rounds otherwise.
+For runtimes of CPUs: a GPU's captured graph has no branches, and its cores have nothing better to do.
 """
 
 from __future__ import annotations
@@ -84,11 +85,41 @@ def _branch(graph: ir.Graph, selection: ir.Node, ways: list[list[ir.Node]]) -> N
         name = f"{whole.name}_{branch}"
         last = _as_output(operand, whole, operand.producer() in nodes, name)
         given = last[-1].outputs[0] if last else operand
-        branches[branch] = ir.Graph([], [given], nodes=[*nodes, *last], name=name)
+        weights = _taken_along(graph, nodes, name)
+        branches[branch] = ir.Graph([], [given], nodes=[*nodes, *last], initializers=weights, name=name)
     node = ir.node("If", [flag], branches, name=f"{selection.name}_lazily")
     chosen = node.outputs[0]
     chosen.name, chosen.shape, chosen.type = whole.name, whole.shape, whole.type
     ir.convenience.replace_nodes_and_values(graph, selection, [selection], [node], [whole], [chosen])
+
+
+def _taken_along(graph: ir.Graph, nodes: list[ir.Node], branch: str) -> list[ir.Value]:
+    """Copies of the constants of a branch's convolutions with a window, in the places of the originals."""
+    copies: dict[str, ir.Value] = {}
+    for node in nodes:
+        weight = node.inputs[1] if node.op_type == "Conv" else None
+        if (
+            weight is None
+            or weight.const_value is None
+            or math.prod(weight.const_value.shape.numpy()[2:]) == 1
+        ):
+            continue
+        for position, value in enumerate(node.inputs[1:], start=1):
+            if value is None or value.name is None or value.name not in graph.initializers:
+                continue
+            if value.name not in copies:
+                name, constant = f"{branch}_{value.name}", graph.initializers[value.name].const_value
+                assert constant is not None
+                copies[value.name] = ir.Value(
+                    name=name,
+                    shape=value.shape,
+                    type=value.type,
+                    const_value=ir.tensor(constant.numpy(), name=name),  # a name belongs to one tensor
+                )
+            node.replace_input_with(position, copies[value.name])
+            if not value.uses():
+                graph.initializers.pop(value.name)
+    return list(copies.values())
 
 
 def _as_output(value: ir.Value, whole: ir.Value, inside: bool, name: str) -> list[ir.Node]:

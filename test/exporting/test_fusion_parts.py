@@ -157,9 +157,23 @@ def test_eight_bits_are_made_beside_the_layer_that_takes_them(tmp_path: Path) ->
         assert kinds[:2] == ["QuantizeLinear", "DequantizeLinear"], part
 
 
+@pytest.mark.parametrize("kind", ["convolution", "rounding", "sum"])
+def test_what_a_runtime_makes_in_one_step_is_not_cut(tmp_path: Path, kind: str) -> None:
+    whole = Whole()
+    made = whole.convolved("a")
+    if kind == "rounding":
+        made = whole.rounded(made)
+    right = whole.node("Tanh", [made])
+    if kind == "sum":
+        made = whole.node("Max", [made, "b"])
+        right = whole.node("Add", [made, whole.convolved("b")])
+    outputs = {"class_scores": whole.node("Max", [made, "a"]), "boxes": right}
+    assert write_parts(tmp_path, whole.write(tmp_path, outputs), "fp32") == {}
+
+
 def test_what_waits_for_a_convolution_is_made_beside_it(tmp_path: Path) -> None:
     whole = Whole()
-    fine, coarse = whole.node("Tanh", ["a"]), whole.convolved("b")
+    fine, coarse = whole.node("Tanh", ["a"]), whole.node("Tanh", [whole.convolved("b")])
     both = whole.node("Add", [fine, coarse])
     left = whole.node("Max", [both, whole.node("Tanh", [both])])
     outputs = {"class_scores": left, "boxes": whole.node("Sub", [both, coarse])}

@@ -104,3 +104,33 @@ def test_any_graph_gives_what_it_gave(before: onnx.ModelProto) -> None:
     for p in (True, False):
         for q in (True, False):
             assert run(after, p, q) == run(before, p, q)
+
+
+def test_a_convolution_takes_its_window_into_the_branch_and_has_its_bits() -> None:
+    generator = np.random.default_rng(1)
+    window = numpy_helper.from_array(generator.normal(size=(64, 64, 3, 3)).astype(np.float32), "window")
+    zero = numpy_helper.from_array(np.float32(0.0), "zero")
+    shape = [1, 64, 15, 20]
+    nodes = [
+        *chain("a", "cd"),
+        helper.make_node("Conv", ["d", "window"], ["e"], "e", pads=[1, 1, 1, 1]),
+        helper.make_node("Where", ["p", "e", "zero"], ["y"], "y"),
+    ]
+    taken = [
+        helper.make_tensor_value_info("a", TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info("p", TensorProto.BOOL, [1, 1, 1, 1]),
+    ]
+    given_by_it = [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)]
+    graph = helper.make_graph(nodes, "graph", taken, given_by_it, [zero, window])
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    before = onnx.shape_inference.infer_shapes(whole)
+    after = select_lazily(before)
+    assert branches(after) == [(["c", "d", "e"], [])]
+    assert [constant.name for constant in after.graph.initializer] == ["zero"]
+    feeds = {"a": generator.normal(size=shape).astype(np.float32), "p": np.full((1, 1, 1, 1), True)}
+    made = [
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
+        for m in (before, after)
+    ]
+    one, other = (session.run(None, feeds)[0] for session in made)
+    assert one.tobytes() == other.tobytes()
