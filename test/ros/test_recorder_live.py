@@ -129,10 +129,10 @@ def test_overlays_are_recorded_only_when_somebody_asks(live: Graph, tmp_path: Pa
         live.start("recorder_node", f"bag:={tmp_path / name}", "progress:=0.5", *more)
         for name, more in (("all", []), ("asked", ["pattern:=."]))
     ]
-    talker = talk(live, 5, 20, "/fusion/overlay:rgb:reliable", "/rgb/image:rgb:reliable")
-    live.wait_until("all to be sent", lambda: "sent 5" in talker.text())
-    live.wait_until("all to be recorded", lambda: _recorded(recorders[1]) >= 10)
-    live.wait_until("all but the overlay", lambda: _recorded(recorders[0]) >= 5)
+    # Until both have enough: the talker begins as soon as one of them listens.
+    talk(live, 100000, 20, "/fusion/overlay:rgb:reliable", "/rgb/image:rgb:reliable")
+    live.wait_until("both topics", lambda: _recorded(recorders[1]) >= 40)
+    live.wait_until("all but the overlay", lambda: _recorded(recorders[0]) >= 30)
     for recorder in recorders:
         end(recorder)
     assert "can be drawn again of what is: /fusion/overlay" in recorders[0].text()
@@ -149,13 +149,16 @@ def test_topics_by_expression_that_join_late(live: Graph, tmp_path: Path) -> Non
     )
     talk(live, 5, 20, "/cam/a:depth:reliable")
     live.wait_until("the first", lambda: _recorded(recorder) >= 5)
-    talk(live, 5, 20, "/cam/b:depth:best_effort")
+    talk(live, 100000, 20, "/cam/b:depth:best_effort")  # some may be lost on a busy machine
     live.wait_until("the second", lambda: _recorded(recorder) >= 10)
     assert "/rosout" not in recorder.text()
     end(recorder)
     found, _ = read(path)
-    assert {topic: len(messages) for topic, messages in found.items()} == {"/cam/a": 5, "/cam/b": 5}
-    assert len(list(path.glob("*.mcap"))) == 10, "pictures of 0.6 MB, files of 1 MiB"
+    assert set(found) == {"/cam/a", "/cam/b"}
+    assert len(found["/cam/a"]) == 5
+    assert len(list(path.glob("*.mcap"))) == 5 + len(found["/cam/b"]) >= 10, (
+        "pictures of 0.6 MB, files of 1 MiB"
+    )
 
 
 def test_a_publisher_that_offers_less_is_heard_too(live: Graph, tmp_path: Path) -> None:
