@@ -5,7 +5,7 @@ temperatures in 1/64 kelvin, grey as 8 bit, sound in 16 bit. Everything is writt
 its name at the end, so that there is a whole folder or none.
 
 What the files cannot hold is counted: a distance beyond 16 bits becomes none, a temperature beyond is cut
-off, and a pixel without a temperature has the mean of its picture, as a network would have been given it.
+off.
 """
 
 from __future__ import annotations
@@ -215,12 +215,9 @@ def stored(frame: SensorFrame, unheld: Counter[str]) -> Array:
         return units.counts_from_depth(np.where(beyond, np.nan, metres))
     if not frame.radiometric:
         return np.clip(np.rint(frame.data), 0, 255).astype(np.uint8)
-    kelvin = frame.data.astype(np.float64)
-    finite, hottest = np.isfinite(kelvin), LAST_COUNT * units.THERMAL_SCALE
-    unheld["thermal that are no temperature, stored as the mean of their picture"] += int((~finite).sum())
-    kelvin[~finite] = kelvin[finite].mean() if finite.any() else 0.0
-    cut_off = (kelvin < 0) | (kelvin > hottest + units.THERMAL_SCALE / 2)
-    unheld[f"thermal beyond 0 to {hottest:g} K, cut off there"] += int(cut_off.sum())
+    kelvin, hottest = frame.data.astype(np.float64), LAST_COUNT * units.THERMAL_SCALE
+    cut_off = kelvin > hottest + units.THERMAL_SCALE / 2
+    unheld[f"thermal beyond {hottest:g} K, cut off there"] += int(cut_off.sum())
     return units.counts_from_thermal(kelvin)
 
 
