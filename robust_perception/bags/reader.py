@@ -69,7 +69,7 @@ class BagReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.damage = ""
-        _check(self.path)
+        view.check(self.path)
         try:
             self._reader = self._open()
         except BagError:
@@ -196,20 +196,6 @@ def _topics_of(reader: Reader) -> tuple[Topic, ...]:
 def _warn(text: str) -> None:
     """Say it on the error stream, once, whoever reads the bag."""
     logging.getLogger(__name__).warning(text)
-
-
-def _check(path: Path) -> None:
-    """BagError unless there is something that may be a bag."""
-    if not path.exists():
-        msg = f"{path}: expected a bag (a folder with metadata.yaml, an .mcap or a .db3 file), got nothing"
-        raise BagError(msg)
-    if path.is_file():
-        if not view.is_storage(path):
-            msg = f"{path}: expected a bag (a folder, or an .mcap or .db3 file), got a file {path.suffix!r}"
-            raise BagError(msg)
-    elif not (path / "metadata.yaml").is_file() and not view.storage_files(path):
-        msg = f"{path}: expected metadata.yaml or an .mcap or .db3 file, got a folder with neither"
-        raise BagError(msg)
 
 
 def _is_without_definition(error: BaseException) -> bool:

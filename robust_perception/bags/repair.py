@@ -24,6 +24,7 @@ from robust_perception.bags.storages import offered
 from robust_perception.bags.view import (
     COMPRESSED,
     STORAGE_OF,
+    check,
     look,
     plain,
     problems_of_metadata,
@@ -55,6 +56,7 @@ def repair(path: Path) -> Repair:
         BagError: nothing can be read, or the bag cannot be written, or of one of its files only a copy reads
             a part: metadata without that file would hide the part.
     """
+    check(path)
     seen = look(path, thorough=True)
     if seen.left_out:
         found = f"{', '.join(seen.left_out)} of which only a part is there: {'; '.join(seen.problems)}"
@@ -92,9 +94,7 @@ def copy(path: Path, out: Path) -> Repair:
     Raises:
         BagError: nothing can be read, or the new bag cannot be written.
     """
-    if not path.exists():
-        msg = f"{path}: expected a bag, got nothing"
-        raise BagError(msg)
+    check(path)
     files = storage_files(path)
     problems = problems_of_metadata(path) if path.is_dir() else []
     if not files:

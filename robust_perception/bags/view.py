@@ -132,6 +132,20 @@ def is_storage(path: Path) -> bool:
     return _plain_name(path).suffix in STORAGE_OF
 
 
+def check(path: Path) -> None:
+    """BagError unless there is something that may be a bag."""
+    if not path.exists():
+        msg = f"{path}: expected a bag (a folder with metadata.yaml, an .mcap or a .db3 file), got nothing"
+        raise BagError(msg)
+    if path.is_file():
+        if not is_storage(path):
+            msg = f"{path}: expected a bag (a folder, or an .mcap or .db3 file), got a file {path.suffix!r}"
+            raise BagError(msg)
+    elif not (path / "metadata.yaml").is_file() and not storage_files(path):
+        msg = f"{path}: expected metadata.yaml or an .mcap or .db3 file, got a folder with neither"
+        raise BagError(msg)
+
+
 def storage_files(path: Path) -> list[Path]:
     """The storage files of a bag in order of time: by the number at the end of their names."""
     if path.is_file():

@@ -330,8 +330,14 @@ def test_what_is_no_bag_is_named_by_repair(tmp_path: Path) -> None:
     for name in ("x.mcap", "y.mcap", "z.db3"):
         with pytest.raises(BagError, match=name):
             repair(tmp_path / name)
-    with pytest.raises(BagError, match="got nothing"):
-        copy(tmp_path / "none", tmp_path / "new")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    wrong = {"none": "nothing", "notes.txt": "a file '.txt'", "empty": "a folder with neither"}
+    for name, got in wrong.items():
+        with pytest.raises(BagError, match=f"{name}: .* got {got}"):
+            repair(tmp_path / name)
+        with pytest.raises(BagError, match=f"{name}: .* got {got}"):
+            copy(tmp_path / name, tmp_path / "new")
 
 
 def test_a_bag_that_cannot_be_written_is_named(tmp_path: Path) -> None:
