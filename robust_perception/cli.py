@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -74,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run: Callable[[Sequence[str]], int] = importlib.import_module(command.module).main
         sys.argv[0] = f"robust-perception {options.command}"
-        return run(options.arguments)
+        code = run(options.arguments)
+        sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == environment.NAME:
             raise
@@ -86,6 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Who reads has enough, as `| head` has; what Python still holds must not meet the pipe at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +16,7 @@ import pytest
 from tiny_model import make_model
 
 from robust_perception import cli, doctor, environment, extras
+from robust_perception.bags.writer import BagWriter
 from robust_perception.ros.listeners import SETTLED_S
 
 
@@ -87,6 +90,24 @@ def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["fly"])
     assert stopped.value.code == 2
     assert "demo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["doctor", "--json"], ["bag", "info", "BAG"]])
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(words: list[str], tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/a", "std_msgs/msg/Empty", b"\x00\x01\x00\x00\x00", 1)
+    command = [word if word != "BAG" else str(tmp_path / "bag") for word in words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "robust_perception.cli", *command],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_shipped_profile_holds_images_and_keeps_udp(repository: Path) -> None:
