@@ -33,6 +33,9 @@ Flapping. More than `flap_losses` losses within `flap_window_ns` hold a sensor i
 delivered for `flap_hold_ns` without a break. With the defaults (more than 3 in 5 s) a sensor lost every 2 s
 or slower is never held, whatever the number of losses.
 
+A sensor's clock that is set forward, as when it finds the network's time, is no gap either: its stamps gain
+more than the timeout, and more than a second, on the node's clock from one message to the next.
+
 A leap of ROS time forward makes frames in hand late by header age. That may be true (the machine slept), so
 they are let go, but it is not the sensor's fault: no loss and no gap is counted, and its next good frame is
 enough.
@@ -103,6 +106,7 @@ class SensorHealth:
         self._row_last_ns = 0
         self._epoch = self._leaps = 0
         self._stamp_ns: int | None = None
+        self._stamp_age_ns = 0
         self._resume_stamp_ns = 0
         self._resume_row = 0
         self._content: int | None = None
@@ -230,9 +234,11 @@ class SensorHealth:
         if self._stamp_ns is not None and stamp < self._stamp_ns and not self._resumes(stamp):
             back = self._stamp_ns - stamp
             return Refusal(Reason.BACKWARD_STAMP, f"the stamp is {_seconds(back)} before the previous one")
-        self._stamp_ns, self._resume_row = stamp, 0
-        self._stamps.add(stamp)
         age = held.header_age_ns(held.arrived)
+        if config.check_header_age and self._stamp_age_ns - age > max(SECOND, config.timeout_ns):
+            self._stamps.restart()
+        self._stamp_ns, self._stamp_age_ns, self._resume_row = stamp, age, 0
+        self._stamps.add(stamp)
         if config.check_header_age and age > config.timeout_ns:
             return Refusal(Reason.LATE, self._old_header(age))
         return None

@@ -348,6 +348,17 @@ def test_rate_and_gaps(bench):
     assert bench.status(RGB).rate_hz == 0
 
 
+def test_a_sensor_whose_clock_is_set_has_no_gaps(bench):
+    bench.stream(RGB, frames=10, lag=99_000_000)
+    assert bench.status(RGB).reason is Reason.LATE
+    bench.stream(RGB, frames=5)
+    status = bench.status(RGB)
+    assert (status.state, status.gaps) == (SensorState.ALIVE, 0)
+    bench.wait(33)
+    bench.stream(RGB, frames=2)
+    assert bench.status(RGB).gaps == 1, "what is missing from then on counts"
+
+
 def test_time_that_is_leapt_over_holds_no_gaps(bench):
     """A seek in a bag, or a machine that slept: nobody sent frames of that hour."""
     bench.stream(RGB, frames=20, period=33)
