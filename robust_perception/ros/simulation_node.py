@@ -22,6 +22,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,15 @@ ENCODINGS = {Modality.RGB: "rgb8", Modality.DEPTH: "16UC1", Modality.THERMAL: "1
 
 
 class SimulationNode(LifecycleNode):
-    """See the head of this file."""
+    """See the head of this file.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        ended: set, as failed, when the rig stops by itself: an active node that sends nothing is worse.
+    """
+
+    def __init__(self, ended: process.End, **kwargs: Any) -> None:
         super().__init__("simulation", **kwargs)
+        self._end = ended
         self._feed: RigFeed | None = None
         self._script = FaultScript()
         self._sensors: dict[Modality, Any] = {}
@@ -191,6 +197,8 @@ class SimulationNode(LifecycleNode):
 
     def _ended(self, error: BaseException) -> None:
         self.get_logger().fatal(f"the rig stopped: {error!r}")
+        self._end.failed = True
+        self._end.set()
 
     def _slow(self, reached_hz: float) -> None:
         self.get_logger().warning(
@@ -264,8 +272,12 @@ def camera_info(intrinsics: tuple[float, float, float, float], width: int, heigh
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node; see `process.run` for the exit codes."""
-    return process.run(SimulationNode, lambda node: bool(node.table["autostart"]), argv)
+    """Run the node; exit codes are those of `process.run`, and 1 for a rig that stopped by itself."""
+    ended = process.End()
+    code = process.run(
+        partial(SimulationNode, ended), lambda node: bool(node.table["autostart"]), argv, stop=ended
+    )
+    return code or int(ended.failed)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -239,6 +240,26 @@ def test_parameter_that_does_not_do_is_named(parameter: str, words: str, live: G
     live.wait_until("the reason", lambda: "not configured" in process.text())
     assert re.search(words, process.text()), process.text()
     assert process.running
+
+
+BREAKS = """
+from robust_perception.ros import rig_feed, simulation_node
+steps = iter(range(5))
+class Breaking(rig_feed.Rig):
+    def step(self, seconds):
+        next(steps)
+        super().step(seconds)
+rig_feed.Rig = Breaking
+raise SystemExit(simulation_node.main(["simulation_node"]))
+"""
+"""A rig that fails after five pictures."""
+
+
+def test_a_rig_that_fails_ends_the_node(live: Graph) -> None:
+    pytest.importorskip("mujoco", reason="mujoco is not installed")
+    process = live.run([sys.executable, "-c", BREAKS], "simulation_node")
+    assert process.wait(START_S) == 1
+    assert "the rig stopped: StopIteration()" in process.text()
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def changes(node: LifecycleNode, name: str, value: Any) -> bool:
 
 def test_simulation(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mujoco", reason="mujoco is not installed")
-    node = make(SimulationNode, width=96, height=128)
+    node = make(lambda **kwargs: SimulationNode(process.End(), **kwargs), width=96, height=128)
     with monkeypatch.context() as patch:
         patch.setattr(SimulationNode, "_open", fail)
         assert node.trigger_configure() is TransitionCallbackReturn.ERROR
