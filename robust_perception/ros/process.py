@@ -29,6 +29,9 @@ from robust_perception.ros.errors import RosError
 
 WRONG_USAGE = 2
 
+REFUSED_AGAIN_S = 10.0
+"""Seconds between two log lines about a clock that cannot be followed."""
+
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
@@ -114,7 +117,7 @@ def run(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     wake = node.create_guard_condition(lambda: None)
-    spinning = threading.Thread(target=_spin, args=(executor, failures, ended), name="executor")
+    spinning = threading.Thread(target=_spin, args=(executor, node, failures, ended), name="executor")
     try:
         failed = autostart(node) and not _starts(node) and not stays(node)
         if not failed:
@@ -141,11 +144,32 @@ def _starts(node: LifecycleNode) -> bool:
     return node.trigger_configure() == done and node.trigger_activate() == done
 
 
-def _spin(executor: SingleThreadedExecutor, failures: list[BaseException], ended: threading.Event) -> None:
+def _spin(
+    executor: SingleThreadedExecutor,
+    node: LifecycleNode,
+    failures: list[BaseException],
+    ended: threading.Event,
+) -> None:
     try:
         while not ended.is_set():
-            executor.spin_once()
+            try:
+                executor.spin_once()
+            except ValueError as error:
+                if not _of_clock(error):
+                    raise
+                node.get_logger().error(
+                    f"/clock: expected a time from 0 on, got one that is ignored: {error}",
+                    throttle_duration_sec=REFUSED_AGAIN_S,
+                )
     except Exception as error:  # printed by the main thread, which also ends the process
         failures.append(error)
     finally:
         ended.set()
+
+
+def _of_clock(error: ValueError) -> bool:
+    """Whether rclpy has met a message of /clock below 0, of which it makes no time."""
+    return any(
+        frame.f_globals.get("__name__") == "rclpy.time_source"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )

@@ -105,6 +105,18 @@ def test_simulated_time(live: Graph, tiny: Path) -> None:
         timer.cancel()
 
 
+def test_a_clock_below_zero_is_told_and_passed_over(live: Graph, tiny: Path) -> None:
+    process = live.start_fusion(tiny, "use_sim_time:=true")
+    clock = live.node.create_publisher(Clock, "/clock", profile(5, False))
+    now_ns = -1
+
+    timer = live.node.create_timer(0.02, lambda: clock.publish(Clock(clock=ns_to_stamp(now_ns))))
+    live.wait_until("a word about it", lambda: "/clock: expected a time from 0 on" in process.text())
+    now_ns = 7 * 10**9
+    live.wait_for("/diagnostics", "the time of later", lambda m: m.header.stamp.sec == 7, 10.0)
+    timer.cancel()
+
+
 def test_namespace_and_remapping(live: Graph, tiny: Path) -> None:
     live.start(
         "fusion_node", f"model:={tiny}", remap=("__ns:=/robot", "rgb/image:=/camera/colour", "audio:=/audio")
