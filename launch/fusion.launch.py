@@ -7,7 +7,9 @@ ros2 launch robust_perception fusion.launch.py record:=/data/today
 ros2 launch robust_perception fusion.launch.py rgb_topic:=/camera/color/image_raw thermal_enabled:=false
 """
 
+import json
 import re
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -15,7 +17,6 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import Parameter
 
 from robust_perception import environment
 from robust_perception.engine import choice
@@ -143,16 +144,15 @@ def nodes(context):
     params_file = said["params_file"] or str(share / "config" / "fusion.yaml")
     namespace = _namespace(said)
     # Whoever plays the sensors needs to know what the counts of pictures mean, as fusion_node does.
-    units = _units(_said_to(f"{namespace}/fusion", params_file))
+    sections = _said_to(f"{namespace}/fusion", params_file)
+    units = _units(below for _, below in sections)
     if said["source"] == "simulation":
         values |= AS_SIMULATED
     started = [
         Node(
             executable="fusion_node",
             name="fusion",
-            # Of the sections that fit a node the last counts, and one that comes again keeps its place.
-            # Values stand under the node's name, which a `/**` below it in the file beats: said for that too.
-            parameters=[params_file, values, *_one_by_one(values)],
+            parameters=[params_file, values, *_said_again(values, f"{namespace}/fusion", sections)],
             remappings=remappings,
             **common,
         )
@@ -198,9 +198,19 @@ def nodes(context):
     return started
 
 
-def _one_by_one(values):
-    """Each value as a parameter of its own, of its own type: a folder `2024_11_30` is no number."""
-    return [Parameter(name, value, value_type=type(value)) for name, value in values.items()]
+def _said_again(values, node, sections):
+    """Files with values for the sections of the parameter file that would win over them: one, or none.
+
+    Of the sections that fit a node the last counts, and one that comes again keeps its place. Values stand
+    under the node's name, so a `/**` or `/*` below it in the file beats them.
+    """
+    names = [name for name, _ in sections]
+    below = names[names.index(node) + 1 :] if node in names else []
+    if not (values and below):
+        return []
+    with tempfile.NamedTemporaryFile("w", prefix="launch_params_", suffix=".yaml", delete=False) as file:
+        json.dump({name: {"ros__parameters": values} for name in below}, file)  # YAML, too, and types stay
+    return [file.name]
 
 
 def _refuse_contradictions(said):
@@ -279,13 +289,13 @@ def _fits(name, node):
 
 
 def _said_to(node, params_file):
-    """What a parameter file says to a node, section by section.
+    """What a parameter file says to a node: the sections that fit it, in order, each with its name.
 
     Raises:
         RuntimeError: the file cannot be read, or every section is for other nodes, which ROS passes over.
     """
     sections = _sections(params_file)
-    said = [below for name, below in sections if _fits(name, node)]
+    said = [(name, below) for name, below in sections if _fits(name, node)]
     if sections and not said:
         there = ", ".join(name for name, _ in sections)
         raise RuntimeError(
@@ -295,7 +305,7 @@ def _said_to(node, params_file):
 
 
 def _units(said):
-    """The units out of what a parameter file says; none where it makes no sense, which the node tells."""
+    """The units out of sections of a parameter file; none where it makes no sense, which the node tells."""
     values = dict(pair for below in said for pair in _flat(below))
     try:
         # Numbers such as 1e-3 are text to this reader of YAML, and numbers to that of ROS.

@@ -63,15 +63,6 @@ class LaunchDescription:
 
 
 @dataclass
-class Parameter:
-    """A parameter by itself; without a type a text is read as YAML."""
-
-    name: str
-    value: Any
-    value_type: type | None = None
-
-
-@dataclass
 class Node:
     """A node as described."""
 
@@ -92,10 +83,6 @@ class Node:
         words += ["-r", f"__ns:={namespace}"]
         full_name = f"{namespace.rstrip('/')}/{self.name}"
         for number, source in enumerate(self.parameters):
-            if isinstance(source, Parameter):
-                value = source.value if source.value_type else yaml.safe_load(str(source.value))
-                words += ["-p", f"{source.name}:={yaml.safe_dump(value)}"]
-                continue
             if isinstance(source, dict):
                 file = scratch / f"{self.name}_{number}.yaml"
                 file.write_text(yaml.safe_dump({full_name: {"ros__parameters": source}}), encoding="utf-8")
@@ -110,15 +97,13 @@ class Node:
 def stand_ins() -> Iterator[None]:
     """Make `launch` and `launch_ros` importable with the classes above, for the time of one import."""
     modules = {name: types.ModuleType(name) for name in ("launch", "launch.actions", "launch.substitutions")}
-    of_ros = ("launch_ros", "launch_ros.actions", "launch_ros.parameter_descriptions")
-    modules |= {name: types.ModuleType(name) for name in of_ros}
+    modules |= {name: types.ModuleType(name) for name in ("launch_ros", "launch_ros.actions")}
     modules["launch"].__dict__.update(LaunchDescription=LaunchDescription)
     modules["launch.actions"].__dict__.update(
         DeclareLaunchArgument=DeclareLaunchArgument, OpaqueFunction=OpaqueFunction
     )
     modules["launch.substitutions"].__dict__.update(LaunchConfiguration=LaunchConfiguration)
     modules["launch_ros.actions"].__dict__.update(Node=Node)
-    modules["launch_ros.parameter_descriptions"].__dict__.update(Parameter=Parameter)
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -211,16 +213,30 @@ print(json.dumps({name: parameter.value for name, parameter in node._parameter_o
 
 @pytest.mark.ros
 @pytest.mark.parametrize("namespace", ["", "robot"])
-@pytest.mark.parametrize("last", ["/**", "NODE"])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        ("/**", "NODE"),
+        ("NODE", "/**"),
+        ("/**", "NODE", "ANY"),
+        ("NODE", "ANY", "/**/fusion", "/**"),
+        ("ANY", "/**/fusion"),
+    ],
+)
 def test_an_argument_wins_over_every_section_of_a_parameter_file(
-    last: str, namespace: str, launch_file: Path, tmp_path: Path
+    sections: tuple[str, ...],
+    namespace: str,
+    launch_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("rclpy")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     node = f"/{namespace}/fusion".replace("//", "/")
-    sections = [node, "/**"] if last == "/**" else ["/**", node]
+    named = {"NODE": node, "ANY": re.sub(r"\w+", "*", node)}
     said_in_file = "{ros__parameters: {rgb.enabled: true, backend: auto, rate: 3.0}}"
     file = tmp_path / "mine.yaml"
-    file.write_text("\n".join(f"{section}: {said_in_file}" for section in sections))
+    file.write_text("\n".join(f"{named.get(section, section)}: {said_in_file}" for section in sections))
     said = {
         "params_file": str(file),
         "namespace": namespace,
