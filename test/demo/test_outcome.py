@@ -1,8 +1,9 @@
-"""The last line of a run: how many promises held, and what may have kept them from it."""
+"""The ends of a run: how many promises held and what kept them from it, or a rate that is refused."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from robust_perception.engine.threads import usable_cores
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
-from robust_perception.demo.command import outcome
+from robust_perception.demo.command import main, outcome, prepared
 
 KEPT, BROKEN = (Promise("rgb degraded", "at most 500 ms", "seen", held) for held in (True, False))
 
@@ -25,3 +26,17 @@ def test_a_broken_promise_comes_with_load_and_cores() -> None:
 
 def test_kept_promises_need_no_hint() -> None:
     assert outcome([KEPT, KEPT], (9.0, 9.0)) == "2 of 2 promises held"
+
+
+@pytest.mark.parametrize("rate", ["500", "0.05", "nan", "fast"])
+def test_a_rate_that_the_simulation_refuses_leaves_an_earlier_run_alone(
+    rate: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mujoco", reason="mujoco is not installed")
+    out = prepared(tmp_path / "run")
+    (out / "report.html").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(["--rate", rate, "--out", str(out)])
+    assert ended.value.code == 2
+    assert "--rate: " in capsys.readouterr().err
+    assert (out / "report.html").is_file()
