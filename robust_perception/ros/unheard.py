@@ -42,10 +42,11 @@ class Unheard:
             status: the sensor's.
             lost: part of its messages of the last seconds that the middleware lost.
         """
+        # Sound is small: what the transport does to large messages is no reason for its silence.
+        why = qos.transport_hint() if status.modality.is_image else ""
         if lost > MUCH:
-            return (
-                f"{lost:.0%} of its messages of the last seconds were lost on the way: {qos.transport_hint()}"
-            )
+            because = f": {why}" if why else ""
+            return f"{lost:.0%} of its messages of the last seconds were lost on the way{because}"
         if status.state not in (SensorState.NEVER_SEEN, SensorState.LATE) or status.rate_hz > 0.0:
             self._matched_ns.pop(status.modality, None)
             return ""
@@ -65,9 +66,8 @@ class Unheard:
             return ""
         if not _lasts(self._matched_ns, status.modality, UNHEARD_NS):
             return ""
-        why = qos.transport_hint()
-        rest = f", or it is lost: {why}" if why else ""
-        return f"{', '.join(matched)} publishes {topic}, but nothing arrives: either it sends nothing{rest}"
+        guess = f"either it sends nothing, or it is lost: {why}" if why else "it seems to send nothing"
+        return f"{', '.join(matched)} publishes {topic}, but nothing arrives: {guess}"
 
     def note(self, subscription: Any, status: SensorStatus) -> str:
         """That a sensor never seen has had no publisher for a while, and what to do; else empty."""

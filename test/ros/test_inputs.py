@@ -118,11 +118,15 @@ def test_only_a_sensor_never_heard_gets_a_word_about_the_transport(
 ) -> None:
     monkeypatch.setattr(unheard, "UNHEARD_NS", 0)
     node = make_node()
-    taken = Inputs(node, synchronizer(), TABLE, (Modality.RGB,))
+    taken = Inputs(node, synchronizer(), TABLE, (Modality.RGB, Modality.AUDIO))
     node.create_publisher(Image, "/rgb/image", profile(5, False))
+    node.create_publisher(AudioDataStamped, "/audio", profile(5, False))
     found(node, "/rgb/image")
+    found(node, "/audio")
     assert taken.links(SILENT)[Modality.RGB].hint == "", "its driver lives and sends nothing"
-    assert "nothing arrives" in taken.links(NEVER)[Modality.RGB].hint
+    hints = {modality: link.hint for modality, link in taken.links(NEVER).items()}
+    assert "nothing arrives: either it sends nothing, or it is lost: messages larger" in hints[Modality.RGB]
+    assert hints[Modality.AUDIO].endswith("nothing arrives: it seems to send nothing"), "sound is small"
     taken.close()
 
 
