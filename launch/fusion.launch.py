@@ -145,7 +145,10 @@ def nodes(context):
     namespace = _namespace(said)
     # Whoever plays the sensors needs to know what the counts of pictures mean, as fusion_node does.
     sections = _said_to(f"{namespace}/fusion", params_file)
-    units = _units(below for _, below in sections)
+    in_file = dict(pair for _, below in sections for pair in _flat(below))
+    units = _units(in_file)
+    if left_open and in_file.get("use_sim_time") is True:
+        sim_time = {"use_sim_time": True}  # whoever records stamps what it receives with that clock, too
     if said["source"] == "simulation":
         values |= AS_SIMULATED
     started = [
@@ -304,9 +307,8 @@ def _said_to(node, params_file):
     return said
 
 
-def _units(said):
-    """The units out of sections of a parameter file; none where it makes no sense, which the node tells."""
-    values = dict(pair for below in said for pair in _flat(below))
+def _units(values):
+    """The units out of what a parameter file says; none where it makes no sense, which the node tells."""
     try:
         # Numbers such as 1e-3 are text to this reader of YAML, and numbers to that of ROS.
         return {name: float(values[name]) for name in UNITS if name in values}

@@ -312,6 +312,19 @@ def test_a_recording_runs_beside_any_source(launch_file: Path) -> None:
     assert recorder.parameters == [{"use_sim_time": True, "bag": "/data/today"}]
 
 
+@pytest.mark.parametrize(("said", "expected"), [("", True), ("false", False)])
+def test_a_recording_has_the_clock_that_a_parameter_file_says(
+    said: str, expected: bool, launch_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**: {ros__parameters: {use_sim_time: true}}")
+    fusion, recorder = stand_in.nodes(
+        launch_file, {"record": "today", "params_file": str(file), "use_sim_time": said}
+    )
+    assert recorder.parameters[0].get("use_sim_time") is expected
+    assert fusion.parameters[1].get("use_sim_time", True) is expected
+
+
 def write_bag(folder: Path) -> Path:
     """Thirty seconds of pictures."""
     with BagWriter(folder / "bag") as bag:
