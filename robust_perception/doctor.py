@@ -102,7 +102,11 @@ def ros() -> Iterator[Finding]:
 
 def profile(environ: Mapping[str, str]) -> Finding:
     """Whether Fast DDS will use a profile under which images arrive."""
-    shipped = environment.share_folder(environ) / "config" / "fastdds.xml"
+    try:
+        shipped = environment.share_folder(environ) / "config" / "fastdds.xml"
+    except FileNotFoundError as error:
+        found, _, mend = str(error).partition("; ")
+        return Finding("Fast DDS profile", "fault", found, mend)
     said = next((environ[name] for name in environment.PROFILE_VARIABLES if environ.get(name)), "")
     if not said:
         if not shipped.is_file():

@@ -161,6 +161,17 @@ def test_doctor_finds_a_broken_profile(tmp_path: Path) -> None:
     assert doctor.profile({}).state == "warning"
 
 
+def test_doctor_finds_that_the_data_files_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "robust_perception" / "environment.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    finding = doctor.profile({"AMENT_PREFIX_PATH": "/opt/none"})
+    assert finding.state == "fault"
+    assert "none of /opt/none/share/robust_perception, " in finding.found
+    assert finding.mend.startswith("install the package with")
+
+
 def test_doctor_names_the_variable_that_this_ros_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     new, old = environment.PROFILE_VARIABLES
     monkeypatch.setattr(environment, "ros_world", lambda environ: "apt")
