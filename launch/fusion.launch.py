@@ -141,7 +141,8 @@ def nodes(context):
             values[name] = said[name]
     names = [pair for sensor in TOPICS for pair in _names(sensor, said)]
     remappings = [(own, name) for own, name in names if own != name]
-    params_file = said["params_file"] or str(share / "config" / "fusion.yaml")
+    # A shell leaves `~` behind `:=` as it is; the nodes expand it in their own paths.
+    params_file = str(Path(said["params_file"] or share / "config" / "fusion.yaml").expanduser())
     namespace = _namespace(said)
     # Whoever plays the sensors needs to know what the counts of pictures mean, as fusion_node does.
     sections = _said_to(f"{namespace}/fusion", params_file)

@@ -312,6 +312,15 @@ def test_a_recording_runs_beside_any_source(launch_file: Path) -> None:
     assert recorder.parameters == [{"use_sim_time": True, "bag": "/data/today"}]
 
 
+def test_a_parameter_file_in_the_home_folder_is_found(
+    launch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("/**: {ros__parameters: {rate: 5.0}}")
+    (fusion,) = stand_in.nodes(launch_file, {"params_file": "~/mine.yaml"})
+    assert fusion.parameters[0] == str(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(("said", "expected"), [("", True), ("false", False)])
 def test_a_recording_has_the_clock_that_a_parameter_file_says(
     said: str, expected: bool, launch_file: Path, tmp_path: Path
