@@ -7,6 +7,7 @@ whether every promise of `promises` held.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import shutil
@@ -25,7 +26,7 @@ from robust_perception.bags.errors import BagError
 from robust_perception.bags.reader import BagReader
 from robust_perception.bags.writer import BagWriter
 from robust_perception.demo import film, report, timeline
-from robust_perception.demo.promises import Limits, Promise, judge
+from robust_perception.demo.promises import FROZEN, Limits, Promise, judge
 from robust_perception.demo.record import Evidence, Record
 from robust_perception.demo.table import LiveTable
 from robust_perception.engine.errors import EngineError
@@ -106,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.prepare()
     try:
         script = load_script(given.faults)
+        check(script)
         find_model(given.model)  # before an earlier run is removed, and a node is waited for
         out = prepared(given.out)
         before = os.getloadavg()[0]
@@ -134,6 +136,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def timeouts(rate_hz: float) -> dict[Modality, float]:
     """Seconds: those of the package, or three periods of slower sensors, as config/fusion.yaml advises."""
     return timeouts_s(dict.fromkeys(MODALITIES, 1.0 / rate_hz))
+
+
+def check(script: FaultScript) -> None:
+    """DemoError for a sensor that never comes back: what is promised is that it is lost and regained."""
+    for fault in script.faults:
+        if fault.kind in ("loss", *FROZEN) and math.isinf(fault.until):
+            got = f"{fault.kind} of {fault.sensor} from {fault.at:g} s on for good"
+            msg = f"{script.name}: expected 'until', or a later return, got {got}; say when it ends"
+            raise DemoError(msg)
 
 
 def prepared(out: Path) -> Path:

@@ -62,8 +62,8 @@ def draw(evidence: Evidence, script: FaultScript, latency_limit_ms: float) -> st
 
 
 def script_end(script: FaultScript) -> float:
-    """When the script's last window with an end is over, seconds."""
-    return max((fault.until for fault in script.faults if np.isfinite(fault.until)), default=0.0)
+    """When the script's last window is over, or has begun where it has no end, seconds."""
+    return max((f.until if np.isfinite(f.until) else f.at for f in script.faults), default=0.0)
 
 
 def stretches(

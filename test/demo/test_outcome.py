@@ -1,4 +1,4 @@
-"""The ends of a run: how many promises held and what kept them from it, or a rate that is refused."""
+"""The ends of a run: promises that held, what kept the others from it, or what is refused before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from robust_perception.demo.promises import Promise
+from robust_perception.demo.timeline import script_end
 from robust_perception.engine.threads import usable_cores
+from robust_perception.faults.file import parse
+from robust_perception.faults.script import FaultScript
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
@@ -40,3 +43,20 @@ def test_a_rate_that_the_simulation_refuses_leaves_an_earlier_run_alone(
     assert ended.value.code == 2
     assert "--rate: " in capsys.readouterr().err
     assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("kind", ["loss", "freeze"])
+def test_a_sensor_that_never_comes_back_is_refused(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "open.yaml"
+    script.write_text(f"faults: [{{at: 2.0, sensor: rgb, fault: {kind}}}]")
+    assert main(["--faults", str(script), "--out", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert f"open.yaml: expected 'until', or a later return, got {kind} of rgb from 2 s on for good" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_sees_what_has_no_end_begin() -> None:
+    faults, seed = parse("faults: [{at: 3.0, sensor: rgb, fault: noise, sigma: 5}]", "open")
+    assert script_end(FaultScript(faults, seed)) == 3.0
