@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +106,7 @@ def run(given: argparse.Namespace) -> int:
             if not maps:
                 msg = f"{pattern}: expected a frame with all of its sensors among {len(names)}, got none"
                 raise CommandError(msg)
-        differing = 0
+        found: list[Comparison] = []
         with tempfile.TemporaryDirectory() as folder:
             bag = Path(folder) / "bag"
             write_dataset(dataset, bag, rate=given.rate, limit=given.limit)
@@ -114,10 +114,20 @@ def run(given: argparse.Namespace) -> int:
                 for pattern in patterns:
                     live = graph.replay(bag, pattern, list(offline[pattern]))
                     compared = Comparison.of(live.label_maps, offline[pattern])
-                    differing += compared.frames - compared.identical
+                    found.append(compared)
                     again = f", {live.replays} replays" if live.replays > 1 else ""
                     print(f"{pattern!s:<24} {compared}{again}", flush=True)
     except (EngineError, EvaluationError, RosError) as error:
         raise CommandError(str(error)) from None
-    print("replay equals evaluation" if not differing else f"replay differs in {differing} label maps")
-    return 1 if differing else 0
+    print(verdict(found, given.rate))
+    return 0 if all(compared.identical == compared.frames for compared in found) else 1
+
+
+def verdict(found: Sequence[Comparison], rate_hz: float) -> str:
+    """All comparisons in a line, and what to do about frames that had no output."""
+    missing = sum(compared.missing for compared in found)
+    differing = sum(compared.frames - compared.identical for compared in found) - missing
+    said = [f"replay differs in {differing} label maps"] if differing else []
+    if missing:
+        said.append(f"{missing} frames had no output at --rate {rate_hz:g}: give a lower one")
+    return "; ".join(said) or "replay equals evaluation"

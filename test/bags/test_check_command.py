@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_model import make_model
 
 from robust_perception.bag import main
-from robust_perception.bag_commands.check import Comparison
+from robust_perception.bag_commands.check import Comparison, verdict
 
 
 def label_map(*changed: tuple[int, int]) -> np.ndarray:
@@ -82,3 +82,10 @@ def test_a_pattern_without_frames_proves_nothing(tmp_path: Path, capsys: pytest.
     words = ["check", "--model", str(model), "--data", str(tmp_path / "data"), "--limit", "1"]
     assert main([*words, "--patterns", "rgb+depth"]) == 1
     assert "rgb+depth: expected a frame with all of its sensors among 1, got none" in capsys.readouterr().err
+
+
+def test_frames_without_an_output_are_no_difference() -> None:
+    same, lacking, other = Comparison(4, 4, 0, 0), Comparison(4, 3, 1, 0), Comparison(4, 2, 0, 9)
+    assert verdict([same, same], 3.0) == "replay equals evaluation"
+    assert verdict([same, lacking], 100.0) == "1 frames had no output at --rate 100: give a lower one"
+    assert verdict([lacking, other], 3.0).startswith("replay differs in 2 label maps; 1 frames had no output")
