@@ -38,12 +38,12 @@ def find_model(name_or_path: str | Path) -> Path:
         path = Path(name_or_path).expanduser()
         if path.name == FILE_NAME:
             path = path.parent
-        if (path / FILE_NAME).is_file():
+        if text and (path / FILE_NAME).is_file():
             return path
     except (OSError, RuntimeError) as error:  # too long, not to be entered, or the home of nobody
         msg = f"model: expected a folder or the name of an installed model, got {text!r}: {error}"
         raise ModelNotFoundError(msg) from None
-    if path.is_dir():
+    if text and path.is_dir():  # without a name it is the folder one happens to be in
         msg = f"{path}: expected a model folder with {FILE_NAME}, got a folder without one"
         raise ModelNotFoundError(msg)
     folders = model_folders()

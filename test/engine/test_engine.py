@@ -343,6 +343,10 @@ def test_models_are_found_by_path_by_manifest_and_by_name(
         ModelNotFoundError, match=r"expected a folder or one of \[.*'mine'.*\], got 'yours'; looked in"
     ):
         models.find_model("yours")
+    monkeypatch.chdir(folder)
+    with pytest.raises(ModelNotFoundError, match="got ''; looked in"):
+        models.find_model("")
+    assert models.find_model(".") == Path()
     for wrong in ("~nobody-of-this-name/x", "x" * 300):
         with pytest.raises(ModelNotFoundError, match=r"or the name of an installed model, got '[~x]"):
             models.find_model(wrong)
