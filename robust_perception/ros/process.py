@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -98,7 +99,7 @@ def run(
         return WRONG_USAGE
     try:
         node = make()
-    except RosError as error:
+    except (RosError, InvalidParameterTypeException) as error:  # the latter of what rclpy itself declares
         rclpy.logging.get_logger("robust_perception").fatal(str(error))
         rclpy.try_shutdown()
         return WRONG_USAGE

@@ -175,6 +175,7 @@ def test_damaged_model_is_named(live: Graph, tiny: Path, tmp_path: Path) -> None
         ("rate:=fast", "parameter rate: expected a double, got 'fast'"),
         ("rate:=-1.0", "parameter rate: expected 0.1 to 1000, got -1.0"),
         ("backend:=cuda", "parameter backend: expected one of auto, tensorrt"),
+        ("use_sim_time:=1", "'use_sim_time' to '1' of type 'INTEGER', expecting type 'BOOL'"),
         ("rgb.transport:=h264", "parameter rgb.transport: expected one of raw, compressed, got 'h264'"),
     ],
 )
