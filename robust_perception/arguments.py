@@ -87,6 +87,15 @@ def share(text: str) -> tuple[str, float]:
     return name, positive_number(part) if part else 1.0
 
 
+def sensor(text: str) -> Modality:
+    """Read the name of a sensor."""
+    known = [m.value for m in MODALITIES]
+    if text not in known:
+        msg = f"expected a sensor out of {', '.join(known)}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return Modality(text)
+
+
 def sensor_topic(text: str) -> tuple[Modality, str]:
     """Read `rgb=/camera/color/image_raw`."""
     name, _, topic = text.partition("=")

@@ -35,6 +35,12 @@ def test_a_number_that_does_not_fit_is_told_what_was_expected(
     assert read("1") == 1
 
 
+def test_a_sensor_that_there_is_not_is_told_which_there_are() -> None:
+    assert arguments.sensor("thermal") == "thermal"
+    with pytest.raises(argparse.ArgumentTypeError, match="out of rgb, depth, thermal, audio, got 'radar'"):
+        arguments.sensor("radar")
+
+
 def test_where_nothing_can_be_written_is_found_out_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

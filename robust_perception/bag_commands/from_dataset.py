@@ -10,7 +10,7 @@ from robust_perception import arguments
 from robust_perception.bags.dataset import write_dataset
 from robust_perception.bags.layouts import open_folder, times_of
 from robust_perception.bags.writer import STORAGES
-from robust_perception.vocabulary import MODALITIES, Modality
+from robust_perception.vocabulary import MODALITIES
 
 HELP = "write a split of a data folder as a bag"
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modalities",
         nargs="+",
-        type=Modality,
+        type=arguments.sensor,
         default=MODALITIES,
         metavar="SENSOR",
         help=f"out of {', '.join(m.value for m in MODALITIES)} (default: all that the split has)",
