@@ -14,7 +14,7 @@ import sys
 import time
 import wave
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,15 +50,9 @@ class SplitWriter:
 
     Args:
         folder: `<root>/<split>`; made where it is missing.
-
-    Raises:
-        SimulationError: the folder holds frames already.
     """
 
     def __init__(self, folder: Path) -> None:
-        if any(folder.glob("*/*")):
-            msg = f"{folder}: expected an empty or missing folder, got one with files; give another --out"
-            raise SimulationError(msg)
         self._folder = folder
         for kind in ("rgb", "depth", "thermal", "audio", "label"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -152,8 +146,8 @@ def make_dataset(out: Path, seed: int, counts: dict[str, int]) -> None:
         counts: split name ("train", "val", "test") -> number of frames.
 
     Raises:
-        SimulationError: a count or the seed is out of range, a folder holds frames, packages are missing or
-            the machine cannot draw.
+        SimulationError: a count or the seed is out of range, a folder holds frames or another data set, or
+            cannot be written, packages are missing or the machine cannot draw.
     """
     if seed < 0 or any(not 0 <= n <= MOST_FRAMES for n in counts.values()):
         msg = (
@@ -166,13 +160,31 @@ def make_dataset(out: Path, seed: int, counts: dict[str, int]) -> None:
     except ModuleNotFoundError as error:
         raise PackageError.of(error) from None
 
-    out.mkdir(parents=True, exist_ok=True)
+    wanted = {split: count for split, count in counts.items() if count}
     table = {"fine": [{"id": i, "name": n} for i, n in enumerate(CLASS_NAMES)], "scene_names": SCENE_NAMES}
-    (out / "classes.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-    with Rig(seed) as rig:
-        for split, count in counts.items():
-            if count:
+    try:
+        _begin(out, wanted, json.dumps(table, indent=1))
+        with Rig(seed) as rig:
+            for split, count in wanted.items():
                 make_split(rig, out / split, seed * 1_000_000 + SPLIT_OFFSETS[split], count)
+    except OSError as error:
+        msg = f"{out}: expected a folder that can be written, got {error}"
+        raise SimulationError(msg) from None
+
+
+def _begin(out: Path, splits: Iterable[str], classes: str) -> None:
+    """Write `classes.json`, unless something in the folder would be written over."""
+    for split in splits:
+        folder = out / split
+        if any(folder.glob("*/*")):
+            msg = f"{folder}: expected an empty or missing folder, got one with files; give another --out"
+            raise SimulationError(msg)
+    listed = out / "classes.json"
+    if listed.exists() and listed.read_text(encoding="utf-8", errors="replace") != classes:
+        msg = f"{listed}: expected none or that of the simulator, got another data set's; give another --out"
+        raise SimulationError(msg)
+    out.mkdir(parents=True, exist_ok=True)
+    listed.write_text(classes, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -61,6 +61,30 @@ def test_a_folder_with_frames_is_not_written_over(folder: Path, capsys: pytest.C
     assert "expected an empty or missing folder" in capsys.readouterr().err
 
 
+def test_another_data_set_is_left_alone(rig: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from robust_perception.simulation.make_dataset import main
+
+    (tmp_path / "classes.json").write_text("mine")
+    (tmp_path / "test" / "rgb").mkdir(parents=True)
+    assert main(["--out", str(tmp_path), "--train", "1", "--val", "0", "--test", "0"]) == 1
+    assert "classes.json: expected none or that of the simulator" in capsys.readouterr().err
+    assert (tmp_path / "classes.json").read_text() == "mine"
+    (tmp_path / "classes.json").unlink()
+    (tmp_path / "test" / "rgb" / "mine.png").touch()
+    assert main(["--out", str(tmp_path), "--train", "1", "--val", "0", "--test", "1"]) == 1
+    assert not (tmp_path / "train").exists(), "found out before an hour's work"
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    rig: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from robust_perception.simulation.make_dataset import main
+
+    (tmp_path / "file").touch()
+    assert main(["--out", str(tmp_path / "file"), "--train", "1", "--val", "0", "--test", "0"]) == 1
+    assert "expected a folder that can be written, got" in capsys.readouterr().err
+
+
 def test_wrong_counts_are_refused(rig: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from robust_perception.simulation.make_dataset import main
 
