@@ -104,12 +104,13 @@ def _lane(
             f"<title>{modality} {words}, {start:.1f} to {end:.1f} s</title></rect>"
         )
     for fault in script.faults:
-        if fault.sensor is not modality or not np.isfinite(fault.until):
+        if fault.sensor is not modality:
             continue
         left, right = x(fault.at), x(fault.until)
+        until = f"to {fault.until:.1f} s" if np.isfinite(fault.until) else "s on"
         yield (
             f'<rect class="fault" x="{left:.1f}" y="{y - 5:.1f}" width="{right - left:.1f}" height="3">'
-            f"<title>{escape(fault.kind)}, {fault.at:.1f} to {fault.until:.1f} s</title></rect>"
+            f"<title>{escape(fault.kind)}, {fault.at:.1f} {until}</title></rect>"
         )
         if fault.kind != "loss":
             yield f'<text class="kind" x="{left:.1f}" y="{y - 8:.1f}">{escape(fault.kind)}</text>'

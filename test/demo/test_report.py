@@ -71,6 +71,14 @@ def test_the_timeline_is_well_formed_and_names_the_faults(seen: Evidence, script
         assert 0 <= float(element.attrib["y"]) <= height
 
 
+def test_a_fault_without_an_end_is_drawn_to_the_end(seen: Evidence) -> None:
+    faults, seed = parse("faults: [{at: 3.0, sensor: rgb, fault: darkness, gain: 0.02}]", "night")
+    svg = timeline.draw(seen, FaultScript(faults, seed), 300.0)
+    (bar,) = [r for r in ElementTree.fromstring(svg).iter() if r.get("class") == "fault"]
+    assert float(bar.get("x", "0")) + float(bar.get("width", "0")) == timeline.WIDTH - timeline.RIGHT
+    assert [title.text for title in bar] == ["darkness, 3.0 s on"]
+
+
 def test_an_empty_run_still_has_a_timeline(script: FaultScript) -> None:
     ElementTree.fromstring(timeline.draw(Evidence(), script, 300.0))
 
