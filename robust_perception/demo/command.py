@@ -62,11 +62,13 @@ def _rate(text: str) -> float:
     # Here, for help needs no simulator.
     from robust_perception.ros.simulation_node import SIMULATION
 
+    (row,) = [row for row in SIMULATION if row.name == "rate"]
     value = arguments.number(text)
     try:
-        next(row for row in SIMULATION if row.name == "rate").check(value)
-    except RosError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        row.check(value)
+    except RosError:
+        msg = f"expected {row.allowed} frames a second, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from None
     return value
 
 
