@@ -43,14 +43,15 @@ def find_model(name_or_path: str | Path) -> Path:
     except (OSError, RuntimeError) as error:  # too long, not to be entered, or the home of nobody
         msg = f"model: expected a folder or the name of an installed model, got {text!r}: {error}"
         raise ModelNotFoundError(msg) from None
-    if text and path.is_dir():  # without a name it is the folder one happens to be in
-        msg = f"{path}: expected a model folder with {FILE_NAME}, got a folder without one"
-        raise ModelNotFoundError(msg)
     folders = model_folders()
+    # A folder of that name that is no model, like /etc/default, does not hide an installed one.
     if text and Path(text).name == text:
         for folder in folders:
             if (folder / text / FILE_NAME).is_file():
                 return folder / text
+    if text and path.is_dir():  # without a name it is the folder one happens to be in
+        msg = f"{path}: expected a model folder with {FILE_NAME}, got a folder without one"
+        raise ModelNotFoundError(msg)
     found = sorted({p.parent.name for folder in folders for p in folder.glob(f"*/{FILE_NAME}")})
     looked = ", ".join(str(folder) for folder in folders)
     msg = f"model: expected a folder or one of {found}, got {text!r}; looked in {looked}"

@@ -354,6 +354,12 @@ def test_models_are_found_by_path_by_manifest_and_by_name(
         ModelNotFoundError, match=r"expected a model folder with manifest\.json, got a folder without"
     ):
         models.find_model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+    assert models.find_model("mine") == installed / "mine"
+    with pytest.raises(ModelNotFoundError, match="theirs: expected a model folder with"):
+        models.find_model("theirs")
 
 
 def test_warming_up_leaves_nothing_behind(engine: Engine, ran: list[str]) -> None:
