@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,15 @@ import numpy as np
 from robust_perception.engine.errors import BackendError, EngineError
 from robust_perception.engine.label_map import label_map, magnification
 from robust_perception.engine.manifest import MAP, SCORES, Manifest, encoder_name
+from robust_perception.engine.model_files import GraphSpec, TensorSpec
 from robust_perception.engine.protocol import Backend
+from robust_perception.preprocess import INPUT_DTYPES, input_shape
 from robust_perception.vocabulary import Array, Modality, Pattern
 
 Latents = Mapping[str, Array]
 """Outputs of one encoder by name."""
+
+PATTERN_INPUT = TensorSpec("pattern", "int64", (1,))
 
 REQUIRED_OUTPUTS = ("confidence", "box_scores", "boxes")
 
@@ -117,15 +121,27 @@ class Pipeline:
             raise EngineError(msg)
         return np.array([pattern.bits], dtype=np.int64)
 
+    def _encoder(self, modality: Modality) -> GraphSpec:
+        """A sensor's encoder, which takes what `preprocess.prepare` makes at the model's size."""
+        name, size = modality.value, self.manifest.size
+        encoder = self.manifest.graphs[encoder_name(modality)]
+        frame = TensorSpec(name, INPUT_DTYPES[modality], (1, *input_shape(modality, size)))
+        if {*encoder.inputs} not in ({frame}, {frame, PATTERN_INPUT}):
+            msg = (
+                f"{encoder_name(modality)} graph: expected as input {frame}, of a model of size "
+                f"{list(size)}, got {_words(encoder.inputs)}"
+            )
+            raise BackendError(msg)
+        return encoder
+
     def _check_fit(self) -> int:
         """Pixels a point of the class scores along an axis; 1 where the graph makes the label map."""
         fusion = self.manifest.graphs_of(self.backend.precision)["fusion"]
-        encoders = (self.manifest.graphs[encoder_name(m)] for m in self.manifest.modalities)
-        given = {"pattern"} | {t.name for encoder in encoders for t in encoder.outputs}
-        wanted = {t.name for t in fusion.inputs}
-        if not wanted <= given or "pattern" not in wanted:
-            expected = f"'pattern' and the encoders' outputs {sorted(given - {'pattern'})}"
-            msg = f"fusion graph: expected as inputs {expected}, got {sorted(wanted)}"
+        given = {PATTERN_INPUT} | {t for m in self.manifest.modalities for t in self._encoder(m).outputs}
+        others = {*fusion.inputs} - given
+        if others or PATTERN_INPUT not in fusion.inputs:
+            wrong = _words(others) or f"no {PATTERN_INPUT}"
+            msg = f"fusion graph: expected as inputs {PATTERN_INPUT} and what the encoders give, got {wrong}"
             raise BackendError(msg)
         found = {t.name: t.shape for t in fusion.outputs}
         required = {*REQUIRED_OUTPUTS, SCORES if SCORES in found else MAP}
@@ -156,3 +172,7 @@ class Pipeline:
             )
             raise BackendError(msg)
         return factor
+
+
+def _words(tensors: Iterable[TensorSpec]) -> str:
+    return ", ".join(sorted(map(str, tensors)))

@@ -1,4 +1,7 @@
-"""A fusion graph hands out a label map, or class scores that one is made from; nothing else fits."""
+"""A fusion graph hands out a label map, or class scores that one is made from; nothing else fits.
+
+Encoders take what frames are made to at the model's size, and the fusion what encoders give.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +100,45 @@ def test_neither_scores_nor_map_are_refused(folder: Path) -> None:
     backend = OnnxRuntimeBackend(folder, manifest, threads=1)
     with pytest.raises(BackendError, match=r"expected outputs .*'label_map'.*, got \['box_scores', "):
         Pipeline(fusion_with(manifest), backend)
+
+
+def with_graph(manifest: Manifest, name: str, **changed: tuple[TensorSpec, ...]) -> Manifest:
+    """The manifest with other tensors of a graph."""
+    return replace(manifest, graphs={**manifest.graphs, name: replace(manifest.graphs[name], **changed)})
+
+
+def test_encoders_that_take_no_frames_of_the_model_s_size_are_refused(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    backend = OnnxRuntimeBackend(folder, manifest, threads=1)
+    # The same class scores make a label map of twice the size as well: they do not tell.
+    twice = replace(fusion_with(manifest, scores(1, 3, 16, 24)), size=(128, 192))
+    with pytest.raises(
+        BackendError,
+        match=r"encoder_rgb graph: expected as input rgb uint8\[1, 128, 192, 3\], of a model of size "
+        r"\[128, 192\], got rgb uint8\[1, 64, 96, 3\]",
+    ):
+        Pipeline(twice, backend)
+    depth = manifest.graphs["encoder_depth"].inputs
+    with pytest.raises(BackendError, match=r"as input thermal float32\[1, 64, 96\].*got depth float32\["):
+        Pipeline(with_graph(manifest, "encoder_thermal", inputs=depth), backend)
+    halves = (TensorSpec("depth", "float16", (1, *SIZE)),)
+    with pytest.raises(BackendError, match=r"as input depth float32\[1, 64, 96\].*got depth float16\["):
+        Pipeline(with_graph(manifest, "encoder_depth", inputs=halves), backend)
+
+
+def test_a_fusion_that_takes_others_than_encoders_give_is_refused(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    backend = OnnxRuntimeBackend(folder, manifest, threads=1)
+    inputs = manifest.graphs["fusion"].inputs
+    pattern = next(t for t in inputs if t.name == "pattern")
+    rest = tuple(t for t in inputs if t != pattern)
+    for wrong, got in (
+        (rest, r"no pattern int64\[1\]"),
+        ((*inputs, TensorSpec("radar_p2", "float32", (1, 2))), r"radar_p2 float32\[1, 2\]"),
+        ((pattern, TensorSpec("rgb_p2", "float32", (1, 2, 8, 12))), r"rgb_p2 float32\[1, 2, 8, 12\]"),
+    ):
+        with pytest.raises(BackendError, match=rf"as inputs pattern .* what the encoders give, got {got}$"):
+            Pipeline(with_graph(manifest, "fusion", inputs=wrong), backend)
 
 
 def test_precisions_may_differ_in_who_makes_the_map_and_in_nothing_else(folder: Path) -> None:
