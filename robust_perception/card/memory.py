@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robust_perception.engine.engine import Engine
-from robust_perception.vocabulary import Array, FrameSet, Modality, Perception, SensorFrame
+from robust_perception.vocabulary import Array, FrameSet, Modality, Pattern, Perception, SensorFrame
 
 Key = tuple[Modality, tuple[tuple[Modality, int], ...]]
 
@@ -24,9 +24,9 @@ class RememberingEngine:
         self._known: dict[Key, tuple[tuple[Array, ...], Perception]] = {}
         self.asked = self.perceived = 0
 
-    def encode(self, frames: Sequence[SensorFrame]) -> bool:
+    def encode(self, frames: Sequence[SensorFrame], pattern: Pattern | None) -> bool:
         """Nothing is encoded ahead."""
-        del frames
+        del frames, pattern
         return False
 
     def infer(self, frame_set: FrameSet) -> Perception:

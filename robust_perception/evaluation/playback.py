@@ -173,9 +173,9 @@ class Playback:
 class Taker:
     """Stands where an engine would, and perceives nothing."""
 
-    def encode(self, frames: Sequence[SensorFrame]) -> bool:
+    def encode(self, frames: Sequence[SensorFrame], pattern: Pattern | None) -> bool:
         """Nothing is encoded ahead."""
-        del frames
+        del frames, pattern
         return False
 
     def infer(self, frame_set: FrameSet) -> Perception:

@@ -65,8 +65,8 @@ class Situation(NamedTuple):
 class Infers(Protocol):
     """The part of an engine that is used here."""
 
-    def encode(self, frames: Sequence[SensorFrame]) -> bool:
-        """Make frames' latents ahead; whether there was something to do."""
+    def encode(self, frames: Sequence[SensorFrame], pattern: Pattern | None) -> bool:
+        """Make frames' latents ahead, for a pattern or for all sensors; whether there was something to do."""
 
     def infer(self, frame_set: FrameSet) -> Perception:
         """Perceive."""
@@ -151,14 +151,19 @@ class Pacer:
         """Encode new frames if the next turn has come; whether there were any."""
         if steady_ns < self._due_ns():
             return False
+        now_ns = self._now_ns()
         with self._telling("the model"):
-            return self._engine.encode(self._synchronizer.newest(self._now_ns(), steady_ns))
+            new = self._synchronizer.newest(now_ns, steady_ns)
+            # Under the pattern they will be used under: where encoders have adapters, latents that were made
+            # under another one are made twice.
+            alive = _alive(self._synchronizer.status(now_ns, steady_ns)) if new else None
+            return self._engine.encode(new, Pattern.of(alive) if alive else None)
 
     def step(self, steady_ns: int) -> bool:
         """Look once; whether an output was made. What the thread does, for tests with times of their own."""
         now_ns = self._now_ns()
         statuses = self._synchronizer.status(now_ns, steady_ns)
-        alive = {m for m, status in statuses.items() if status.state is SensorState.ALIVE}
+        alive = _alive(statuses)
         turn = steady_ns >= self._due_ns()
         if not turn and alive == self._alive:
             return False
@@ -230,6 +235,10 @@ class Pacer:
         if situation != self.situation:
             self.situation = situation
             self._changed(situation)
+
+
+def _alive(statuses: Mapping[Modality, SensorStatus]) -> set[Modality]:
+    return {m for m, status in statuses.items() if status.state is SensorState.ALIVE}
 
 
 def without(frame_set: FrameSet, modality: Modality) -> FrameSet | None:

@@ -28,7 +28,7 @@ SENSORS = (Modality.RGB, Modality.DEPTH, Modality.THERMAL)
 class Blank:
     """Perceives nothing."""
 
-    def encode(self, frames: Sequence[SensorFrame]) -> bool:
+    def encode(self, frames: Sequence[SensorFrame], pattern: Pattern | None) -> bool:
         return False
 
     def infer(self, frame_set: FrameSet) -> Perception:

@@ -33,14 +33,16 @@ class Model:
     def __init__(self) -> None:
         self.sets: list[FrameSet] = []
         self.encoded: list[SensorFrame] = []
+        self.patterns: list[Pattern | None] = []
         self.errors: list[Exception] = []
         self.may_go = threading.Event()
         self.may_go.set()
         self.entered = threading.Event()
 
-    def encode(self, frames: Sequence[SensorFrame]) -> bool:
+    def encode(self, frames: Sequence[SensorFrame], pattern: Pattern | None) -> bool:
         new = [frame for frame in frames if not any(frame is known for known in self.encoded)]
         self.encoded += new
+        self.patterns += [pattern] * len(new)
         return bool(new)
 
     def infer(self, frame_set: FrameSet) -> Perception:
@@ -134,6 +136,19 @@ def test_frames_are_encoded_while_the_set_is_gathered() -> None:
     bench.frame(Modality.RGB)
     assert not bench.pacer.prepare(bench.now_ns), "not its turn: a newer frame may come until then"
     assert len(bench.model.encoded) == 2
+
+
+def test_frames_are_encoded_for_the_sensors_that_are_alive() -> None:
+    bench = Bench(rate_hz=10.0)
+    for ms in (0, 100, 200, 300, 400):
+        bench.now_ns = ms * MS
+        bench.frame(*((Modality.DEPTH, Modality.THERMAL) if ms < 100 else (Modality.THERMAL,)))
+        assert bench.pacer.prepare(bench.now_ns)
+        assert bench.step(ms)
+    used = [output.perception.frame_set.pattern for output in bench.outputs]
+    assert [str(pattern) for pattern in used] == ["depth+thermal"] * 4 + ["thermal"]
+    of_thermal = zip(bench.model.encoded, bench.model.patterns, strict=True)
+    assert [pattern for frame, pattern in of_thermal if frame.modality is Modality.THERMAL] == used
 
 
 def test_camera_of_the_same_rate_is_not_thinned_out_by_its_jitter() -> None:
