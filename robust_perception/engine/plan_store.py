@@ -179,7 +179,7 @@ def read(path: Path, most: int = MAXIMUM_PLAN_BYTES) -> tuple[dict[str, Any], by
             message says what it is.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             msg = "no regular file"
@@ -211,6 +211,11 @@ def _stored(path: Path) -> StoredPlan:
     header, content = read(path)
     key = PlanKey.from_json(_expect(header, "key", dict))
     return StoredPlan(path, key, _expect(header, "driver", str), _expect(header, "built", str), content)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens without waiting: a named pipe would hold up its reader until somebody writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _header(line: bytes) -> dict[str, Any]:

@@ -216,6 +216,16 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert store.key_at(KEY) is None
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    store = PlanStore(tmp_path)
+    path = store.path(KEY)
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert store.key_at(KEY) is None
+    with pytest.raises(ValueError, match="no regular file"):
+        plan_store.read(path)
+
+
 @pytest.mark.parametrize("mode", [0o664, 0o646])
 def test_a_file_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     store = PlanStore(tmp_path)
