@@ -260,11 +260,12 @@ class Engine:
             self.manifest.nms_iou,
             self.manifest.max_detections,
         )
-        label_map, boxes = raw.label_map.astype(np.uint8, copy=False), found.boxes
+        size = self.manifest.size
         if used.reference.is_image:
             height, width = used.frames[used.reference].data.shape[:2]
-            label_map = postprocess.resize_label_map(label_map, (height, width))
-            boxes = postprocess.resize_boxes(boxes, self.manifest.size, (height, width))
+            size = height, width
+        label_map = postprocess.resize_label_map(raw.label_map.astype(np.uint8, copy=False), size)
+        boxes = postprocess.resize_boxes(found.boxes, self.manifest.size, size)
         timings["decode"] = _milliseconds(before)
         timings["total"] = ahead_ms + _milliseconds(start)
         return Perception(

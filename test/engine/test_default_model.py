@@ -153,3 +153,16 @@ def test_depth_that_is_all_invalid_gives_numbers(engine: Engine) -> None:
     assert np.isfinite(perception.confidence)
     assert np.isfinite(perception.scores).all()
     assert np.isfinite(perception.scene).all()
+
+
+def test_boxes_lie_in_the_picture_or_that_of_the_model(
+    engine: Engine, inputs: dict[Modality, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "score_threshold", 0.0)
+    frames = {m: SensorFrame(m, array, 1) for m, array in inputs.items()}
+    for pattern in ALL_PATTERNS:
+        boxes = engine.infer(under(frames, pattern)).boxes
+        height, width = engine.manifest.size
+        assert len(boxes)
+        assert (boxes >= 0).all(), pattern
+        assert (boxes <= [width, height, width, height]).all(), pattern
