@@ -93,16 +93,24 @@ class GraphFlow:
     def of_one_step(self, value: str) -> bool:
         """Whether a runtime may make one step of a product and of what is done with this value.
 
-        That is a product's own result, whatever takes it, and a value to which one is added: done apart they
-        come out otherwise.
+        That is a product's own result, whatever takes it, a value to which one is added, and one that a
+        single number scales before a product: done apart they come out otherwise.
         """
         if self._is_product(value):
+            return True
+        if self._is_scaled(value) and any(n.op_type == "MatMul" and value in n.input for n in self._nodes):
             return True
         sums = (node for node in self._nodes if node.op_type == "Add" and value in node.input)
         return any(self._is_product(other) for node in sums for other in node.input)
 
     def _is_product(self, value: str) -> bool:
         return value in self._makers and self._makers[value].op_type in PRODUCTS
+
+    def _is_scaled(self, value: str) -> bool:
+        maker = self._makers.get(value)
+        if maker is None or maker.op_type not in ("Mul", "Div"):
+            return False
+        return any(v in self._light and math.prod(self._shapes.get(v, (0,))) == 1 for v in maker.input)
 
     def taken(self, ends: Iterable[str], begins: Iterable[str]) -> list[str]:
         """What a part with these ends takes of the graph's inputs and of values that are there already."""

@@ -4,7 +4,7 @@
 
 A graph of all patterns holds both ways, and runs both: what a sensor that is there was translated from, what
 one that is not brings to a level. With a branch of its own each way is run under the patterns that take it.
-The nodes stay as they are, and so does, bit by bit, what comes out; the weights of convolutions with a window
+The nodes stay as they are, and so does, bit by bit, what comes out; the weights of convolutions and products
 go with them: a runtime that finds them outside takes another kernel, which is slower and rounds otherwise.
 For runtimes of CPUs: a GPU's captured graph has no branches, and its cores have nothing better to do.
 """
@@ -15,6 +15,8 @@ import math
 
 import onnx
 from onnxscript import ir
+
+from robust_perception.exporting.graph_nodes import PRODUCTS
 
 LEAST_NODES = 3
 """A branch itself costs about as much time as two small nodes."""
@@ -94,15 +96,11 @@ def _branch(graph: ir.Graph, selection: ir.Node, ways: list[list[ir.Node]]) -> N
 
 
 def _taken_along(graph: ir.Graph, nodes: list[ir.Node], branch: str) -> list[ir.Value]:
-    """Copies of the constants of a branch's convolutions with a window, in the places of the originals."""
+    """Copies of the constants of a branch's products, in the places of the originals."""
     copies: dict[str, ir.Value] = {}
     for node in nodes:
-        weight = node.inputs[1] if node.op_type == "Conv" else None
-        if (
-            weight is None
-            or weight.const_value is None
-            or math.prod(weight.const_value.shape.numpy()[2:]) == 1
-        ):
+        weight = node.inputs[1] if node.op_type in PRODUCTS else None
+        if weight is None or weight.const_value is None:
             continue
         for position, value in enumerate(node.inputs[1:], start=1):
             if value is None or value.name is None or value.name not in graph.initializers:

@@ -44,7 +44,8 @@ class Whole:
         flags = numpy_helper.from_array((np.arange(16) % 2 == 1).reshape(16, 1, 1, 1), "flags")
         scale = numpy_helper.from_array(np.float32(0.05), "scale")
         zero = numpy_helper.from_array(np.uint8(128), "zero")
-        self.constants = [table, window, flags, scale, zero]
+        square = numpy_helper.from_array(np.float32([[0.7, -0.4], [0.2, 0.9]]), "square")
+        self.constants = [table, window, flags, scale, zero, square]
         self.node("Gather", ["table", "pattern"])
         self.nodes.append(helper.make_node("Gather", ["flags", "pattern"], ["flag"], "flag of the pattern"))
 
@@ -157,7 +158,7 @@ def test_eight_bits_are_made_beside_the_layer_that_takes_them(tmp_path: Path) ->
         assert kinds[:2] == ["QuantizeLinear", "DequantizeLinear"], part
 
 
-@pytest.mark.parametrize("kind", ["convolution", "rounding", "sum"])
+@pytest.mark.parametrize("kind", ["convolution", "rounding", "sum", "scale"])
 def test_what_a_runtime_makes_in_one_step_is_not_cut(tmp_path: Path, kind: str) -> None:
     whole = Whole()
     made = whole.convolved("a")
@@ -167,6 +168,9 @@ def test_what_a_runtime_makes_in_one_step_is_not_cut(tmp_path: Path, kind: str) 
     if kind == "sum":
         made = whole.node("Max", [made, "b"])
         right = whole.node("Add", [made, whole.convolved("b")])
+    if kind == "scale":
+        made = whole.node("Mul", ["a", "scale"])
+        right = whole.node("MatMul", [made, "square"])
     outputs = {"class_scores": whole.node("Max", [made, "a"]), "boxes": right}
     assert write_parts(tmp_path, whole.write(tmp_path, outputs), "fp32") == {}
 

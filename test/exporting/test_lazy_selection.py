@@ -106,14 +106,16 @@ def test_any_graph_gives_what_it_gave(before: onnx.ModelProto) -> None:
             assert run(after, p, q) == run(before, p, q)
 
 
-def test_a_convolution_takes_its_window_into_the_branch_and_has_its_bits() -> None:
+@pytest.mark.parametrize(("channels", "side"), [(64, 3), (2, 1)])
+def test_a_convolution_takes_its_weights_into_the_branch_and_has_its_bits(channels: int, side: int) -> None:
     generator = np.random.default_rng(1)
-    window = numpy_helper.from_array(generator.normal(size=(64, 64, 3, 3)).astype(np.float32), "window")
+    weights = generator.normal(size=(channels, channels, side, side)).astype(np.float32)
+    window = numpy_helper.from_array(weights, "window")
     zero = numpy_helper.from_array(np.float32(0.0), "zero")
-    shape = [1, 64, 15, 20]
+    shape = [1, channels, 15, 20]
     nodes = [
         *chain("a", "cd"),
-        helper.make_node("Conv", ["d", "window"], ["e"], "e", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["d", "window"], ["e"], "e", pads=[side // 2] * 4),
         helper.make_node("Where", ["p", "e", "zero"], ["y"], "y"),
     ]
     taken = [
