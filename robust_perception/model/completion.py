@@ -134,7 +134,7 @@ class Completion(nn.Module):
             own = latents[target] + self.there[name][:, None, None]
             replaced = ~present[target] if swap is None else ~present[target] | swap.replaced[target]
             # A graph holds both ways; a running network takes the one it needs.
-            if not torch.compiler.is_exporting() and not bool(replaced.any()):
+            if not torch.compiler.is_compiling() and not bool(replaced.any()):
                 tokens[target] = own
                 continue
             usable = present if swap is None else {m: present[m] & u for m, u in swap.usable[target].items()}

@@ -177,7 +177,7 @@ class Translators(nn.Module):
         weights: dict[Modality, Tensor] = {}
         translated: dict[Modality, Tensor] = {}
         for source in self.sources_of(target):
-            if not torch.compiler.is_exporting() and not bool(usable[source].any()):
+            if not torch.compiler.is_compiling() and not bool(usable[source].any()):
                 continue
             use = pick_map(usable[source], row)
             if self.rule == "poe":
