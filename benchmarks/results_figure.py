@@ -16,13 +16,15 @@ from benchmarks.claims import QUALITY, patterns_in
 
 SHOWN = {
     "base": "trained with all sensors; a missing one is zero",
-    "dropout": "modality dropout",
     "dedicated": "a network of its own for every pattern",
+    "dropout": "modality dropout",
     "joint-adapters": "one network with the four papers' parts",
+    "balanced": "dropout, rare classes oftener",
+    "joint-balanced": "three papers' parts, rare classes oftener",
 }
 """Row -> what it is, in the order of the legend; the last lies on top."""
 
-WIDTH, LEFT, RIGHT, TOP, LINE, FOOT = 900, 190, 24, 104, 38, 46
+WIDTH, LEFT, RIGHT, TOP, LINE, FOOT = 900, 190, 24, 132, 38, 46
 STYLE = """
   text { font: 15px system-ui, sans-serif; fill: #1f2937 }
   .soft { fill: #57606a; font-size: 13px }
@@ -33,6 +35,8 @@ STYLE = """
   .dropout { fill: #d97706; stroke: #d97706 }
   .dedicated { fill: none; stroke: #1f2937; stroke-width: 2 }
   .joint-adapters { fill: #0072b2; stroke: #0072b2 }
+  .balanced { fill: #92400e; stroke: #92400e }
+  .joint-balanced { fill: #0a7f5a; stroke: #0a7f5a }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
     .soft { fill: #9aa4af }
@@ -40,6 +44,8 @@ STYLE = """
     .dropout { fill: #f0a33c; stroke: #f0a33c }
     .dedicated { stroke: #e6edf3 }
     .joint-adapters { fill: #4aa8e8; stroke: #4aa8e8 }
+    .balanced { fill: #d08a5b; stroke: #d08a5b }
+    .joint-balanced { fill: #3fc79a; stroke: #3fc79a }
   }
 """
 
