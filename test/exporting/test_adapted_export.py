@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import small_data
 import torch
 
 from robust_perception import export
+from robust_perception.engine import selfcheck
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import EngineError
 from robust_perception.engine.manifest import Manifest, encoder_name
@@ -80,7 +81,13 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     weights = folder / "adapted.safetensors"
     remembered = {"config": config.to_text(), "config_sha256": config.sha256, "seed": 0, "data": [str(data)]}
     save_weights(weights, network, {**remembered, "epoch": 1, "validation": {}}, bank)
-    export.export(weights, (data,), folder / "model", "a command")
+    with pytest.MonkeyPatch.context() as patch:
+        # An export leaves out the eight bits of a network that has learnt nothing: it is undecided nearly
+        # everywhere, and they decide otherwise than 32, here on one processor and there on another.
+        for precision in (INT8, INT8_SYMMETRIC):
+            lenient = replace(selfcheck.TOLERANCES[precision], pixel_agreement=0.8)
+            patch.setitem(selfcheck.TOLERANCES, precision, lenient)
+        export.export(weights, (data,), folder / "model", "a command")
     manifest = Manifest.load(folder / "model")
     dataset = MixedDataset.open((data,), "val", "fine")
     return Exported(
@@ -109,9 +116,8 @@ def test_every_pattern_answers_as_torch_does_and_its_rows_matter(exported: Expor
 
 
 def test_lower_precisions_agree_for_every_pattern(exported: Exported) -> None:
-    # Where nothing was learnt two classes are often as likely, and eight bits decide otherwise than 32, here
-    # on one processor and there on another: asked is the half of the pixels with the clearer decisions, and
-    # nine in ten of them. What a network that has learnt is held to is the shipped model's test.
+    # Where nothing was learnt two classes are often as likely: asked is the half of the pixels with the
+    # clearer decisions, and nine in ten of them. The shipped model, which has learnt, is held to more.
     fp32 = exported.pipeline()
     shared = merge(exported.network, exported.manifest.patterns[0])
     inputs = {m: torch.from_numpy(array)[None] for m, array in exported.inputs.items()}
