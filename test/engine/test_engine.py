@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from moments import moment, under
 from tiny_model import make_model
 
-from robust_perception.engine import choice, models
+from robust_perception.engine import choice
 from robust_perception.engine.engine import Engine, warm_up
 from robust_perception.engine.errors import (
     BackendError,
     EngineError,
     FrameError,
     ModelFileError,
-    ModelNotFoundError,
     SelfCheckError,
 )
 from robust_perception.engine.manifest import Manifest
@@ -327,39 +326,6 @@ def test_a_backend_that_is_not_installed_says_how_to_get_it(
         Engine.load(folder, "onnxruntime")
     with pytest.raises(BackendError, match=r"no backend runs this model: .*onnxruntime: the Python"):
         Engine.load(folder, "auto")
-
-
-def test_models_are_found_by_path_by_manifest_and_by_name(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert models.find_model(folder) == folder
-    assert models.find_model(folder / "manifest.json") == folder
-    installed = tmp_path / "share" / "robust_perception" / "models"
-    installed.mkdir(parents=True)
-    (installed / "mine").symlink_to(folder)
-    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere:{tmp_path}")
-    assert models.find_model("mine") == installed / "mine"
-    with pytest.raises(
-        ModelNotFoundError, match=r"expected a folder or one of \[.*'mine'.*\], got 'yours'; looked in"
-    ):
-        models.find_model("yours")
-    monkeypatch.chdir(folder)
-    with pytest.raises(ModelNotFoundError, match="got ''; looked in"):
-        models.find_model("")
-    assert models.find_model(".") == Path()
-    for wrong in ("~nobody-of-this-name/x", "x" * 300):
-        with pytest.raises(ModelNotFoundError, match=r"or the name of an installed model, got '[~x]"):
-            models.find_model(wrong)
-    with pytest.raises(
-        ModelNotFoundError, match=r"expected a model folder with manifest\.json, got a folder without"
-    ):
-        models.find_model(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    for name in ("mine", "theirs"):
-        (tmp_path / name).mkdir()
-    assert models.find_model("mine") == installed / "mine"
-    with pytest.raises(ModelNotFoundError, match="theirs: expected a model folder with"):
-        models.find_model("theirs")
 
 
 def test_warming_up_leaves_nothing_behind(engine: Engine, ran: list[str]) -> None:
