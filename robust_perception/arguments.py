@@ -18,6 +18,9 @@ Number = TypeVar("Number", int, float)
 MAX_DOMAIN = 101
 """Highest ROS domain whose ports lie below those that Linux gives to other programs."""
 
+SENSORS = ", ".join(m.value for m in MODALITIES)
+"""Their names, for help and messages."""
+
 
 def patterns(text: str) -> list[Pattern]:
     """Read `rgb+thermal,depth`."""
@@ -89,19 +92,18 @@ def share(text: str) -> tuple[str, float]:
 
 def sensor(text: str) -> Modality:
     """Read the name of a sensor."""
-    known = [m.value for m in MODALITIES]
-    if text not in known:
-        msg = f"expected a sensor out of {', '.join(known)}, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return Modality(text)
+    try:
+        return Modality(text)
+    except ValueError:
+        msg = f"expected a sensor out of {SENSORS}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from None
 
 
 def sensor_topic(text: str) -> tuple[Modality, str]:
     """Read `rgb=/camera/color/image_raw`."""
     name, _, topic = text.partition("=")
-    known = [m.value for m in MODALITIES]
-    if name not in known or not topic.startswith("/"):
-        msg = f"expected SENSOR=/TOPIC with a sensor out of {', '.join(known)}, got {text!r}"
+    if name not in {m.value for m in MODALITIES} or not topic.startswith("/"):
+        msg = f"expected SENSOR=/TOPIC with a sensor out of {SENSORS}, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return Modality(name), topic
 

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.sensor,
         default=MODALITIES,
         metavar="SENSOR",
-        help=f"out of {', '.join(m.value for m in MODALITIES)} (default: all that the split has)",
+        help=f"out of {arguments.SENSORS} (default: all that the split has)",
     )
 
 
