@@ -117,11 +117,11 @@ def test_every_pattern_answers_as_torch_does_and_its_rows_matter(exported: Expor
 
 def test_lower_precisions_agree_for_every_pattern(exported: Exported) -> None:
     # Where nothing was learnt two classes are often as likely: asked is the half of the pixels with the
-    # clearer decisions, and nine in ten of them. The shipped model, which has learnt, is held to more.
+    # clearer decisions. The shipped model, which has learnt, is held to more.
     fp32 = exported.pipeline()
     shared = merge(exported.network, exported.manifest.patterns[0])
     inputs = {m: torch.from_numpy(array)[None] for m, array in exported.inputs.items()}
-    for precision, least in ((FP16, 0.995), (INT8, 0.9), (INT8_SYMMETRIC, 0.9)):
+    for precision, least in ((FP16, 0.995), (INT8, 0.95), (INT8_SYMMETRIC, 0.95)):
         lower = exported.pipeline(precision)
         for pattern in exported.manifest.patterns:
             expected, got = exported.run(fp32, pattern), exported.run(lower, pattern)
