@@ -6,6 +6,8 @@
     python benchmarks/performance_page.py docs/results/adapter_costs.json docs/training.md
     python benchmarks/blindness.py --data DATA --json docs/results/blindness.json
     python benchmarks/performance_page.py docs/results/blindness.json docs/faults.md
+    python benchmarks/arithmetic.py --json docs/results/arithmetic.json
+    python benchmarks/performance_page.py docs/results/arithmetic.json docs/performance.md
 
 Replaced is what stands between `<!-- figures of NAME.json -->` and `<!-- end of figures -->`, where NAME.json
 is the name of the file with the records; nothing else of the page is touched and no figure of it is typed.
@@ -67,6 +69,31 @@ def bank_figures(measured: Mapping[str, Any]) -> str:
             _row(["adapters", *graphs]),
             "|" + "---|" * (1 + len(graphs)),
             *rows,
+        ]
+    )
+
+
+def arithmetic_figures(measured: Mapping[str, Any]) -> str:
+    """A table of what `arithmetic.py` found: multiply-adds a second of a frame and of a matrix product."""
+    rates, seconds = measured["giga_multiply_adds_a_second"], measured["seconds"]
+    names = list(rates["frame"])
+    rows = []
+    for kind, by_name in rates.items():
+        work = by_name[names[0]] * seconds[kind][names[0]]
+        cells = [f"{by_name[name]:.0f} G/s ({seconds[kind][name] * 1e3:.1f} ms)" for name in names]
+        rows.append(_row([kind, f"{work:.2f} G", *cells]))
+    return "\n".join(
+        [
+            f"{_device(measured['device'], measured['versions'], measured['threads'])}; model "
+            f"{measured['model']['name']} ({measured['model']['sha256'][:12]}); {measured['rounds']} rounds.",
+            "",
+            _row(["", "multiply-adds", *names]),
+            "|" + "---|" * (2 + len(names)),
+            *rows,
+            "",
+            f"Torch takes {measured['times_as_long']:.2f} times as long for a frame. Were each multiply-add "
+            "of ONNX Runtime's frame as quick as those of its product, and all else free, it would be "
+            f"{measured['times_as_long_at_most']:.2f}.",
         ]
     )
 
@@ -135,6 +162,8 @@ def figures_of(path: Path) -> str:
     measured = json.loads(path.read_text(encoding="utf-8"))
     if "sensors" in measured:
         return blindness.table(measured)
+    if "multiply_adds" in measured:
+        return arithmetic_figures(measured)
     return bank_figures(measured) if "ratios" in measured else figures(Report.load(path))
 
 

@@ -16,6 +16,7 @@ NAMES = (
 )
 PAGES = {
     **dict.fromkeys(NAMES, "performance.md"),
+    "arithmetic.json": "performance.md",
     "adapter_costs.json": "training.md",
     "blindness.json": "faults.md",
     "blindness_before.json": "training.md",
