@@ -51,6 +51,7 @@ CLAIMS = (
     Claim("joint", "mean", above="passes"),
     # What it is worth that frames with rare classes come oftener, and what the papers' parts are worth then.
     Claim("balanced", "mean", above="dropout"),
+    Claim("robult-balanced", "mean", above="balanced"),
     Claim("joint-balanced", "mean", above="joint"),
     Claim("joint-balanced", "mean", above="balanced"),
     Claim("joint-balanced", "mean", above="dedicated"),
