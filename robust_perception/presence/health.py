@@ -210,7 +210,6 @@ class SensorHealth:
 
     def _forget_stamps(self) -> None:
         self._stamp_ns = None
-        self._resume_row = 0
         self._stamps.restart()
 
     def _judge_stamp(self, held: Held) -> Refusal | None:
@@ -257,7 +256,7 @@ class SensorHealth:
         )
 
     def _see_content(self, content: int | None, at: Instant) -> None:
-        if content is None or content != self._content:
+        if content != self._content:
             self._content, self._content_since_ns = content, at.steady_ns
 
     def _judge_content(self, at: Instant) -> Refusal | None:
@@ -290,7 +289,7 @@ class SensorHealth:
                 return
             self._last_recovery = self._row if self._known else self._last_recovery
             self._alive = self._known = True
-            self._held_back, self._row, self.new_since_ns = False, 0, None
+            self._row, self.new_since_ns = 0, None
         if self.new_since_ns is None:
             self.new_since_ns = steady_ns
 
@@ -318,7 +317,7 @@ class SensorHealth:
         self._losses.append(at.steady_ns)
         while self._losses[0] < at.steady_ns - self.config.flap_window_ns:
             self._losses.popleft()
-        self._held_back = self._held_back or len(self._losses) > self.config.flap_losses
+        self._held_back = len(self._losses) > self.config.flap_losses
 
     def _describe(self, at: Instant) -> tuple[SensorState, Reason | None, str]:
         if not self.enabled:

@@ -81,6 +81,33 @@ def test_what_shows_nothing_is_not(name: str) -> None:
     assert value < LEAST[modality]
 
 
+def test_a_lamp_in_the_fog_is_no_contrast() -> None:
+    fog = 200 + 3 * scene()
+    fog[:20, :20] = 255
+    fog[-20:, -20:] = 0
+    value = shown(frame(Modality.RGB, rgb(fog)))
+    assert value is not None
+    assert value < LEAST[Modality.RGB]
+
+
+@pytest.mark.parametrize("channel", range(3))
+def test_every_colour_counts(channel: int) -> None:
+    picture = np.full((240, 320, 3), 100, np.uint8)
+    picture[..., channel] = 255 * scene()
+    value = shown(frame(Modality.RGB, picture))
+    assert value is not None
+    assert value > 10 * LEAST[Modality.RGB]
+
+
+def test_as_much_as_must_be_shown_is_enough() -> None:
+    depth = np.ones((96, 96), np.float32)
+    depth[:, ::2] = np.nan
+    sensor = SensorConfig(Modality.DEPTH, timeout_ns=3 * PERIOD, least_shown=0.5)
+    presence = Synchronizer(SynchronizerConfig((sensor,)))
+    presence.observe(frame(Modality.DEPTH, depth), PERIOD, PERIOD)
+    assert presence.status(PERIOD, PERIOD)[Modality.DEPTH].state is SensorState.ALIVE
+
+
 def test_sound_is_never_blind() -> None:
     assert shown(frame(Modality.AUDIO, np.zeros(16000, np.float32))) is None
 

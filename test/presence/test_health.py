@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robust_perception.presence import SensorState
+from robust_perception.presence.cadence import Cadence
 from robust_perception.vocabulary import Modality, Reason, SensorFrame
 
 RGB, DEPTH, AUDIO = Modality.RGB, Modality.DEPTH, Modality.AUDIO
@@ -48,9 +49,16 @@ def test_sensor_slower_than_its_timeout_is_told_what_to_raise(bench):
     status = bench.status(RGB)
     assert status.state is SensorState.RECOVERING
     assert status.advice == "its period is 0.600 s, over the timeout of 0.500 s; raise rgb.timeout"
+    bench.wait(599)
+    assert bench.status(RGB).rate_hz == pytest.approx(1 / 0.6), "it speaks, though seldom"
     bench.stream(DEPTH, frames=9, period=450)
     bench.wait(501)
     assert (bench.status(DEPTH).reason, bench.status(DEPTH).advice) == (Reason.LATE, "")
+
+
+def test_exactly_as_old_as_the_timeout_is_not_late(bench):
+    bench.send(RGB, stamp=bench.now - 500)
+    assert bench.status(RGB).state is SensorState.ALIVE
 
 
 def test_late_by_arrival_when_ros_time_stands_still(bench):
@@ -134,6 +142,21 @@ def test_one_frame_out_of_order_is_dropped_and_the_sensor_lives(bench):
     assert (bench.status(RGB).refused, bench.status(RGB).losses) == (1, 0)
 
 
+def test_frames_out_of_order_between_good_ones_are_no_new_timeline(bench):
+    for late in (200, 190, 180, 170):  # each later than the one before, but never in a row
+        bench.stream(RGB, frames=1)
+        bench.send(RGB, stamp=bench.now - late)
+    assert bench.status(RGB).refused == 4
+
+
+def test_an_old_frame_that_is_repeated_is_no_new_timeline(bench):
+    bench.stream(RGB, frames=2)
+    stamp = bench.now - 200
+    for _ in range(5):
+        bench.send(RGB, stamp=stamp)
+    assert bench.status(RGB).refused == 5
+
+
 def test_stamps_that_never_run_forward_again_are_named(bench):
     bench.stream(RGB, frames=2)
     for step in range(20):
@@ -184,6 +207,13 @@ def test_a_leap_of_the_clock_costs_one_frame_and_no_loss(bench):
     bench.send(RGB)
     assert bench.pattern() == "rgb"
     assert bench.status(RGB).losses == 0
+
+
+def test_a_sensor_silent_since_before_a_leap_of_the_clock_is_lost(bench):
+    bench.stream(RGB, frames=5)
+    bench.now += 60_000
+    bench.wait(500)
+    assert bench.status(RGB).losses == 1
 
 
 def test_frozen_content_with_live_stamps(bench):
@@ -293,6 +323,16 @@ def test_frames_too_far_apart_are_no_recovery(bench):
         assert bench.status(RGB).state is SensorState.RECOVERING
 
 
+@pytest.mark.parametrize(("pause", "state"), [(50, SensorState.ALIVE), (51, SensorState.RECOVERING)])
+def test_the_pause_within_a_recovery_can_be_set(make_bench, pause, state):
+    bench = make_bench(recover_within_ns=50 * MS)
+    bench.send(RGB)
+    bench.wait(501)
+    bench.stream(RGB, frames=1, period=pause)
+    bench.send(RGB)
+    assert bench.status(RGB).state is state
+
+
 def test_a_refusal_breaks_the_row(bench):
     bench.send(RGB)
     bench.wait(501)
@@ -321,6 +361,36 @@ def test_a_flapping_sensor_is_held_until_it_has_been_steady(make_bench):
         bench.wait(33)
     bench.send(RGB)
     assert bench.status(RGB).state is SensorState.ALIVE
+
+
+def lose_and_return(bench, frames: int, period: int) -> SensorState:
+    """Its state after so many good frames after a loss."""
+    bench.wait(501)
+    assert bench.status(RGB).reason is Reason.LATE
+    for _ in range(frames - 1):
+        bench.stream(RGB, frames=1, period=period)
+    bench.send(RGB)
+    return bench.status(RGB).state
+
+
+def test_a_sensor_that_was_held_back_is_forgiven_once_it_is_steady(make_bench):
+    bench = make_bench(flap_losses=1, flap_hold_ns=100 * MS)
+    bench.send(RGB)
+    assert lose_and_return(bench, frames=2, period=99) is SensorState.ALIVE
+    assert lose_and_return(bench, frames=2, period=99) is SensorState.RECOVERING
+    assert lose_and_return(bench, frames=2, period=100) is SensorState.ALIVE, "steady for as long as it must"
+    bench.stream(RGB, frames=200)
+    assert lose_and_return(bench, frames=2, period=33) is SensorState.ALIVE
+
+
+def test_a_cold_start_forgets_the_losses(make_bench):
+    bench = make_bench(flap_losses=1)
+    bench.send(RGB)
+    lose_and_return(bench, frames=2, period=33)
+    bench.sync.set_enabled(RGB, False)
+    bench.sync.set_enabled(RGB, True)
+    bench.send(RGB)
+    assert lose_and_return(bench, frames=2, period=33) is SensorState.ALIVE
 
 
 def test_disabled_and_enabled_again_is_a_cold_start(bench):
@@ -359,12 +429,31 @@ def test_a_sensor_whose_clock_is_set_has_no_gaps(bench):
     assert bench.status(RGB).gaps == 1, "what is missing from then on counts"
 
 
+@pytest.mark.parametrize(("timeout", "gain"), [(500, 990), (3_000, 2_970)])
+def test_stamps_that_gain_no_more_than_the_timeout_or_a_second_hold_gaps(make_bench, timeout, gain):
+    bench = make_bench(timeout_ns=timeout * MS)
+    bench.stream(RGB, frames=10, lag=gain)
+    bench.stream(RGB, frames=2)
+    assert bench.status(RGB).gaps == gain / 33
+
+
+def test_without_a_check_of_header_age_every_gap_counts(make_bench):
+    bench = make_bench(check_header_age=False)
+    for index in (*range(10), *range(11, 20)):
+        bench.send(RGB, stamp=1_000 + 2_000 * index)  # a bag at 60 times its speed
+        bench.wait(33)
+    assert bench.status(RGB).gaps == 1
+
+
 def test_time_that_is_leapt_over_holds_no_gaps(bench):
     """A seek in a bag, or a machine that slept: nobody sent frames of that hour."""
     bench.stream(RGB, frames=20, period=33)
     bench.now += 3_600_000
     bench.stream(RGB, frames=20, period=33)
     assert bench.status(RGB).gaps == 0
+    bench.wait(33)
+    bench.stream(RGB, frames=2, period=33)
+    assert bench.status(RGB).gaps == 1, "what is missing from then on counts"
 
 
 def test_a_new_rate_is_learned(bench):
@@ -383,3 +472,36 @@ def test_audio_is_as_old_as_its_last_sample(bench):
     assert bench.status(AUDIO).reason is None
     bench.wait(1)
     assert bench.status(AUDIO).reason is Reason.LATE
+
+
+def test_an_arrival_age_is_never_negative(bench):
+    """Two threads read the clocks, and the one that read first asks last."""
+    bench.send(RGB)
+    bench.now, bench.steady = bench.now - 20, bench.steady - 20
+    assert bench.status(RGB).arrival_age_ns == 0
+
+
+@pytest.mark.parametrize(("interval", "missed"), [(14, 0), (16, 1), (24, 1), (29, 2)])
+def test_missing_frames_are_those_of_the_nearest_whole_number_of_periods(interval, missed):
+    cadence = Cadence()
+    for time in (*range(0, 81, 10), 80 + interval):
+        cadence.add(time)
+    assert cadence.missed == missed
+
+
+def test_a_period_of_two_intervals_counts_nothing_and_one_moment_is_no_interval():
+    cadence = Cadence()
+    for time in (5, 5, 15, 45):
+        cadence.add(time)
+    assert (cadence.missed, cadence.period_ns, cadence.known) == (0, 20, False)
+
+
+def test_a_row_that_starts_anew_keeps_its_period():
+    cadence = Cadence()
+    for time in range(0, 81, 10):
+        cadence.add(time)
+    cadence.restart()
+    cadence.add(1_000)
+    assert (cadence.missed, cadence.period_ns) == (0, 10)
+    cadence.add(1_020)
+    assert cadence.missed == 1

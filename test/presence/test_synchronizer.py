@@ -16,6 +16,7 @@ from robust_perception.presence import (
     SynchronizerConfig,
     UnknownSensorError,
 )
+from robust_perception.presence.timeline import Timeline
 from robust_perception.vocabulary import ALL_PATTERNS, MODALITIES, Modality, Reason, SensorFrame
 
 RGB, DEPTH, THERMAL, AUDIO = MODALITIES
@@ -85,6 +86,27 @@ def test_a_set_too_old_is_not_given_again(bench):
     assert str(bench.take().pattern) == "rgb"
 
 
+def test_what_is_left_of_a_set_is_not_given_where_policy_forbids_it(make_bench):
+    bench = make_bench({"min_modalities": 2})
+    bench.send(RGB, DEPTH)
+    bench.take()
+    bench.sync.set_enabled(DEPTH, False)
+    assert bench.sync.reduced(bench.now * MS, bench.steady * MS) is None
+    assert bench.sync.blocked_reason == "min_modalities: 2 must be alive, there is rgb"
+    bench.sync.set_enabled(RGB, False)
+    assert bench.sync.reduced(bench.now * MS, bench.steady * MS) is None, "of nobody is nothing left"
+
+
+def test_the_newest_are_those_that_no_set_has_had(bench):
+    bench.send(RGB, DEPTH)
+    bench.take()
+    assert bench.sync.newest(bench.now * MS, bench.steady * MS) == []
+    bench.wait(33)
+    bench.send(DEPTH)
+    newest = bench.sync.newest(bench.now * MS, bench.steady * MS)
+    assert [(frame.modality, frame.stamp_ns) for frame in newest] == [(DEPTH, bench.now * MS)]
+
+
 def test_all_lost_gives_no_output_and_comes_back(bench):
     bench.stream(*MODALITIES, frames=3)
     bench.take()
@@ -115,6 +137,29 @@ def test_a_set_waits_for_a_frame_about_to_come_but_not_longer_than_gather(bench)
     bench.wait(19)
     assert not bench.ready()
     bench.wait(1)
+    assert bench.ready()
+
+
+@pytest.mark.parametrize("second", [RGB, THERMAL], ids=str)
+def test_gathering_counts_from_the_first_new_frame_whatever_comes_after(bench, second):
+    bench.stream(RGB, DEPTH, THERMAL, frames=10)
+    bench.take()
+    bench.send(RGB)
+    bench.wait(15)
+    bench.send(second)
+    assert not bench.ready()
+    bench.wait(5)
+    assert bench.ready()
+
+
+def test_a_frame_late_by_less_than_half_a_period_is_still_waited_for(bench):
+    bench.stream(RGB, DEPTH, frames=10, period=100)
+    bench.take()
+    bench.wait(30)
+    bench.send(RGB)
+    bench.wait(15)
+    assert not bench.ready()
+    bench.send(DEPTH)
     assert bench.ready()
 
 
@@ -190,12 +235,36 @@ def test_a_sensor_without_configuration_is_disabled_and_its_frames_are_refused()
 def test_reset_forgets_all_but_what_is_switched_off(bench):
     bench.sync.set_enabled(DEPTH, False)
     bench.stream(RGB, frames=3)
+    bench.wait(501)
+    assert not bench.ready()
     bench.sync.reset()
+    assert bench.sync.blocked_reason is None
     assert bench.status(RGB).state is SensorState.NEVER_SEEN
     assert bench.status(DEPTH).state is SensorState.DISABLED
     bench.now -= 500_000
     bench.send(RGB)
     assert bench.pattern() == "rgb"
+
+
+def test_nothing_of_before_a_reset_comes_out_after_it(bench):
+    bench.send(RGB, DEPTH)
+    bench.take()
+    bench.sync.reset()
+    bench.wait(33)
+    bench.send(RGB)
+    assert bench.sync.reduced(bench.now * MS, bench.steady * MS) is None
+
+
+def test_a_clock_thrown_back_once_has_one_new_epoch():
+    timeline = Timeline(clock_back_ns=100, clock_leap_ns=1_000)
+    readings = [(10_000, 0), (12_000, 10), (5_000, 20), (5_010, 30), (4_990, 40)]
+    assert [timeline.at(*reading)[2:] for reading in readings] == [(0, 0), (0, 1), (1, 1), (1, 1), (1, 1)]
+
+
+def test_a_clock_that_creeps_back_has_been_reset_in_the_end():
+    timeline = Timeline(clock_back_ns=100, clock_leap_ns=1_000)
+    epochs = [timeline.at(10_000 - 50 * step, step).epoch for step in range(4)]
+    assert epochs == [0, 0, 0, 1], "more than the tolerance below the highest reading"
 
 
 def test_clock_readings_swapped_between_threads_are_no_jump(bench):
@@ -249,6 +318,7 @@ def test_concurrent_use_keeps_sets_whole():
     [
         (lambda: SensorConfig(RGB, 0), r"SensorConfig\(rgb\)\.timeout_ns: expected .* at least 1, got 0"),
         (lambda: SensorConfig(RGB, 0.5), r"timeout_ns: expected a whole number"),
+        (lambda: SensorConfig(RGB, True), r"timeout_ns: expected a whole number"),
         (lambda: SensorConfig("rgb", 1), r"modality: expected a Modality, got 'rgb'"),
         (lambda: SensorConfig(RGB, 1, recover_frames=0), r"recover_frames"),
         (lambda: SynchronizerConfig(()), r"sensors: expected each sensor once"),
