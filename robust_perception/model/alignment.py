@@ -104,7 +104,7 @@ def proximity(keys: Tensor, regions: Regions) -> Tensor:
     width = off_diagonal.median().clamp(min=1e-6) if off_diagonal.numel() else distance.new_ones(())
     likeness = torch.exp(-distance.square() / (2.0 * width * width))
     likeliest = regions.probability.argmax(dim=1)
-    same = (likeliest[:, None] == regions.label[None, :]) & regions.labelled[None, :]
+    same = likeliest[:, None] == regions.label[None, :]  # never -1: the likeliest is a class
     return (likeness * same).sum(dim=1) / same.sum(dim=1).clamp(min=1)
 
 

@@ -141,7 +141,7 @@ class HardCombinations(nn.Module):
     @property
     def settled(self) -> bool:
         """Whether the order of two windows agrees well enough to act on it."""
-        return int(self.windows) > 1 and float(self.agreement) > LEAST_AGREEMENT
+        return float(self.agreement) > LEAST_AGREEMENT
 
     @property
     def hard(self) -> tuple[int, ...]:

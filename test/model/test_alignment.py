@@ -55,13 +55,13 @@ def test_unlabelled_pairs_weigh_by_agreement_and_proximity() -> None:
 
 
 def test_proximity_by_hand() -> None:
-    keys = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    keys = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.5]])
     probability = torch.tensor([[0.0, 1.0, 0.0]]).expand(3, 3)
     near = proximity(keys, regions([1, 2, -1], probability))
-    distances = torch.tensor([2.0, 1.0, 5.0**0.5])
+    distances = torch.tensor([2.0, 1.5, 2.5])
     width = torch.cat([distances, distances]).median()
     assert float(near[2]) == pytest.approx(
-        float(torch.exp(-1.0 / (2 * width**2)))
+        float(torch.exp(-(1.5**2) / (2 * width**2)))
     )  # region 0 alone has class 1
     assert float(proximity(keys, regions([0, 0, -1], probability))[2]) == 0.0  # nobody has class 1
 
@@ -117,6 +117,18 @@ def test_all_labelled_is_the_supervised_contrast() -> None:
     assert float(unlabelled_contrast(similarity, soft_positives(key, found), found.labelled)) == 0.0
     back = labelled_contrast(similarity.T, soft_positives(key, found).T, found.labelled)
     torch.testing.assert_close(contrast(query, {RGB: key}, found, 0.1), (mine + back) / 2)
+
+
+def test_the_labelled_formula_holds_where_weights_are_not_the_same_both_ways() -> None:
+    similarity, weights = torch.randn(4, 4), torch.rand(4, 4).fill_diagonal_(1.0)
+    known = torch.tensor([True, True, False, True])
+    s = similarity.exp()
+    each = [
+        -sum(weights[j, k] / weights[j].sum() * torch.log(s[j, k] / s[j].sum()) for k in range(4))
+        for j in range(4)
+        if known[j]
+    ]
+    torch.testing.assert_close(labelled_contrast(similarity, weights, known), torch.stack(each).mean())
 
 
 def test_no_label_and_no_likely_positive_is_infonce() -> None:
@@ -205,6 +217,15 @@ def test_reconstruction_pulls_the_parts_and_not_the_latent() -> None:
     torch.testing.assert_close(loss, one)
 
 
+def test_a_sensor_that_nobody_has_does_not_thin_out_the_reconstruction() -> None:
+    latents = {RGB: torch.randn(1, 4, 2, 2), Modality.DEPTH: torch.randn(1, 4, 2, 2)}
+    parts = {m: torch.zeros_like(x) for m, x in latents.items()}
+    decoders = {m.value: torch.nn.Identity() for m in latents}
+    there = {RGB: torch.tensor([True]), Modality.DEPTH: torch.tensor([False])}
+    expected = latents[RGB].square().mean()
+    torch.testing.assert_close(reconstruction_loss(latents, parts, decoders, there), expected)
+
+
 def test_reconstruction_gradient_is_that_of_finite_differences() -> None:
     torch.manual_seed(0)
     decoder = torch.nn.Conv2d(4, 4, 1).double()
@@ -217,7 +238,8 @@ def test_reconstruction_gradient_is_that_of_finite_differences() -> None:
 
 
 def test_halves_and_unit_vectors() -> None:
-    assert SharedUnique(6)(torch.randn(1, 6, 2, 3)).shape == (1, 6, 2, 3)
+    latent = torch.randn(1, 6, 2, 3)
+    torch.testing.assert_close(SharedUnique(6)(latent), latent)  # at first it is the latent, cut in two
     torch.testing.assert_close(Projection(5, 7)(torch.randn(3, 5)).norm(dim=1), torch.ones(3))
     with pytest.raises(ModelError, match="even width, got 5"):
         SharedUnique(5)

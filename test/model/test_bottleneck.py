@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from robust_perception.model.bottleneck import (
+    LOG_VARIANCE,
     BottleneckEncoder,
     Gaussian,
     TokenDecoder,
     divergence,
     kl_to_standard_normal,
+    mean_over_present,
     mean_where,
     token_bottleneck_loss,
     token_target,
@@ -63,10 +65,22 @@ def test_the_precision_is_that_of_the_mean_variance() -> None:
 
 def test_shapes_and_the_bounds_of_the_variance() -> None:
     encoder = BottleneckEncoder(6, 10, 4)
+    nn.init.normal_(encoder.log_variance.weight)
     gaussian = encoder(torch.randn(2, 6, 3, 5) * 1e6)
     assert gaussian.mean.shape == gaussian.log_variance.shape == (2, 4, 3, 5)
-    assert torch.isfinite(gaussian.log_variance.exp()).all()
+    bounds = float(gaussian.log_variance.min()), float(gaussian.log_variance.max())
+    assert bounds == LOG_VARIANCE
     assert TokenDecoder(4, 8, 6)(gaussian.mean).shape == (2, 6, 3, 5)
+
+
+def test_it_starts_as_the_latent_itself_and_a_small_variance_where_widths_agree() -> None:
+    latent = torch.randn(2, 4, 3, 5)
+    gaussian = BottleneckEncoder(4, 10, 4)(latent)
+    assert torch.equal(gaussian.mean, latent)
+    assert torch.equal(gaussian.log_variance, torch.full_like(latent, -2.0))
+    wider = BottleneckEncoder(6, 10, 4)
+    other = wider(torch.randn(2, 6, 3, 5)).mean
+    assert float(other.std()) > 0.0
 
 
 def test_the_target_is_normalised_and_carries_no_gradient() -> None:
@@ -94,13 +108,13 @@ def test_the_loss_of_two_sensors_by_hand() -> None:
     loss = token_bottleneck_loss(
         samples={RGB: zero, DEPTH: zero},
         divergences={RGB: divergence(unit), DEPTH: divergence(Gaussian(zero, zero))},
-        targets={RGB: zero, DEPTH: zero},
+        targets={RGB: zero, DEPTH: zero + 5.0},
         decoders={"rgb": Constant(1.0), "depth": Constant(2.0)},
         available={RGB: torch.tensor([True, True]), DEPTH: torch.tensor([True, True])},
         beta=4.0,
     )
-    # rgb->rgb 1/8 + 1, rgb->depth 1/8 + 4, depth->rgb 0 + 1, depth->depth 0 + 4
-    assert float(loss) == pytest.approx((0.125 + 1 + 0.125 + 4 + 1 + 4) / 4)
+    # rgb->rgb 1/8 + 1, rgb->depth 1/8 + 9, depth->rgb 0 + 1, depth->depth 0 + 9
+    assert float(loss) == pytest.approx((0.125 + 1 + 0.125 + 9 + 1 + 9) / 4)
 
 
 def test_a_pair_counts_only_where_a_sample_has_both() -> None:
@@ -168,3 +182,12 @@ def test_a_beta_that_is_not_positive_is_refused() -> None:
 
 def test_a_mean_over_nothing_is_zero() -> None:
     assert float(mean_where(torch.tensor([float("inf"), 2.0]), torch.tensor([False, False]))) == 0.0
+
+
+def test_means_are_over_what_counts_alone() -> None:
+    three, two = torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False])
+    assert float(mean_where(three, two)) == 2.0
+    nobody = torch.zeros(3, dtype=torch.bool)
+    terms = [mean_where(three, two), mean_where(three, nobody)]
+    assert float(mean_over_present(terms, [two, nobody])) == 2.0
+    assert float(mean_over_present(terms[1:], [nobody])) == 0.0

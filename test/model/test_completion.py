@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robust_perception.model.completion import Completion, draw_swap
+from robust_perception.model.completion import Completion, Swap, draw_swap
 from robust_perception.vocabulary import MODALITIES, Modality
 
 RGB, DEPTH, THERMAL, AUDIO = MODALITIES
@@ -67,6 +67,28 @@ def test_a_swapped_latent_is_its_translation() -> None:
     changed = {**known, DEPTH: known[DEPTH] + 100.0}
     before, after = made(known, there, (DEPTH,), swap=swap), made(changed, there, (DEPTH,), swap=swap)
     torch.testing.assert_close(before[DEPTH], after[DEPTH])  # it is made of the others alone
+
+
+def test_a_pass_with_swaps_fills_in_what_is_missing_and_uses_no_more_than_it_may() -> None:
+    made, known = completion(), latents()
+    there = presence((RGB, DEPTH, THERMAL), (RGB, THERMAL))
+    no, yes = torch.tensor([False, False]), torch.tensor([True, True])
+    replaced = {m: torch.tensor([True, False]) if m is DEPTH else no for m in MODALITIES}
+    usable = {RGB: yes, THERMAL: torch.tensor([False, True]), AUDIO: no}
+    tokens = made(known, there, (DEPTH,), swap=Swap(replaced, {DEPTH: usable}))
+    guesses = {m: made.translators.translate(known[m][:, :2], m, DEPTH) for m in (RGB, THERMAL)}
+    expected = torch.stack([guesses[RGB][0], (guesses[RGB][1] + guesses[THERMAL][1]) / 2])
+    torch.testing.assert_close(tokens[DEPTH][:, :2], expected + made.filled["depth"][:2, None, None])
+
+
+def test_what_is_missing_and_not_swapped_is_made_of_all_that_is_there() -> None:
+    there = presence((RGB, DEPTH, THERMAL), MODALITIES)
+    for seed in range(20):
+        swap = draw_swap(there, 0.5, torch.Generator().manual_seed(seed))
+        for target in MODALITIES:
+            kept = ~swap.replaced[target]
+            for source, usable in swap.usable[target].items():
+                assert torch.equal(usable[kept], there[source][kept])
 
 
 def test_swaps_leave_a_lonely_sensor_alone_and_use_only_what_is_there() -> None:

@@ -7,13 +7,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from robust_perception.model.bottleneck import Gaussian
+from robust_perception.model.bottleneck import LOG_VARIANCE, Gaussian
 from robust_perception.model.embedding import (
     HardCombinations,
     ProbabilisticEmbedding,
     embedding_kl,
     spearman,
 )
+from robust_perception.model.encoders import ChannelNorm
 from robust_perception.model.errors import ModelError
 
 
@@ -61,6 +62,21 @@ def test_the_variance_can_tell_patterns_apart() -> None:
     assert bool(variance[1] > variance[0])
 
 
+def test_training_starts_from_the_normed_latent_and_a_small_variance() -> None:
+    head, h = ProbabilisticEmbedding(8), 3.0 * torch.randn(2, 8, 3, 3) + 1.0
+    found = head(h, torch.tensor([1, 7]))
+    torch.testing.assert_close(found.mean, ChannelNorm(8)(h))
+    assert float(found.log_variance.detach().mean()) == pytest.approx(-2.0, abs=1e-5)
+
+
+def test_the_variance_keeps_its_bounds() -> None:
+    head = ProbabilisticEmbedding(8)
+    with torch.no_grad():
+        head.logvar_prior.weight[1], head.logvar_prior.weight[2] = 1e4, -1e4
+    found = head(torch.randn(2, 8, 3, 3), torch.tensor([1, 2])).log_variance.detach()
+    assert (float(found.max()), float(found.min())) == (LOG_VARIANCE[1], LOG_VARIANCE[0])
+
+
 def observe(hard: HardCombinations, values: dict[int, float]) -> None:
     hard.observe(torch.tensor(list(values.values())), torch.tensor(list(values)))
 
@@ -73,6 +89,24 @@ def test_the_hardest_are_those_of_largest_mean() -> None:
     hard.close_window()
     assert hard.hard == (1,)
     assert hard.is_hard(torch.tensor([1, 2, 1])).tolist() == [True, False, True]
+
+
+def test_seldom_and_hard_is_harder_than_often_and_easy() -> None:
+    hard = HardCombinations((1, 2), 1)
+    for _ in range(3):
+        observe(hard, {1: 2.0})
+    observe(hard, {2: 5.0})
+    hard.close_window()
+    assert hard.mean.tolist() == [0.0, 2.0, 5.0]
+    assert hard.hard == (2,)
+
+
+def test_a_single_combination_has_nothing_to_disagree_with() -> None:
+    hard = HardCombinations((3,), 1)
+    for settled in (False, True):
+        observe(hard, {3: 1.0})
+        hard.close_window()
+        assert hard.settled is settled
 
 
 def test_nothing_is_acted_on_before_two_windows_agree() -> None:
@@ -131,6 +165,8 @@ def test_windows_in_which_nothing_was_drawn_do_not_count() -> None:
     observe(hard, {1: 1.0, 2: 3.0, 3: 2.0})
     hard.close_window()
     assert hard.settled
+    hard.close_window()
+    assert hard.settled
 
 
 def test_combinations_that_never_occur_are_not_hard() -> None:
@@ -160,12 +196,12 @@ def test_a_combination_seen_late_starts_at_its_own_value() -> None:
 
 def test_windows_are_averaged_with_nine_parts_of_the_old() -> None:
     hard = HardCombinations((1, 2), 1)
-    observe(hard, {1: 1.0, 2: 0.0})
+    observe(hard, {1: 1.0, 2: 4.0})
     hard.close_window()
     observe(hard, {1: 11.0})  # 2 was not drawn: it keeps its value
     hard.close_window()
     assert float(hard.mean[1]) == pytest.approx(2.0)
-    assert float(hard.mean[2]) == 0.0
+    assert float(hard.mean[2]) == pytest.approx(4.0)
 
 
 def test_mining_goes_on_from_a_saved_state() -> None:
@@ -187,5 +223,8 @@ def test_rank_correlation_is_that_of_scipy() -> None:
 def test_wrong_choices_are_refused() -> None:
     with pytest.raises(ModelError, match=r"1\.\.2, got 3"):
         HardCombinations((1, 2), 3)
+    with pytest.raises(ModelError, match=r"1\.\.2, got 0"):
+        HardCombinations((1, 2), 0)
+    assert HardCombinations((1, 2), 2).count == 2
     with pytest.raises(ModelError, match="got 'instance'"):
         ProbabilisticEmbedding(8, "instance")
