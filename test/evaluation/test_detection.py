@@ -156,3 +156,23 @@ def test_it_is_the_mean_of_average_precisions(seed: int, count: int) -> None:
         return
     wanted = 100 * np.mean(values[0]), 100 * np.mean(values)
     assert metric.compute() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_frame_may_have_a_hundred_boxes_of_a_class() -> None:
+    corners = np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(100)], np.float32)
+    metric, ids = DetectionMetric(), np.ones(100, np.int64)
+    metric.add(corners, ids, corners, ids, np.linspace(0.9, 0.1, 100, dtype=np.float32))
+    assert metric.compute() == pytest.approx((100.0, 100.0))
+
+
+def test_frames_of_another_metric_are_the_frames_they_were() -> None:
+    corners = np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(6)], np.float32)
+    ids, scores = np.array([1, 2, 1, 2, 1, 2]), np.linspace(0.9, 0.1, 6, dtype=np.float32)
+    whole, first, second = DetectionMetric(), DetectionMetric(), DetectionMetric()
+    for part, true, found in ((first, 3, 1), (second, 1, 4), (second, 2, 2)):
+        for metric in (part, whole):
+            metric.add(corners[:true], ids[:true], corners[:found], ids[:found], scores[:found])
+    first.join(second.arrays())
+    assert first.compute() == whole.compute()
+    for name, values in whole.arrays().items():
+        np.testing.assert_array_equal(first.arrays()[name], values, err_msg=name)

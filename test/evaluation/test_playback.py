@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robust_perception.bags.truth import Truth
-from robust_perception.evaluation.losses import losses
+from robust_perception.evaluation.losses import MS, Loss, losses, quiet
 from robust_perception.evaluation.playback import Playback, Played
 from robust_perception.evaluation.stream import Arrival
 from robust_perception.faults.kinds import Fault
@@ -159,3 +160,75 @@ def test_any_schedule_gives_the_same_twice_in_order_and_never_from_a_silent_sens
         for m in pattern:
             assert measured[m] in playback.arrived[m]
             assert 0 <= at - measured[m] <= (TIMEOUTS_S[m] + TICK) * S
+
+
+class Made(NamedTuple):
+    """An output: what it was made from, and how old, ms, each of its sensors' measurements was."""
+
+    published_ns: int
+    pattern: Pattern
+    measured_ns: Mapping[Modality, int]
+
+
+def made(ms: int, **measured: int) -> Made:
+    sensors = {Modality(name): at * MS for name, at in measured.items()}
+    return Made(ms * MS, Pattern.of(sensors), sensors)
+
+
+RGB, DEPTH, THERMAL = SENSORS
+TIMEOUTS = dict.fromkeys(SENSORS, 0.3)
+
+
+def arrivals_of(**times: Sequence[int]) -> dict[Modality, list[int]]:
+    return {Modality(name): [ms * MS for ms in own] for name, own in times.items()}
+
+
+STEADY = range(0, 2_001, 100)
+GAP = (*range(0, 501, 100), *range(1_000, 2_001, 100))
+"""Lost after 500 ms, back at 1000."""
+
+
+def test_a_loss_by_hand() -> None:
+    outputs = [
+        made(500, rgb=500, depth=500),
+        made(800, rgb=800, depth=500),
+        made(801, rgb=800),
+        made(1_000, rgb=1_000),
+        made(1_105, rgb=1_100, depth=1_100),
+    ]
+    (loss,) = losses(arrivals_of(rgb=STEADY, depth=GAP), outputs, TIMEOUTS, 2_000 * MS)
+    assert loss == Loss(DEPTH, 500 * MS, 1_000 * MS, 301.0, 2, 105.0)
+
+
+def test_what_is_told_when_the_output_does_not_follow() -> None:
+    arrivals = arrivals_of(rgb=STEADY, depth=GAP)
+    late = [made(500, rgb=500, depth=500), made(1_001, rgb=1_000), made(1_900, rgb=1_900, depth=500)]
+    (loss,) = losses(arrivals, late, TIMEOUTS, 2_000 * MS)
+    assert loss == Loss(DEPTH, 500 * MS, 1_000 * MS, math.inf, None, None), "it had come back before"
+
+
+def test_exactly_the_timeout_and_a_late_start_are_no_loss() -> None:
+    arrivals = arrivals_of(rgb=(0, 300, 600), depth=(600,))
+    assert losses(arrivals, [], TIMEOUTS, 900 * MS) == []
+    assert [loss.modality for loss in losses(arrivals, [], TIMEOUTS, 901 * MS)] == [RGB, DEPTH]
+
+
+def test_nobody_left_is_no_reduced_output() -> None:
+    together = losses(arrivals_of(rgb=GAP, depth=GAP), [], TIMEOUTS, 2_000 * MS)
+    assert [(loss.modality, loss.degraded_ms) for loss in together] == [(RGB, None), (DEPTH, None)]
+    staggered = arrivals_of(rgb=GAP, depth=(0, 100, 200, 1_200, 1_300))
+    found = losses(staggered, [made(501, rgb=500)], TIMEOUTS)
+    assert [(loss.modality, loss.degraded_ms) for loss in found] == [(DEPTH, 301.0), (RGB, None)]
+    assert quiet(staggered, TIMEOUTS) == [(800 * MS, 1_000 * MS)]
+
+
+def test_a_sensor_lost_to_the_end_is_not_blamed_on_an_output_that_had_no_turn() -> None:
+    arrivals = arrivals_of(rgb=STEADY, depth=range(0, 1_501, 100))
+    rows = [
+        ([made(1_801, rgb=1_800)], 301.0),
+        ([made(1_801, rgb=1_800, depth=1_500)], math.inf),
+        ([made(1_800, rgb=1_800, depth=1_500)], None),
+    ]
+    for outputs, degraded in rows:
+        (loss,) = losses(arrivals, outputs, TIMEOUTS, 2_000 * MS)
+        assert loss == Loss(DEPTH, 1_500 * MS, 2_000 * MS, degraded, None, None, open=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,12 @@ def test_cameras_that_do_not_tick_together_meet_in_one_sample_a_picture() -> Non
     source = Schedule({RGB: [100 * i for i in range(5)], DEPTH: [60 + 100 * i for i in range(5)]})
     assert taken(source) == [{"rgb": 0}, *({"rgb": 100 * i, "depth": 100 * i - 40} for i in range(1, 5))]
     assert taken(source, slop_s=0.02) != taken(source), "with less patience they do not meet"
+
+
+@pytest.mark.parametrize(("behind", "meet"), [(90, True), (91, False)])
+def test_frames_of_one_moment_are_less_than_a_period_apart(behind: int, meet: bool) -> None:
+    source = Schedule({RGB: [100, 200], DEPTH: [200 - behind]})
+    assert taken(source)[-1] == ({"rgb": 200, "depth": 200 - behind} if meet else {"rgb": 200})
 
 
 def test_no_more_samples_a_second_than_asked_for() -> None:

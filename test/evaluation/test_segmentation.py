@@ -94,3 +94,9 @@ def test_wrong_values_and_shapes_are_refused() -> None:
         measure(blank, np.full((2, 2), 9, np.uint8))
     with pytest.raises(ValueError, match="ground truth: expected"):
         measure(np.full((2, 2), 4, np.uint8), blank)
+
+
+@pytest.mark.parametrize("counts", [np.zeros((2, 3), np.int64), np.zeros((3, 4), np.float64)])
+def test_counts_of_others_are_refused(counts: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected int64 \(3, 4\), got"):
+        ConfusionMatrix(3).join(counts)

@@ -43,6 +43,25 @@ def test_the_threshold_keeps_the_hits_and_drops_the_rest() -> None:
     assert _best(tally) == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize(("height", "hit"), [(5.0, True), (4.9, False)])
+def test_half_of_an_overlap_is_enough(height: float, hit: bool) -> None:
+    tally = Found()
+    add_boxes(tally, sample(), perception([[0, 0, 10, height]], [0.9], [1]))
+    assert tally.hits == [hit]
+
+
+def test_true_boxes_of_all_frames_count_for_the_recall() -> None:
+    tally = Found()
+    for _ in range(2):
+        add_boxes(tally, sample(), perception([], [], []))
+    assert tally.true_boxes == 4
+    assert _best(Found([0.9, 0.8, 0.7], [True, False, True], 2)) == 0.7, "F1 is 2/3, 1/2, 4/5"
+
+
+def test_as_often_right_as_wrong_is_published() -> None:
+    assert _best(Found([0.9, 0.8], [False, True], 1)) == 0.8
+
+
 def test_a_true_box_is_taken_once() -> None:
     tally = Found()
     add_boxes(tally, sample(), perception([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.8], [1, 1]))
