@@ -187,6 +187,43 @@ def test_frames_of_another_size_take_boxes_and_label_along() -> None:
     assert whole_frame(half, MODALITIES, SIZE)[Modality.RGB].shape == (*SIZE, 3)
 
 
+def test_crowds_of_frames_of_another_size_go_along() -> None:
+    half = make_sample([], (48, 64))
+    crowds = Boxes(np.array([[5, 7, 30, 40]], np.float32), np.array([1]))
+    rows, columns = np.nonzero(crop_of(dataclasses.replace(half, crowds=crowds), PLAIN).crowded)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (10, 14, 60, 80)
+
+
+def test_a_crowd_holds_the_pixels_whose_centres_are_in_it() -> None:
+    crowds = Boxes(np.array([[5.6, 7.4, 30.2, 40.7]], np.float32), np.array([1]))
+    rows, columns = np.nonzero(crop_of(dataclasses.replace(make_sample([]), crowds=crowds), PLAIN).crowded)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (6, 7, 30, 41)
+
+
+def test_what_is_hardly_to_be_seen_is_no_object() -> None:
+    sample, config = make_sample([(20, 30, 60, 70)]), dataclasses.replace(PLAIN, crop=(96, 64))
+    kept: set[bool] = set()
+    for seed in range(40):
+        crop = crop_of(sample, config, seed)
+        share = (crop.label == 1).any(axis=0).sum() / 40  # to a pixel of 40
+        kept.add(len(crop.boxes) == 1)
+        assert share > 0.32 if len(crop.boxes) else share < 0.38
+    assert kept == {False, True}
+    thin = crop_of(make_sample([(5, 7, 8, 40), (60, 20, 64, 80), (100, 50, 120, 53)]), PLAIN)
+    assert thin.class_ids.tolist() == [2], "four pixels are enough, three are not"
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_crop_of_all_of_a_magnified_frame_is_that_frame(flip: float) -> None:
+    sample = make_sample([(5, 7, 30, 40)])
+    double = dataclasses.replace(PLAIN, crop=(2 * SIZE[0], 2 * SIZE[1]), scale=(2.0, 2.0), flip=flip)
+    crop = crop_of(sample, double)
+    assert sample.label is not None
+    expected = sample.label.repeat(2, axis=0).repeat(2, axis=1)
+    assert np.array_equal(crop.label, expected[:, ::-1] if flip else expected)
+    assert crop.boxes.tolist() == [[196.0, 14.0, 246.0, 80.0] if flip else [10.0, 14.0, 60.0, 80.0]]
+
+
 def test_sensors_and_truths_that_are_not_there_stay_away() -> None:
     full = make_sample([(5, 7, 30, 40)])
     bare = Sample("bare", {Modality.DEPTH: full.frames[Modality.DEPTH]}, None, None, None, None)
@@ -231,6 +268,60 @@ def test_changes_keep_types_ranges_and_truth(seed: int) -> None:
     assert np.array_equal(crop.boxes, sample.boxes)
 
 
+def changes(kind: Modality, **settings: object) -> list[npt.NDArray[np.generic]]:
+    """What becomes of one sensor's frame with a single kind of change, thirty times."""
+    sample, config = make_sample([(5, 7, 30, 40)]), dataclasses.replace(PLAIN, **settings)  # type: ignore[arg-type]
+    return [crop_of(sample, config, seed).inputs[kind] for seed in range(30)]
+
+
+def test_each_change_is_made_and_as_large_as_it_may_be() -> None:
+    sample = make_sample([(5, 7, 30, 40)])
+    heat, sound, depth = (sample.frames[m].data for m in (Modality.THERMAL, Modality.AUDIO, Modality.DEPTH))
+    offsets = np.array([(x - heat).mean() for x in changes(Modality.THERMAL, thermal_offset=3.0)])
+    assert 2.0 < np.abs(offsets).max() <= 3.0 and offsets.min() < 0.0 < offsets.max()
+    noises = np.array([(x - heat).std() for x in changes(Modality.THERMAL, thermal_noise=0.5)])
+    assert 0.3 < noises.max() <= 0.52
+    scales = np.array([(x / depth).mean() for x in changes(Modality.DEPTH, depth_scale=0.5)])
+    assert 0.5 <= scales.min() < 0.7 and 1.3 < scales.max() <= 1.5
+    holes = [np.isnan(x).mean() for x in changes(Modality.DEPTH, depth_holes=4)]
+    assert min(holes) == 0.0 < max(holes)
+    gains = [20 * np.log10(np.abs(x).max() / 0.5) for x in changes(Modality.AUDIO, audio_gain=6.0)]
+    assert -6.0 <= min(gains) < -4.0 and 4.0 < max(gains) <= 6.0 + 1e-3
+    shifted = changes(Modality.AUDIO, audio_shift=True)
+    assert all(np.array_equal(np.sort(x), np.sort(sound)) for x in shifted)
+    assert len({float(x[0]) for x in shifted}) > 20
+    assert max(np.abs(x).max() for x in changes(Modality.AUDIO, audio_gain=40.0)) == 1.0
+
+
+def test_each_change_of_colour_is_what_it_is_called() -> None:
+    colour = np.zeros((*SIZE, 3), np.uint8)
+    colour[:, :64], colour[:, 64:] = (100, 80, 60), (60, 80, 100)
+    colour[:48] += 40
+    frame = {Modality.RGB: SensorFrame(Modality.RGB, colour, 1)}
+    sample = Sample("colour", frame, None, None, None, None)
+
+    def pictures(**settings: float) -> list[npt.NDArray[np.float64]]:
+        config = dataclasses.replace(PLAIN, **settings)  # type: ignore[arg-type]
+        return [crop_of(sample, config, seed).inputs[Modality.RGB].astype(float) for seed in range(20)]
+
+    def spread(picture: npt.NDArray[np.float64]) -> float:
+        return float(picture.mean(axis=2).std())
+
+    def colourful(picture: npt.NDArray[np.float64]) -> float:
+        return float(np.abs(picture - picture.mean(axis=2, keepdims=True)).mean())
+
+    was = colour.astype(float)
+    for changed, same, name in (
+        (lambda p: p.mean(), spread, "brightness"),
+        (spread, lambda p: p.mean(), "contrast"),
+        (colourful, lambda p: p.mean(axis=2), "saturation"),
+    ):
+        found = pictures(**{name: 0.5})
+        ratios = [changed(picture) / changed(was) for picture in found]
+        assert 0.48 <= min(ratios) < 0.75 and 1.25 < max(ratios) <= 1.52, name
+        assert all(np.allclose(same(picture), same(was), atol=1.0) for picture in found), name
+
+
 def test_darkness_and_blank_are_dark() -> None:
     sample = make_sample([(0, 0, 128, 96)])
     bright = dataclasses.replace(sample, frames=dict(sample.frames))
@@ -241,6 +332,8 @@ def test_darkness_and_blank_are_dark() -> None:
         dark = crop_of(bright, dataclasses.replace(PLAIN, darkness=1.0), seed).inputs[Modality.RGB]
         assert blank.mean() < 0.1 * 200
         assert 0.06 * 200 < dark.mean() < 0.55 * 200
+        either = crop_of(bright, dataclasses.replace(PLAIN, blank=0.5, darkness=0.5), seed)
+        assert either.inputs[Modality.RGB].mean() < 0.55 * 200
 
 
 @pytest.mark.parametrize("crop", [(160, 192), (128, 160)])
@@ -249,4 +342,5 @@ def test_a_crop_larger_than_the_frame_says_what_is_outside(crop: tuple[int, int]
     outside = found.label == UNLABELLED
     assert int((~outside).sum()) == SIZE[0] * SIZE[1]
     assert np.isnan(found.inputs[Modality.DEPTH][outside]).all()
-    assert np.isfinite(found.inputs[Modality.THERMAL]).all()
+    assert (found.inputs[Modality.THERMAL][outside] == 280.0).all(), "the border goes on"
+    assert (found.inputs[Modality.RGB][outside] == 0).all()

@@ -102,6 +102,33 @@ def test_each_stage_has_its_losses(data: Path) -> None:
     assert {"translation", "contrast", "random/kl", "full/kl", "random/dice", "hard"} <= robust
 
 
+def test_the_loss_is_the_sum_of_its_parts_by_their_weights(data: Path) -> None:
+    config = joint()
+    dataset = FolderDataset(data, "train")
+    torch.manual_seed(0)
+    network = build_network(config, dataset).train()
+    teacher = build_network(small_data.config(), dataset).eval()
+    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
+    bits = tuple(sorted({pattern.bits for pattern in draw.patterns}))
+    hard = HardCombinations(bits, len(bits))
+    for _ in range(2):
+        hard.observe(torch.tensor(bits).float(), torch.tensor(bits))
+        hard.close_window()
+    weights = {"unimodal": 0.3, "contrast": 0.7, "reconstruction": 1.1, "hard": 1.9, "relation": 2.3}
+    methods = MethodConfig(**weights, gamma=2.9, alpha=0.031)  # type: ignore[arg-type]
+    now = Moment(0, methods, PatternConfig(dropout_weight=0.6, full_weight=1.7, distillation=3.7), 0.5)
+    helpers = Helpers(hard=hard, teacher=teacher)
+    loss, parts = objective(network, draw.batch, draw.patterns, config.losses, now, helpers)
+    weights |= {"token_bottleneck": 1.0, "translation": 2.9, "cycle": 2.9, "distillation": 3.7}
+    weights |= {"full/kl": 0.031, "random/kl": 0.031}
+    for name in ("cross_entropy", "dice", "detection_class", "detection_box", "detection_centre", "scene"):
+        weights |= {f"full/{name}": 1.7, f"random/{name}": 0.6}
+    assert {name for name in parts if not name.endswith("per_channel")} == set(weights)
+    assert loss.item() == pytest.approx(sum(weights[name] * parts[name] for name in weights), rel=1e-4)
+    channels = network.config.width
+    assert parts["full/kl_per_channel"] == pytest.approx(parts["full/kl"] / channels)
+
+
 def test_what_is_mined_is_what_the_method_asks_for_and_learns(data: Path) -> None:
     config = joint()
     dataset = FolderDataset(data, "train")
