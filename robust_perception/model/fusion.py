@@ -89,7 +89,7 @@ class LevelFusion(nn.Module):
         nn.init.zeros_(self.gate_prior.weight)
         for name, weight in self.gates.named_parameters():
             if name.endswith("weight"):
-                nn.init.zeros_(weight)  # starts as the plain mean over the sensors present
+                nn.init.zeros_(weight)  # starts near the plain mean over the sensors present: by biases alone
         if complete:
             rows = torch.arange(ROWS)
             lacks = torch.stack([~is_present(rows, m) for m in self.modalities], dim=1)

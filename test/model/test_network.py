@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from robust_perception.model.availability import is_present
 from robust_perception.model.errors import ModelError
+from robust_perception.model.fusion import LevelFusion, SumFusion
 from robust_perception.model.heads import DETECTION_STRIDES
 from robust_perception.model.network import Network, Outputs
 from robust_perception.model.network_config import NetworkConfig
@@ -164,6 +166,60 @@ def test_without_scene_classes_and_without_sound() -> None:
     with torch.no_grad():
         outputs = small(raw_inputs((64, 64)), torch.tensor([Pattern.parse("thermal").bits]))
     assert outputs.scene is None
+
+
+IMAGES = MODALITIES[:3]
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("pattern", ["rgb+thermal+audio", "depth", "audio"])
+@torch.no_grad()
+def test_a_level_is_fused_as_the_formula_says(pattern: str, complete: bool, coarse: bool) -> None:
+    torch.manual_seed(0)
+    level = LevelFusion(IMAGES, 4, 3, complete, coarse)
+    shake(level)
+    latents = {m: torch.randn(1, 4, 2, 3) for m in IMAGES}
+    sound, bits = torch.randn(1, 3), Pattern.parse(pattern).bits
+    counting = [m for m in IMAGES if complete or m in Pattern.parse(pattern)]
+    trust = level.gate_prior.weight[bits].reshape(3, -1, 1, 1)
+    raised = {m: (level.gates[m.value](latents[m]) + trust[IMAGES.index(m)]).exp() for m in counting}
+    expected = (level.prior.weight[bits] + level.sound(sound)[0])[None, :, None, None].expand(1, 4, 2, 3)
+    for m in counting:
+        share = raised[m] / torch.stack(list(raised.values())).sum(dim=0)
+        expected = expected + share * latents[m] + level.mix[m.value](latents[m])
+    if coarse:
+        expected = expected + level.smooth(expected)
+    torch.testing.assert_close(level(latents, sound, torch.tensor([bits])), expected)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@torch.no_grad()
+def test_sums_are_fused_as_the_formula_says(complete: bool) -> None:
+    torch.manual_seed(0)
+    level = SumFusion(IMAGES, 4, 3, complete)
+    latents, sound = {m: torch.randn(1, 4, 2, 3) for m in IMAGES}, torch.randn(1, 3)
+    fused = level.sound(sound)[:, :, None, None] + latents[Modality.RGB] + latents[Modality.THERMAL]
+    if complete:
+        fused = fused + latents[Modality.DEPTH]
+    bits = torch.tensor([Pattern.parse("rgb+thermal").bits])
+    torch.testing.assert_close(level(latents, sound, bits), fused + level.smooth(fused))
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+@torch.no_grad()
+def test_training_starts_from_the_mean_over_what_is_there_and_hardly_from_guesses(coarse: bool) -> None:
+    latents = {m: torch.full((1, 4, 2, 2), value) for m, value in zip(IMAGES, (1.0, 100.0, 3.0), strict=True)}
+    bits = torch.tensor([Pattern.parse("rgb+thermal").bits])
+    guess = math.exp(-4.0)
+    for complete, expected in ((False, 2.0), (True, (1.0 + 100.0 * guess + 3.0) / (2.0 + guess))):
+        level = LevelFusion(IMAGES, 4, 0, complete, coarse)
+        for layer in level.mix.values():
+            torch.nn.init.zeros_(layer.weight)
+        for gate in level.gates.values():
+            torch.nn.init.zeros_(gate.bias)  # small, and all that tells sensors apart at first
+        level.smooth = None
+        torch.testing.assert_close(level(latents, None, bits), torch.full((1, 4, 2, 2), expected))
 
 
 def test_is_present_reads_the_bits() -> None:
