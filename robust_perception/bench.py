@@ -85,9 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.make_way(given.json)
         report = run(given)
-        print(table.text(report))
-        if given.json is not None:
-            given.json.write_text(report.to_text(), encoding="utf-8")
+        try:
+            print(table.text(report))
+        finally:  # a reader that has enough, as `| head` has, takes no file away
+            if given.json is not None:
+                given.json.write_text(report.to_text(), encoding="utf-8")
+    except BrokenPipeError:
+        raise  # nothing went wrong: who called ends as one does whose reader has gone
     except (BenchmarkError, EngineError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -106,11 +106,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.model, given.backend, given.threads, given.precision, given.cache, abreast=True
         )
         report = of_one(engine, given) if given.bags is None else of_bags(engine, given)
-        print(report.table())
-        if given.json is not None:
-            given.json.write_text(report.to_text(), encoding="utf-8")
-        if given.html is not None and isinstance(report, FleetReport):
-            write_page(given.html, report)
+        try:
+            print(report.table())
+        finally:  # a reader that has enough, as `| head` has, takes no file away
+            if given.json is not None:
+                given.json.write_text(report.to_text(), encoding="utf-8")
+            if given.html is not None and isinstance(report, FleetReport):
+                write_page(given.html, report)
+    except BrokenPipeError:
+        raise  # nothing went wrong: who called ends as one does whose reader has gone
     except (
         BagError,
         DatasetError,

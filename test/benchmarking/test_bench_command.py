@@ -28,6 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+def _reader_has_gone(*words: object, **options: object) -> None:
+    raise BrokenPipeError
+
+
 def test_it_writes_what_it_prints(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +62,12 @@ def test_it_writes_what_it_prints(
     told = capsys.readouterr()
     assert told.out == printed, "what was measured is not lost"
     assert told.err.startswith("bench: [Errno 28]")
+    again = tmp_path / "again.json"
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.print", _reader_has_gone)
+        with pytest.raises(BrokenPipeError):
+            bench.main(["--json", str(again)])
+    assert again.read_bytes() == out.read_bytes(), "nor is the file"
 
 
 def test_what_cannot_run_is_left_out_with_its_reason(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,25 @@ def test_label_maps_and_figures_are_those_of_the_folder(
     of_folder = report.to_json()
     assert of_bag["patterns"] == of_folder["patterns"]
     assert of_bag["mean"] == of_folder["mean"]
+
+
+def test_a_reader_that_has_enough_takes_no_file_away(model: Path, bag: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bag.json"
+    words = ["evaluate", "--model", str(model), "--bag", str(bag), "--threads", "1", "--json", str(target)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        # Unbuffered, the table meets the pipe at once, not at the very end.
+        [sys.executable, "-u", "-m", "robust_perception.cli", *words],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE, done.stderr
+    assert "pipe" not in done.stderr
+    assert json.loads(target.read_text())["passes"]
 
 
 def test_one_pass_tells_what_came_when(model: Path, bag: Path, tmp_path: Path) -> None:
