@@ -207,6 +207,13 @@ def test_what_is_told_when_the_output_does_not_follow() -> None:
     assert loss == Loss(DEPTH, 500 * MS, 1_000 * MS, math.inf, None, None), "it had come back before"
 
 
+def test_a_measurement_that_is_rounded_is_the_one_it_was() -> None:
+    measured = {RGB: 1_000 * MS, DEPTH: 1_000 * MS - MS // 2}
+    outputs = [made(801, rgb=800), Made(1_001 * MS, Pattern.of(measured), measured)]
+    (loss,) = losses(arrivals_of(rgb=STEADY, depth=GAP), outputs, TIMEOUTS)
+    assert (loss.frames_back, loss.back_ms) == (1, 1.0)
+
+
 def test_exactly_the_timeout_and_a_late_start_are_no_loss() -> None:
     arrivals = arrivals_of(rgb=(0, 300, 600), depth=(600,))
     assert losses(arrivals, [], TIMEOUTS, 900 * MS) == []
@@ -232,3 +239,7 @@ def test_a_sensor_lost_to_the_end_is_not_blamed_on_an_output_that_had_no_turn() 
     for outputs, degraded in rows:
         (loss,) = losses(arrivals, outputs, TIMEOUTS, 2_000 * MS)
         assert loss == Loss(DEPTH, 1_500 * MS, 2_000 * MS, degraded, None, None, open=True)
+    both = losses(
+        arrivals_of(rgb=range(0, 1_501, 100), depth=range(0, 1_501, 100)), rows[1][0], TIMEOUTS, 2_000 * MS
+    )
+    assert [loss.degraded_ms for loss in both] == [None, None], "nobody was left"

@@ -43,6 +43,12 @@ def test_the_threshold_keeps_the_hits_and_drops_the_rest() -> None:
     assert _best(tally) == pytest.approx(0.6)
 
 
+def test_another_class_at_the_same_place_is_no_hit() -> None:
+    tally = Found()
+    add_boxes(tally, sample(), perception([[0, 0, 10, 10]], [0.9], [2]))
+    assert tally.hits == [False]
+
+
 @pytest.mark.parametrize(("height", "hit"), [(5.0, True), (4.9, False)])
 def test_half_of_an_overlap_is_enough(height: float, hit: bool) -> None:
     tally = Found()
