@@ -198,7 +198,6 @@ class MixedDataset(Sequence[Sample]):
         count = len(part.class_names)
         table[:count] = np.arange(count)
         if len(self.parts) > 1 and count:
-            table[0] = 0
             table[1:count] = [self.class_names.index(name, 1) for name in part.class_names[1:]]
         return table
 

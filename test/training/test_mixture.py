@@ -99,6 +99,23 @@ def test_what_a_folder_does_not_list_is_unknown(mixed: MixedDataset) -> None:
     assert mixed.ground_truth("second/001") == {COLD}
 
 
+def test_what_is_known_of_a_sample_is_its_known_pixels_else_its_boxes(tmp_path: Path) -> None:
+    root = small_data.write_other(tmp_path / "partly")
+    label, split = root / "train" / "label", root / "train"
+    some = np.full(small_data.SIZE, UNLABELLED, np.uint8)
+    cv2.imwrite(str(label / "001.png"), some)
+    some[:4] = 1
+    cv2.imwrite(str(label / "000.png"), some)
+    both = MixedDataset.open((root, small_data.write(tmp_path / "other")), "train")
+    assert both.ground_truth("partly/000") == {both.class_names.index("cold")}
+    assert both.ground_truth("partly/001") == frozenset(), "a scene class is known, and no object"
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    listed = {"images": [{"id": 1, "file_name": "001.png"}], "annotations": [box]}
+    (split / "boxes_coco.json").write_text(json.dumps(listed))
+    both = MixedDataset.open((root, tmp_path / "other"), "train")
+    assert both.ground_truth("partly/001") == {both.class_names.index("cold")}
+
+
 def test_files_are_those_of_the_parts(mixed: MixedDataset, roots: tuple[Path, Path]) -> None:
     assert mixed.path(RGB, "second/001") == roots[1] / "train" / "rgb" / "001.png"
     assert mixed.path(THERMAL, "second/001") is None
