@@ -209,8 +209,8 @@ def test_sums_are_fused_as_the_formula_says(complete: bool) -> None:
 @pytest.mark.parametrize("coarse", [True, False])
 @torch.no_grad()
 def test_training_starts_from_the_mean_over_what_is_there_and_hardly_from_guesses(coarse: bool) -> None:
-    latents = {m: torch.full((1, 4, 2, 2), value) for m, value in zip(IMAGES, (1.0, 100.0, 3.0), strict=True)}
-    bits = torch.tensor([Pattern.parse("rgb+thermal").bits])
+    latents = {m: torch.full((1, 4, 2, 2), value) for m, value in zip(IMAGES, (1.0, 3.0, 100.0), strict=True)}
+    bits = torch.tensor([Pattern.parse("rgb+depth").bits])
     guess = math.exp(-4.0)
     for complete, expected in ((False, 2.0), (True, (1.0 + 100.0 * guess + 3.0) / (2.0 + guess))):
         level = LevelFusion(IMAGES, 4, 0, complete, coarse)
