@@ -33,6 +33,9 @@ from robust_perception.vocabulary import Array
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """glibc's names for mallopt: bytes that it keeps at most, and from which on a block is the system's."""
 
+_LARGEST_KEPT = 1 << 25
+"""What it takes as the latter at most."""
+
 
 class TorchBackend:
     """Encoders and fusion of a network in torch, on the CPU.
@@ -95,8 +98,8 @@ def prepare(threads: int) -> None:
     torch.set_num_threads(threads)
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            mallopt(parameter, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
 
 
 def torch_variants(
