@@ -40,11 +40,12 @@ from robust_perception import arguments  # noqa: E402
 from robust_perception.benchmarking import machine  # noqa: E402
 from robust_perception.benchmarking.frames import Frames  # noqa: E402
 from robust_perception.benchmarking.torch_network import TorchBackend, prepare  # noqa: E402
-from robust_perception.benchmarking.turns import order, steady, timed  # noqa: E402
+from robust_perception.benchmarking.turns import order, paired_ratio, steady, timed  # noqa: E402
 from robust_perception.engine.engine import Engine  # noqa: E402
 from robust_perception.engine.manifest import Manifest  # noqa: E402
 from robust_perception.engine.precision import FP32  # noqa: E402
 from robust_perception.engine.threads import usable_cores  # noqa: E402
+from robust_perception.progress import ProgressLine  # noqa: E402
 
 SIDE = 1536
 """Of the product's matrices: 3.6 G multiply-adds, as long as a frame."""
@@ -107,6 +108,7 @@ def measure(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
     spent: dict[str, dict[str, list[float]]] = {
         kind: {ENGINE: [], TORCH: []} for kind in ("frame", "product")
     }
+    told = ProgressLine(sys.stderr, unit="rounds")
     for turn in range(rounds):
         for index in order(2, turn):
             name = (ENGINE, TORCH)[index]
@@ -115,15 +117,14 @@ def measure(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
                 given = [frames.frame_set(manifest.patterns[0]) for _ in range(2)]
                 work(given[0])
                 spent[kind][name].append(timed(steady, work, given[1])[0])
-        print(f"\rarithmetic: round {turn + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        told(turn + 1, rounds)
     seconds = {kind: {n: float(np.median(times)) for n, times in of.items()} for kind, of in spent.items()}
     rates = {
         kind: {name: work / s / 1e9 for name, s in seconds[kind].items()}
         for kind, work in (("frame", total), ("product", SIDE**3))
     }
-    as_long = np.array(spent["frame"][TORCH]) / np.array(spent["frame"][ENGINE])
-    bound = np.array(spent["frame"][TORCH]) * SIDE**3 / (total * np.array(spent["product"][ENGINE]))
+    torch_frame = spent["frame"][TORCH]
+    at_most = paired_ratio(torch_frame, spent["product"][ENGINE]) * SIDE**3 / total
     return {
         "device": machine.describe(),
         "versions": machine.versions(TORCH),
@@ -133,8 +134,8 @@ def measure(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
         "multiply_adds": counts,
         "seconds": seconds,
         "giga_multiply_adds_a_second": rates,
-        "times_as_long": float(np.median(as_long)),
-        "times_as_long_at_most": float(np.median(bound)),
+        "times_as_long": paired_ratio(torch_frame, spent["frame"][ENGINE]),
+        "times_as_long_at_most": at_most,
     }
 
 
@@ -146,9 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=arguments.positive, default=40, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args(argv)
+    arguments.make_way(given.json)
     found = measure(given.model, given.threads or usable_cores(), given.rounds)
     print(arithmetic_figures(found))
-    if given.json:
+    if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
