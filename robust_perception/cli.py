@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from robust_perception import environment, extras
+from robust_perception import __version__, environment, extras
 
 
 class Command(NamedTuple):
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"commands:\n{listing}\n\n`robust-perception COMMAND --help` says what each takes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    outer.add_argument("--version", action="version", version=f"robust_perception {__version__}")
     outer.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     outer.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the command")
     return outer
@@ -70,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS[options.command]
     # Told to end, a command ends as on Ctrl-C: it stops the processes that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if options.command == "demo":
-        environment.prepare()
     try:
+        if options.command == "demo":
+            environment.prepare()
         run: Callable[[Sequence[str]], int] = importlib.import_module(command.module).main
         sys.argv[0] = f"robust-perception {options.command}"
         code = run(options.arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == environment.NAME:
@@ -90,9 +91,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Who reads has enough, as `| head` has; what Python still holds must not meet the pipe at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()  # who reads has enough, as `| head` has
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        # A command names what it opens itself; this is a full disk below its output, a package without data.
+        print(f"robust-perception {options.command}: {error}", file=sys.stderr)
+        _drop_unwritten()
+        return 1
+
+
+def _drop_unwritten() -> None:
+    """Have what the standard output does not take go nowhere, and not fail once more as Python ends."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

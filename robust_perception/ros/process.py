@@ -79,7 +79,8 @@ def run(
 
     Returns:
         Exit code: 0 when told to stop, 1 after an error in a callback or when a node that is not to stay
-        cannot start, 2 when ROS does not take the command line or a parameter given at start is not allowed.
+        cannot start, 2 when ROS does not take the command line, a parameter given at start is not allowed or
+        the package is here without its data files.
     """
     words = list(argv if argv is not None else sys.argv)
     ended = stop or threading.Event()
@@ -88,8 +89,12 @@ def run(
         # The terminal that goes away ends a recording with a whole bag, too; `nohup` asks to outlive it.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: ended.set())
-    warning = qos.profile_warning(os.environ)
-    environment.prepare()
+    try:
+        warning = qos.profile_warning(os.environ)
+        environment.prepare()
+    except FileNotFoundError as error:  # the package has come without its data files
+        print(error, file=sys.stderr)
+        return WRONG_USAGE
     try:
         rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     except (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,6 +110,42 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_word(words: list[str]
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_an_output_that_takes_nothing_is_told() -> None:
+    command = [sys.executable, "-m", "robust_perception.cli", "doctor"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"robust-perception doctor: [Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}\n"
+
+
+def test_no_output_at_all_is_no_fault() -> None:
+    shell = f"exec {shlex.quote(sys.executable)} -m robust_perception.cli doctor --json >&-"
+    done = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) in [(0, ""), (1, "")]  # as what the machine has
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str], repository: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    version = ElementTree.parse(repository / "package.xml").findtext("version")
+    assert capsys.readouterr().out == f"robust_perception {version}\n"
+
+
+def test_the_package_without_its_data_files_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "robust_perception" / "environment.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/none")
+    for variable in environment.PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    assert cli.main(["demo", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("robust-perception demo: the data files of robust_perception are in none of /opt/")
+    assert "install the package with" in said
 
 
 def test_shipped_profile_holds_images_and_keeps_udp(repository: Path) -> None:

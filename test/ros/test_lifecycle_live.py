@@ -256,6 +256,25 @@ def test_error_in_a_callback_ends_the_process_with_its_trace(live: Graph) -> Non
     assert "ZeroDivisionError" in process.text()
 
 
+WITHOUT_DATA = """
+import os, sys
+from robust_perception import environment
+for variable in environment.PROFILE_VARIABLES:
+    os.environ.pop(variable, None)
+os.environ["AMENT_PREFIX_PATH"] = "/opt/none"
+environment.__file__ = sys.prefix = "/opt/none/robust_perception/environment.py"
+from robust_perception.ros import fusion_node
+sys.exit(fusion_node.main())
+"""
+
+
+def test_node_of_a_package_without_its_data_files_says_so(live: Graph) -> None:
+    process = live.run([sys.executable, "-c", WITHOUT_DATA], "without_data")
+    assert process.wait(START_S) == 2
+    assert "the data files of robust_perception are in none of /opt/none/" in process.text()
+    assert "Traceback" not in process.text()
+
+
 UNABLE = """
 import sys
 from rclpy.lifecycle import LifecycleNode
