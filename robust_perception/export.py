@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import shlex
@@ -113,8 +114,16 @@ def export(weights: Path, data: Sequence[Path], out: Path, command: str, options
 
 
 def _put_in_place(whole: Path, out: Path) -> None:
-    """Move a model's files. The manifest goes first and comes last: half a model is none."""
+    """Move a model's files. The manifest goes first and comes last: half a model is none.
+
+    What only the model before had goes too; a file that no manifest speaks of is not ours to remove.
+    """
+    former: set[str] = set()
+    with contextlib.suppress(EngineError):  # there is none, or a damaged one, whose words do not count
+        former = {spec.file for spec in Manifest.load(out, check_files=False).files()}
     (out / FILE_NAME).unlink(missing_ok=True)
+    for name in former:
+        (out / name).unlink()
     for path in sorted(whole.iterdir(), key=lambda path: path.name == FILE_NAME):
         path.replace(out / path.name)
 

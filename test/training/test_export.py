@@ -213,15 +213,20 @@ def test_a_failed_export_leaves_what_was_there(
     assert {path.name: path.read_bytes() for path in out.glob("*")} == before
 
 
-def test_a_precision_that_an_engine_would_refuse_is_left_out(
+def test_a_precision_that_an_engine_would_refuse_is_left_out_and_that_of_the_model_before_goes(
     run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copytree(run / "model", tmp_path / "model")
+    (tmp_path / "model" / "notes.txt").write_text("whoever wrote this wants to keep it")
+    assert list((tmp_path / "model").glob("*.fp16.onnx"))
     monkeypatch.setitem(selfcheck.TOLERANCES, FP16, selfcheck.Tolerance(0.0, 1.0))
     words = ["--weights", str(run / loop.BEST), "--data", str(data), "--out", str(tmp_path / "model")]
     assert export.main([*words, "--precision", FP16, "--precision", INT8]) == 0
     assert "fp16 is left out, an engine would refuse it: " in capsys.readouterr().err
     assert Manifest.load(tmp_path / "model").precisions == (FP32, INT8)
-    assert not list((tmp_path / "model").glob("*.fp16.onnx"))
+    described = {spec.file for spec in Manifest.load(tmp_path / "model").files()}
+    beside = {"manifest.json", "config.yaml", "README.md", "training.safetensors", "notes.txt"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == described | beside
 
 
 @pytest.mark.slow
