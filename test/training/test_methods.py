@@ -24,7 +24,7 @@ from robust_perception.training.loader import Loader
 from robust_perception.training.loop import Run, train
 from robust_perception.training.method_config import MethodConfig, PatternConfig, StageConfig
 from robust_perception.training.objective import Helpers, objective
-from robust_perception.training.stages import Moment, boundaries, learning_scale, moment
+from robust_perception.training.stages import boundaries, learning_scale, moment
 from robust_perception.vocabulary import ALL_PATTERNS, UNLABELLED, Modality, Pattern
 
 STAGES = [
@@ -100,54 +100,6 @@ def test_each_stage_has_its_losses(data: Path) -> None:
     assert not {"translation", "contrast", "full/kl", "hard"} & space
     assert {"bottleneck_kl_per_channel", "full/kl_per_channel", "random/kl_per_channel"} <= robust
     assert {"translation", "contrast", "random/kl", "full/kl", "random/dice", "hard"} <= robust
-
-
-def test_the_loss_is_the_sum_of_its_parts_by_their_weights(data: Path) -> None:
-    config = joint()
-    dataset = FolderDataset(data, "train")
-    torch.manual_seed(0)
-    network = build_network(config, dataset).train()
-    teacher = build_network(small_data.config(), dataset).eval()
-    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
-    bits = tuple(sorted({pattern.bits for pattern in draw.patterns}))
-    hard = HardCombinations(bits, len(bits))
-    for _ in range(2):
-        hard.observe(torch.tensor(bits).float(), torch.tensor(bits))
-        hard.close_window()
-    weights = {"unimodal": 0.3, "contrast": 0.7, "reconstruction": 1.1, "hard": 1.9, "relation": 2.3}
-    methods = MethodConfig(**weights, gamma=2.9, alpha=0.031)  # type: ignore[arg-type]
-    now = Moment(0, methods, PatternConfig(dropout_weight=0.6, full_weight=1.7, distillation=3.7), 0.5)
-    helpers = Helpers(hard=hard, teacher=teacher)
-    loss, parts = objective(network, draw.batch, draw.patterns, config.losses, now, helpers)
-    weights |= {"token_bottleneck": 1.0, "translation": 2.9, "cycle": 2.9, "distillation": 3.7}
-    weights |= {"full/kl": 0.031, "random/kl": 0.031}
-    for name in ("cross_entropy", "dice", "detection_class", "detection_box", "detection_centre", "scene"):
-        weights |= {f"full/{name}": 1.7, f"random/{name}": 0.6}
-    assert {name for name in parts if not name.endswith("per_channel")} == set(weights)
-    assert loss.item() == pytest.approx(sum(weights[name] * parts[name] for name in weights), rel=1e-4)
-    channels = network.config.width
-    assert parts["full/kl_per_channel"] == pytest.approx(parts["full/kl"] / channels)
-
-
-def test_what_is_mined_is_what_the_method_asks_for_and_learns(data: Path) -> None:
-    config = joint()
-    dataset = FolderDataset(data, "train")
-    network = build_network(config, dataset).train()
-    with torch.no_grad():
-        network.fusion.embedding.logvar_prior.weight.fill_(2.0)  # a variance far above any task loss
-    draw = Loader(dataset, network.config.modalities, config, 0).draw(0, [0, 1, 2, 3])
-
-    def mined(weakest: bool, noise: float, alpha: float) -> list[float]:
-        hard = HardCombinations(tuple(p.bits for p in ALL_PATTERNS), 4)
-        now = Moment(0, MethodConfig(alpha=alpha), PatternConfig(), noise)
-        helpers = Helpers(hard=hard, weakest=weakest)
-        with torch.no_grad():
-            objective(network, draw.batch, draw.patterns, config.losses, now, helpers)
-        return (hard.total[hard.seen > 0] / hard.seen[hard.seen > 0]).tolist()
-
-    assert mined(False, 0.0, 0.0) == [], "nothing teaches the variance"
-    assert min(mined(False, 0.0, 1e-3)) > 5.0 and min(mined(False, 1.0, 0.0)) > 5.0
-    assert 0.0 < max(mined(True, 0.0, 0.0)) < 5.0
 
 
 def test_what_is_off_leaves_the_training_as_it_was(data: Path, tmp_path: Path) -> None:
