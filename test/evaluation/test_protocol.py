@@ -21,6 +21,7 @@ from robust_perception.evaluate import main
 from robust_perception.evaluation.errors import EvaluationError
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, offline_frame_set, open_dataset
 from robust_perception.evaluation.report import PatternResult, Report
+from robust_perception.evaluation.scene import SceneResult
 from robust_perception.progress import ProgressLine, Steps
 from robust_perception.vocabulary import Modality, Pattern, patterns_of
 
@@ -97,6 +98,23 @@ def test_the_models_threshold_is_its_own_again_afterwards(model: Path, data: Pat
     dataset = open_dataset(data, "test", engine.manifest.class_names)
     evaluate(engine, dataset, [Pattern.parse("rgb")], limit=1)
     assert engine.score_threshold == 0.7
+
+
+@pytest.mark.parametrize(("grey", "map50"), [(3, 100.0), (2, 0.0)])
+def test_boxes_count_from_a_hundredth_on_whatever_the_model_publishes(
+    model: Path, data: Path, grey: int, map50: float
+) -> None:
+    engine = Engine.load(model, threads=1)
+    assert engine.manifest.threshold(Pattern.parse("rgb")) == 0.3
+    for name in "abc":
+        seen, label = np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8)
+        seen[:32, 32:64], label[:32, 32:64] = grey, 1  # a cup by 3 / 255 = 0.012, or by 0.008
+        cv2.imwrite(str(data / "test" / "rgb" / f"{name}.png"), seen)
+        cv2.imwrite(str(data / "test" / "label" / f"{name}.png"), label)
+    dataset = open_dataset(data, "test", engine.manifest.class_names)
+    report = evaluate(engine, dataset, [Pattern.parse("rgb")])
+    assert report.results[0].map50 == pytest.approx(map50)
+    assert report.to_json()["mean"]["map50"] == pytest.approx(map50)
 
 
 def test_a_frame_without_a_sensor_is_left_out_of_its_patterns(model: Path, data: Path) -> None:
@@ -309,6 +327,31 @@ def test_steps_tell_the_time_passed() -> None:
     say("graphs in fp32")
     say("done")
     assert stream.getvalue() == "export, 0 s: graphs in fp32\nexport, 90 s: done\n"
+
+
+def test_means_and_the_worst_are_of_the_patterns_that_have_a_value() -> None:
+    nan = float("nan")
+    scene = SceneResult({"quiet": 80.0, "loud": 60.0, "never": nan}, {})
+    unknown = PatternResult(Pattern.parse("audio"), 0, nan, {}, nan, nan, None, nan)
+    rgb = PatternResult(Pattern.parse("rgb"), 12, 40.0, {}, 50.0, 30.0, scene, 0.9)
+    depth = PatternResult(Pattern.parse("depth"), 7, 20.0, {}, nan, 10.0, None, 0.8)
+    report = Report({}, 12, [rgb, depth, unknown], 1.0)
+    assert report.mean == {"foreground_miou": 30.0, "map50": 50.0, "map50_95": 20.0, "scene_map": 70.0}
+    assert report.worst is depth
+    assert report.table().splitlines() == [
+        "pattern  frames   mIoU  mAP50  mAP50-95  scene mAP",
+        "--------------------------------------------------",
+        "rgb          12  40.00  50.00     30.00      70.00",
+        "depth         7  20.00      -     10.00          -",
+        "audio         0      -      -         -          -",
+        "--------------------------------------------------",
+        "mean             30.00  50.00     20.00      70.00",
+        "worst: depth with 20.00 mIoU",
+    ]
+    content = json.loads(report.to_text())
+    assert content["mean"] == report.mean
+    assert content["worst"] == {"pattern": "depth", "foreground_miou": 20.0}
+    assert content["patterns"]["rgb"]["scene"]["average_precision"]["never"] is None
 
 
 def test_undefined_values_are_null_and_dashes() -> None:

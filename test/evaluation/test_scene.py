@@ -69,6 +69,27 @@ def test_classes_are_measured_each_for_itself() -> None:
     assert result.mean_average_precision == pytest.approx(75)
 
 
+def test_half_a_probability_is_enough_to_say_a_class() -> None:
+    metric = SceneMetric(["quiet"])
+    for truth, probability in ((1, 0.5), (0, 0.49)):
+        metric.add(np.array([truth], np.float32), np.array([probability], np.float32))
+    result = metric.compute()
+    assert result is not None and result.balanced_accuracy == {"quiet": 100.0}
+
+
+def test_frames_of_another_metric_are_the_frames_they_were() -> None:
+    first, second = SceneMetric(["quiet", "loud"]), SceneMetric(["quiet", "loud"])
+    for frame in ((1, 0, 0.9, 0.3), (0, 1, 0.8, 0.2), (1, 1, 0.4, 0.7)):
+        truth, probability = np.array([frame[:2], frame[2:]], np.float32)
+        second.add(truth, probability)
+    first.join(SceneMetric(["quiet", "loud"]).arrays())
+    assert first.compute() is None
+    first.join(second.arrays())
+    assert first.compute() == second.compute()
+    with pytest.raises(ValueError, match=r"scene: expected two arrays of shape \(1,\)"):
+        SceneMetric(["quiet"]).join(second.arrays())
+
+
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"scene: expected two arrays of shape \(1,\), got \(2,\) and \(1,\)"

@@ -12,7 +12,7 @@ import small_folder
 from tiny_model import make_model
 
 from robust_perception.datasets import FolderDataset
-from robust_perception.engine.ahead import Ahead
+from robust_perception.engine.ahead import Ahead, Coming
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.errors import BackendError
 from robust_perception.evaluation.course import Course, follow
@@ -21,7 +21,7 @@ from robust_perception.evaluation.protocol import choose_patterns, evaluate
 from robust_perception.evaluation.stream import Arrival, Slides
 from robust_perception.faults.kinds import Fault
 from robust_perception.faults.script import FaultScript
-from robust_perception.vocabulary import Modality, SensorFrame
+from robust_perception.vocabulary import FrameSet, Modality, SensorFrame
 
 THREADS = 3
 
@@ -95,6 +95,34 @@ def test_a_data_folder_gives_the_same_report(engine: Engine, dataset: FolderData
     assert reports[0] == reports[1]
     assert maps[False] == maps[True] and len(maps[True]) == 4 * len(patterns)
     assert steps[False] == steps[True] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("most", [1, 4, 5])
+def test_as_many_are_on_their_way_as_can_be_and_no_more_are_held(
+    engine: Engine, dataset: FolderDataset, most: int
+) -> None:
+    patterns = choose_patterns(engine, dataset)[:2]
+    begun = 0
+
+    class Counting(Ahead):
+        def begin(self, frame_set: FrameSet) -> Coming:
+            nonlocal begun
+            begun += 1
+            return super().begin(frame_set)
+
+    left: list[int] = []
+    with Counting(engine, 1) as ahead:
+        ahead.most = most
+        evaluate(
+            engine,
+            dataset,
+            patterns,
+            ahead=ahead,
+            progress=lambda done, count: left.append(begun - done * len(patterns)),
+        )
+    # Beside the sample that is waited for: what makes up the others, in whole samples of two patterns.
+    beside = {1: 0, 4: 4, 5: 4}[most]
+    assert left == [min(beside, 2 * (len(dataset) - done)) for done in (1, 2, 3, 4)]
 
 
 def test_what_fails_on_its_way_ends_it(

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from robust_perception.datasets import Sample
+from robust_perception.engine.engine import Engine
 from robust_perception.evaluation.tally import Columns, Tally
-from robust_perception.evaluation.thresholds import FALLBACK, NEVER, Found, _best, add_boxes, iou
+from robust_perception.evaluation.thresholds import (
+    FALLBACK,
+    NEVER,
+    Found,
+    _best,
+    add_boxes,
+    best_thresholds,
+    iou,
+)
 from robust_perception.vocabulary import FrameSet, Modality, Pattern, Perception, SensorFrame
 
 
@@ -126,3 +137,48 @@ def test_a_box_of_a_class_that_nobody_labelled_is_neither_right_nor_wrong() -> N
     assert tally.scores == pytest.approx([0.8, 0.5])
     assert tally.hits == [False, True]
     assert tally.true_boxes == 2
+
+
+CUP = np.array([[0, 0, 32, 32]], np.float32)
+
+
+def shown(
+    number: int, cups: np.ndarray | None, grey: int | None = None, metres: float | None = None
+) -> Sample:
+    """A picture whose first cell has a brightness or a distance: for the tiny model a cup, less so a box."""
+    frames = {}
+    for modality, value in ((Modality.RGB, grey), (Modality.DEPTH, metres)):
+        if value is not None:
+            rgb = modality is Modality.RGB
+            data = np.zeros((64, 96, 3) if rgb else (64, 96), np.uint8 if rgb else np.float32)
+            data[:32, :32] = value
+            frames[modality] = SensorFrame(modality, data, 1 + number)
+    ids = None if cups is None else np.ones(len(cups), np.int64)
+    return Sample(str(number), frames, None, cups, ids, None)
+
+
+def test_every_pattern_has_a_threshold_of_its_own_from_the_frames_that_show_it(model: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    engine.score_threshold = 0.7
+    rgb, depth, both, sound = (Pattern.parse(text) for text in ("rgb", "depth", "rgb+depth", "rgb+audio"))
+    dataset = [
+        shown(0, CUP, grey=204, metres=4.1),  # a cup by 0.8 and 0.41, and a box by half of that
+        shown(1, CUP, grey=51),  # a cup by 0.2, less than the model itself would publish
+        shown(2, None, grey=255),  # nobody knows whether there is one
+        shown(3, CUP[:0], grey=254, metres=9.9),  # nothing there
+    ]
+    found = best_thresholds(engine, dataset, [rgb, depth, both, sound], [0, 1, 2])
+    # rgb says 0.8 right, 0.4 wrong, 0.2 right, 0.1 wrong of two cups: F1 is 2/3, 1/2, 4/5, 2/3.
+    assert found == pytest.approx({rgb: 0.2, depth: 0.41, both: 0.605, sound: FALLBACK}, abs=2e-3)
+    assert best_thresholds(engine, dataset, [rgb], [1, 3])[rgb] == 1.0, "nothing is published"
+    labelled = {1: np.array([True, True, True]), 3: np.array([True, False, False])}
+    known = best_thresholds(engine, dataset, [rgb], [1, 3], labelled.__getitem__)
+    assert known[rgb] == pytest.approx(0.2, abs=2e-3), "nobody looked for cups and boxes in the other"
+    assert engine.score_threshold == 0.7
+
+
+def test_scores_below_a_twentieth_are_not_looked_at(model: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    for grey, wanted in ((13, 0.05), (12, NEVER)):  # 13 / 255 = 0.051
+        found = best_thresholds(engine, [shown(grey, CUP, grey=grey)], [Pattern.parse("rgb")], [0])
+        assert list(found.values()) == [wanted]
