@@ -139,7 +139,7 @@ def boxes_of_label(
 
     Returns:
         Boxes float32 (n, 4), xyxy in pixels, and their class indices int64 (n,); by class, then from top to
-        bottom.
+        bottom, then from left to right.
     """
     boxes: list[tuple[int, int, int, int]] = []
     class_ids: list[int] = []
@@ -148,7 +148,8 @@ def boxes_of_label(
             continue
         mask = (label == class_id).astype(np.uint8)
         count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        for x, y, width, height, area in stats[1:count].tolist():
+        # OpenCV counts them by blocks of two rows, or as the version at hand does.
+        for x, y, width, height, area in sorted(stats[1:count].tolist(), key=lambda row: (row[1], row[0])):
             if area >= minimum_area:
                 boxes.append((x, y, x + width, y + height))
                 class_ids.append(int(class_id))

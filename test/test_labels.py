@@ -60,6 +60,23 @@ def test_specks_have_no_box_and_diagonal_neighbours_are_one() -> None:
     assert class_ids.tolist() == [3]
 
 
+def test_thirty_pixels_are_no_speck() -> None:
+    label = np.zeros((9, 40), np.uint8)
+    label[1, :29], label[3, :30], label[5:7, :15] = 1, 2, 3
+    boxes, class_ids = boxes_of_label(label)
+    np.testing.assert_array_equal(boxes, [[0, 3, 30, 4], [0, 5, 15, 7]])
+    assert class_ids.tolist() == [2, 3]
+
+
+def test_boxes_come_by_class_then_from_top_to_bottom_then_from_left_to_right() -> None:
+    wanted = [(2, 0, 40), (2, 1, 0), (2, 1, 20), (2, 30, 60), (2, 31, 0), (7, 0, 60)]  # class, top, left
+    label = np.zeros((60, 80), np.uint8)
+    for class_id, top, left in reversed(wanted):
+        label[top : top + 10, left : left + 10] = class_id
+    boxes, class_ids = boxes_of_label(label)
+    assert [(c, y, x) for c, (x, y, _, _) in zip(class_ids.tolist(), boxes.tolist(), strict=True)] == wanted
+
+
 def test_without_class_table_the_names_are_given(folder: Path) -> None:
     (folder / "classes.json").unlink()
     (folder / "test" / "scene.json").unlink()
