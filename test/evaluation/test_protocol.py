@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import small_folder
 from tiny_model import make_model
 
 from robust_perception.datasets import DatasetError, FolderDataset
@@ -98,6 +99,25 @@ def test_the_models_threshold_is_its_own_again_afterwards(model: Path, data: Pat
     dataset = open_dataset(data, "test", engine.manifest.class_names)
     evaluate(engine, dataset, [Pattern.parse("rgb")], limit=1)
     assert engine.score_threshold == 0.7
+
+
+def test_scene_classes_are_found_by_their_names(model: Path, tmp_path: Path) -> None:
+    """Two quiet frames and two loud ones; without sound the tiny model says both classes with 1/2."""
+    root = small_folder.write(tmp_path / "data", 4)
+    table = json.loads((root / "classes.json").read_text()) | {"scene_names": ["loud", "wet", "quiet"]}
+    (root / "classes.json").write_text(json.dumps(table))
+    engine = Engine.load(model, threads=1)
+    assert engine.manifest.scene_names == ("quiet", "loud")
+    dataset = open_dataset(root, "test", engine.manifest.class_names)
+    report = evaluate(engine, dataset, [Pattern.parse("rgb+audio"), Pattern.parse("rgb")])
+    for result, precision in zip(report.results, (100.0, 50.0), strict=True):
+        assert result.scene is not None
+        assert result.scene.average_precision == {"quiet": precision, "loud": precision}
+        assert result.scene.balanced_accuracy == {"quiet": 50.0, "loud": 50.0}
+    (root / "classes.json").write_text(json.dumps(table | {"scene_names": ["wet"]}))
+    (root / "test" / "scene.json").write_text(json.dumps({"00": ["wet"]}))
+    dataset = open_dataset(root, "test", engine.manifest.class_names)
+    assert evaluate(engine, dataset, [Pattern.parse("rgb")], limit=1).results[0].scene is None
 
 
 @pytest.mark.parametrize(("grey", "map50"), [(3, 100.0), (2, 0.0)])
