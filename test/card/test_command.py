@@ -16,7 +16,7 @@ from robust_perception.bags.dataset import write_dataset
 from robust_perception.card import command, under_faults
 from robust_perception.card import page as page_of
 from robust_perception.card.command import main
-from robust_perception.card.measure import Measured
+from robust_perception.card.measure import Measured, _spread
 from robust_perception.card.memory import RememberingEngine
 from robust_perception.card.page import NAMES
 from robust_perception.card.under_faults import Case
@@ -120,6 +120,37 @@ def test_everything_is_measured_and_shown(made: Made) -> None:
     assert {len(recipe[name]) for name in ("model_sha256", "data_sha256")} == {64}
     assert {"numpy", "onnxruntime", "robust_perception"} <= set(recipe["versions"])
     assert recipe["data_sha256"] in page
+
+
+def test_what_is_said_in_short_is_what_was_measured_at_length(made: Made) -> None:
+    _, content = made
+    rows, summary, importance = content["patterns"], content["summary"], content["importance"]
+    full = rows["rgb+depth+thermal+audio"]
+    figures = {"foreground_miou": full["foreground_miou"], "map50": full["map50"]}
+    assert summary["full"] == {"pattern": "rgb+depth+thermal+audio", **figures}
+    for name in ("foreground_miou", "map50", "map50_95", "scene_map"):
+        known = [row[name] for row in rows.values() if row[name] is not None]
+        assert summary["mean"][name] == pytest.approx(sum(known) / len(known))
+    worst = min((row["foreground_miou"], name) for name, row in rows.items())
+    assert summary["worst"] == {"pattern": summary["worst"]["pattern"], "foreground_miou": worst[0]}
+    assert rows[summary["worst"]["pattern"]]["foreground_miou"] == worst[0]
+    assert full["scene_map"] == full["scene"]["mean_average_precision"]
+    for name in ("map50", "scene_map"):
+        assert sum(importance[name].values()) == pytest.approx(full[name])
+    assert set(importance["classes"]) == {"cup", "box"}, "what lies behind is no thing"
+    shares = importance["foreground"]
+    assert content["faults"]["sensor"] == max(shares, key=shares.__getitem__)
+    for name, row in rows.items():
+        points = content["calibration"][name]["frames"]["points"]
+        assert len(points) == row["frames"] == content["frames"] == 3
+        assert sum(said for said, _ in points) / 3 == pytest.approx(row["confidence"])
+    clean = content["faults"]["clean"]
+    assert (clean["still"]["outputs"], clean["timed"]["outputs"]) == (3, 30), "three at ten a second, for one"
+
+
+def test_slides_are_spread_over_the_split() -> None:
+    assert _spread(10, 4) == [0, 2, 5, 7]
+    assert _spread(3, 8) == [0, 1, 2]
 
 
 def test_the_first_paragraph_says_what_the_numbers_say(made: Made) -> None:
