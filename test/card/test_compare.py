@@ -51,6 +51,19 @@ def test_what_is_worse_beyond_the_tolerance_is_named() -> None:
     assert text.startswith("2 of 4 figures worse by more than 1 points")
 
 
+def test_boxes_are_held_against_boxes_and_what_is_missing_comes_first() -> None:
+    now = card()
+    now["patterns"]["rgb+depth"] = {"foreground_miou": 77.0, "map50": 80.0}
+    now["patterns"]["rgb"]["foreground_miou"] = None
+    found = compare(now, card(), 3.0)
+    told = [(change.name, change.metric, change.delta) for change in found.regressions]
+    assert told == [("rgb", "mIoU", None), ("rgb+depth", "mAP50", -10.0)], "3 points are within 3 points"
+    assert found.to_text().splitlines()[1:] == [
+        "  rgb: mIoU 70.0 -> not measured",
+        "  rgb+depth: mAP50 90.0 -> 80.0 (-10.0)",
+    ]
+
+
 def test_what_is_no_longer_measured_is_a_regression_and_what_is_new_is_none() -> None:
     now, before = card(), card()
     del now["patterns"]["rgb"]
@@ -59,7 +72,7 @@ def test_what_is_no_longer_measured_is_a_regression_and_what_is_new_is_none() ->
     assert compare(before, now, 0.0).regressions == []
 
 
-@pytest.mark.parametrize("key", ["data_sha256", "split", "seed", "slides"])
+@pytest.mark.parametrize("key", ["data_sha256", "split", "seed", "slides", "bag_sha256", "seconds"])
 def test_only_cards_of_the_same_data_are_compared(key: str) -> None:
     other = copy.deepcopy(card())
     other["recipe"][key] = "another"
@@ -73,7 +86,9 @@ def test_other_frames_or_classes_are_another_measurement(other: dict[str, Any]) 
         compare(card(), card() | other, 1.0)
 
 
-@pytest.mark.parametrize("key", ["topics", "depth_scale", "thermal_scale", "thermal_offset", "header_age"])
+@pytest.mark.parametrize(
+    "key", ["topics", "depth_scale", "thermal_scale", "thermal_offset", "audio", "header_age"]
+)
 def test_a_bag_that_is_read_otherwise_is_another_measurement(key: str) -> None:
     now = card()
     now["recipe"][key] = "another"
@@ -94,6 +109,7 @@ def test_the_sensor_of_a_card_is_that_of_its_faults() -> None:
         ("{", "expected the JSON of a card"),
         ("[" * 100_000, "expected the JSON of a card"),
         ("[]", "expected the JSON of a card with schema"),
+        ("5", "expected the JSON of a card with schema"),
         ('{"schema": 1}', "expected the JSON of a card with schema"),
         (json.dumps(card() | {"schema": 99}), "expected a card of version 1, got 99"),
     ],
