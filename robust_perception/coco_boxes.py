@@ -66,13 +66,14 @@ class CocoBoxes(dict[str, Boxes]):
             names = _samples(path, content["images"])
             single = {name: [] for name in names.values()}
             crowds = {name: [] for name in names.values()}
+            used = set()
             for annotation in content["annotations"]:
                 value, corners = _label_value(path, annotation, table), _corners(path, annotation)
+                used.add(value)
                 class_id = int(table.label_to_class[value])
                 if class_id not in (0, UNLABELLED):
                     found = crowds if annotation.get("iscrowd", 0) else single
                     found[names[annotation["image_id"]]].append((corners, class_id))
-            used = {annotation["category_id"] for annotation in content["annotations"]}
             _check_names(path, content.get("categories", ()), used, table)
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"{path}: expected COCO's images and annotations, got {error!r} while reading them"
@@ -126,7 +127,7 @@ def _corners(path: Path, annotation: Mapping[str, Any]) -> tuple[float, float, f
 
 
 def _check_names(
-    path: Path, categories: Sequence[Mapping[str, Any]], used: set[Any], table: ClassTable
+    path: Path, categories: Sequence[Mapping[str, Any]], used: set[int], table: ClassTable
 ) -> None:
     """The names that the file itself gives to the categories of its boxes are those of the label values.
 
@@ -134,13 +135,12 @@ def _check_names(
     class before theirs, and those of the first one be taken for background.
     """
     for category in categories:
-        number, name = category["id"], category.get("name")
+        number, name = _number(category["id"]), category.get("name")
         if number in used and name is not None and name != table.label_names[int(number)]:
-            msg = (
-                f"{path}: expected the category {number} to be {table.label_names[int(number)]!r}, the name "
-            )
-            msg += f"of this label value, got {shorten(name)}; give categories the ids and names of the "
-            msg += "classes in classes.json"
+            wanted = table.label_names[int(number)]
+            msg = f"{path}: expected the category {int(number)} to be {wanted!r}, the name of this label "
+            msg += f"value, got {shorten(name)}; give categories the ids and names of the classes in "
+            msg += "classes.json"
             raise DatasetError(msg)
 
 

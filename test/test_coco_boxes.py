@@ -49,6 +49,10 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
             {"images": [], "annotations": [{"category_id": 9, "bbox": [0, 0, 1, 1]}]},
             "'category_id' below 3, got 9",
         ),
+        (
+            {"images": [], "annotations": [{"category_id": 3, "bbox": [0, 0, 1, 1]}]},
+            "'category_id' below 3, got 3",
+        ),
         ({"images": []}, "COCO's images and annotations, got KeyError"),
         (
             {"images": [], "annotations": [{"category_id": 1, "bbox": [0, 0, 1]}]},
@@ -93,6 +97,22 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
             },
             "expected the category 0 to be 'background', the name of this label value, got 'cup'; give",
         ),
+        (
+            {
+                "images": [{"id": 1, "file_name": "a.png"}],
+                "annotations": [{"image_id": 1, "category_id": "1", "bbox": [0, 0, 1, 1]}],
+                "categories": [{"id": 1, "name": "bad cup"}],
+            },
+            "expected the category 1 to be 'cup', the name of this label value, got 'bad cup'; give",
+        ),
+        (
+            {
+                "images": [{"id": 1, "file_name": "a.png"}],
+                "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}],
+                "categories": [{"id": "1", "name": "bad cup"}],
+            },
+            "expected the category 1 to be 'cup', the name of this label value, got 'bad cup'; give",
+        ),
     ],
 )
 def test_wrong_coco_boxes_are_named(folder: Path, content: object, message: str) -> None:
@@ -104,12 +124,21 @@ def test_wrong_coco_boxes_are_named(folder: Path, content: object, message: str)
 def test_categories_that_no_box_has_may_be_named_as_they_like(folder: Path) -> None:
     content = {
         "images": [{"id": 1, "file_name": "a.png"}],
-        "annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1]}],
-        "categories": [{"id": 0, "name": "things"}, {"id": 2, "name": "bad cup"}, {"id": 90, "name": "else"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 0]},
+            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]},
+        ],
+        "categories": [
+            {"id": 0, "name": "things"},
+            {"id": 1},
+            {"id": 2, "name": "bad cup"},
+            {"id": 90, "name": "else"},
+            {"id": "x", "name": "else"},
+        ],
     }
     (folder / "test" / "boxes_coco.json").write_text(json.dumps(content))
     boxes = FolderDataset(folder, "test")[0].boxes
-    assert boxes is not None and len(boxes) == 1
+    assert boxes is not None and len(boxes) == 2
 
 
 def test_boxes_without_any_names_of_classes_say_which_file_is_missing(folder: Path) -> None:
