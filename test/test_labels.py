@@ -96,6 +96,16 @@ def test_without_class_table_the_names_are_given(folder: Path) -> None:
     assert dataset[0].label is not None
 
 
+def test_a_table_may_be_as_long_as_label_values_reach(folder: Path) -> None:
+    (folder / "test" / "scene.json").unlink()
+    names = [str(i) for i in range(255)]
+    (folder / "classes.json").write_text(json.dumps({"names": names, "ignore": 255}))
+    assert FolderDataset(folder, "test").class_names == tuple(names)
+    fine = [{"id": i, "name": name} for i, name in enumerate(names)]
+    (folder / "classes.json").write_text(json.dumps({"fine": fine}))
+    assert FolderDataset(folder, "test").class_names == tuple(names)
+
+
 @pytest.mark.parametrize("names", [["road", "car", "void"], ["road", "car"]])
 def test_ignored_label_of_a_name_list_is_unlabelled(names: list[str], folder: Path) -> None:
     (folder / "test" / "scene.json").unlink()
