@@ -165,7 +165,6 @@ def follow(
     outputs: list[Played] = []
     truths = TruthNow(source.truths(), oldest_s)
     before, engine.score_threshold = engine.score_threshold, SCORE_THRESHOLD
-    engine.reset()
     try:
         for played in playback.run():
             truth = truths.at(played.published_ns)

@@ -22,6 +22,9 @@ from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS
 from robust_perception.engine.engine import Engine
 from robust_perception.evaluate import main
+from robust_perception.evaluation.bag_source import BagSource
+from robust_perception.evaluation.course import Course, follow
+from robust_perception.evaluation.playback import Playback
 from robust_perception.evaluation.protocol import choose_patterns, evaluate, open_dataset
 from robust_perception.vocabulary import Pattern
 
@@ -88,6 +91,34 @@ def test_one_pass_tells_what_came_when(model: Path, bag: Path, tmp_path: Path) -
     assert (report["bag"], report["faults"], len(report["bag_sha256"])) == ("bag", "no faults", 64)
 
 
+def test_only_what_was_made_of_exactly_these_sensors_is_in_the_results(model: Path, bag: Path) -> None:
+    engine = Engine.load(model, threads=1)
+    source = BagSource(bag, engine.manifest.modalities, engine.manifest.class_names, ())
+
+    def course(exactly: str | None) -> Course:
+        pattern = None if exactly is None else Pattern.parse(exactly)
+        told: list[float] = []
+        found = follow(
+            engine,
+            Playback(engine, source),
+            engine.manifest.class_names,
+            exactly=pattern,
+            overall=True,
+            by_pattern=True,
+            progress=told.append,
+        )
+        assert told == [point.time_s for point in found.points] and len(told) == FRAMES
+        return found
+
+    everything, other = course(None), course("rgb")
+    (row,) = everything.by_pattern
+    assert (row.frames, row.pattern) == (FRAMES, everything.points[0].pattern)
+    assert everything.overall is not None and other.overall is not None
+    assert everything.overall.to_json() == row.to_json()
+    assert [(r.pattern, r.frames) for r in other.by_pattern] == [(Pattern.parse("rgb"), 0)]
+    assert other.overall.frames == 0
+
+
 def test_labels_beyond_the_models_classes_end_in_words(
     model: Path, long_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,12 +165,14 @@ def test_a_sensor_that_dies_is_a_loss_and_a_pattern_that_never_came_has_a_row(
     assert (loss["sensor"], loss["last_s"], loss["first_s"], loss["recover_ms"]) == ("depth", 0.9, None, None)
     assert 300 < loss["degrade_ms"] <= 304
     assert "1 losses of sensors\n" in capsys.readouterr().out
+    assert main([*words, "--patterns", "rgb"]) == 0
+    (course,) = json.loads(target.read_text())["passes"].values()
+    assert course["losses"] == [], "of what is switched on"
     script.write_text("faults: [{at: 0.0, sensor: depth, fault: loss}]")
     assert main([*words, "--patterns", "rgb+depth,rgb"]) == 0
     report = json.loads(target.read_text())
     rows = {pattern: (row["frames"], row["map50"]) for pattern, row in report["patterns"].items()}
     assert rows == {"rgb+depth": (0, None), "rgb": (40, None)}
-    assert report["passes"]["rgb"]["losses"] == [], "of what is switched on"
 
 
 def test_times_count_from_the_start_of_the_bag_for_faults_and_outputs_alike(

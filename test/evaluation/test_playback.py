@@ -190,6 +190,7 @@ GAP = (*range(0, 501, 100), *range(1_000, 2_001, 100))
 
 def test_a_loss_by_hand() -> None:
     outputs = [
+        made(200, rgb=200),  # before the loss, as after an earlier one
         made(500, rgb=500, depth=500),
         made(800, rgb=800, depth=500),
         made(801, rgb=800),
@@ -227,12 +228,28 @@ def test_nobody_left_is_no_reduced_output() -> None:
     found = losses(staggered, [made(501, rgb=500)], TIMEOUTS)
     assert [(loss.modality, loss.degraded_ms) for loss in found] == [(DEPTH, 301.0), (RGB, None)]
     assert quiet(staggered, TIMEOUTS) == [(800 * MS, 1_000 * MS)]
+    without_colour = {DEPTH: staggered[RGB], THERMAL: staggered[DEPTH]}
+    assert quiet(without_colour, TIMEOUTS) == [(800 * MS, 1_000 * MS)]
+
+
+def test_an_output_that_kept_a_lost_sensor_is_not_excused_by_a_silence_at_another_time() -> None:
+    depth = [*range(0, 501, 100), *range(1_000, 2_001, 100), *range(2_500, 3_001, 100), 3_500, 3_600]
+    rgb = [*range(0, 2_001, 100), *range(2_500, 4_001, 100)]
+    outputs = [made(ms, rgb=ms, depth=ms) for ms in (500, 1_000, 2_000, 2_500, 3_000, 3_500, 3_950)]
+    found = losses(arrivals_of(rgb=rgb, depth=depth), outputs, TIMEOUTS, 4_000 * MS)
+    assert [(loss.modality, loss.last_ns // MS, loss.degraded_ms) for loss in found] == [
+        (DEPTH, 500, math.inf),
+        (RGB, 2_000, None),
+        (DEPTH, 2_000, None),
+        (DEPTH, 3_000, math.inf),
+        (DEPTH, 3_600, math.inf),
+    ]
 
 
 def test_a_sensor_lost_to_the_end_is_not_blamed_on_an_output_that_had_no_turn() -> None:
     arrivals = arrivals_of(rgb=STEADY, depth=range(0, 1_501, 100))
     rows = [
-        ([made(1_801, rgb=1_800)], 301.0),
+        ([made(200, rgb=200), made(1_801, rgb=1_800)], 301.0),
         ([made(1_801, rgb=1_800, depth=1_500)], math.inf),
         ([made(1_800, rgb=1_800, depth=1_500)], None),
     ]
