@@ -14,8 +14,10 @@ from robust_perception.bags.truth import Truth
 from robust_perception.datasets import Sample
 from robust_perception.evaluation.samples import samples
 from robust_perception.evaluation.stream import Arrival
+from robust_perception.faults.kinds import Fault
 from robust_perception.faults.script import FaultScript
-from robust_perception.vocabulary import MODALITIES, Modality, SensorFrame
+from robust_perception.runtime.errors import MessageError
+from robust_perception.vocabulary import MODALITIES, Modality, Reason, SensorFrame
 
 S = 1_000_000_000
 PERIOD_S = 0.1
@@ -100,9 +102,38 @@ def test_no_more_samples_a_second_than_asked_for() -> None:
 
 
 def test_a_label_is_that_of_the_very_instant() -> None:
-    source = Schedule({RGB: [0, 100, 200, 300]}, truths_ms=[0, 50, 200, 305])
+    source = Schedule({RGB: [0, 100, 200, 300, 400, 500]}, truths_ms=[0, 50, 200, 305, 401, 498])
     labels = [None if s.label is None else int(s.label[0, 0]) for s in samples(source)]
-    assert labels == [0, None, 200, None]
+    assert labels == [0, None, 200, None, 401 % 251, None], "but for a millisecond"
+
+
+def test_a_sensor_that_comes_and_goes_is_taken_whenever_it_comes() -> None:
+    depth = [at + step for at in range(0, 6_000, 500) for step in (0, 100)]
+    found = taken(Schedule({RGB: list(range(0, 6_000, 100)), DEPTH: depth}))
+    assert [sample["depth"] for sample in found if "depth" in sample] == depth
+
+
+def test_faults_act_on_the_way() -> None:
+    times = list(range(0, 1_001, 100))
+    script = FaultScript([Fault(0.35, 0.75, DEPTH, "loss")])
+    found = list(samples(Schedule({RGB: times, DEPTH: times}), script=script))
+    assert [ms["rgb"] for ms in map(ms_of, found) if "depth" not in ms] == [400, 500, 600, 700]
+
+
+def test_what_was_refused_and_who_is_silent_at_the_end_is_told() -> None:
+    class Torn(Schedule):
+        def arrivals(self, script: FaultScript, lead_s: float = 0.0) -> Iterator[Arrival]:
+            yield from super().arrivals(script, lead_s)
+            error = MessageError(DEPTH, Reason.BAD_DATA, "expected a picture, got a torn one")
+            yield from [Arrival(S + 1_100_000_000, error)] * 2
+
+    refused: dict[str, int] = {}
+    absent: list[str] = []
+    source = Torn({RGB: list(range(0, 1_001, 100)), DEPTH: [0, 100]})
+    assert len(list(samples(source, refused=refused, absent=absent))) == 11
+    assert refused == {"depth: bad data: expected a picture, got a torn one": 2}
+    (told,) = absent
+    assert told.startswith("depth: ")
 
 
 @settings(max_examples=60, deadline=None)

@@ -35,6 +35,21 @@ def test_every_sample_is_shown_at_its_rate_for_its_time(dataset: FolderDataset) 
     assert [t.stamp_ns for t in slides.truths()] == [FIRST_STAMP_NS, FIRST_STAMP_NS + 300 * MS]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_whole_is_shown_again_and_what_is_kept_is_the_same_array(
+    dataset: FolderDataset, keep: int
+) -> None:
+    rgb = [Modality.RGB]
+    slides = Slides(dataset, [2, 0], hold_s=0.1, repeat=2, modalities=rgb, keep=keep)
+    frames = [arrival.frame for arrival in slides.arrivals(FaultScript())]
+    shown = [frame.data for frame in frames if isinstance(frame, SensorFrame)]
+    assert slides.seconds == pytest.approx(0.3)
+    assert len(shown) == len(list(slides.truths())) == 4
+    for data, index in zip(shown, [2, 0, 2, 0], strict=True):
+        np.testing.assert_array_equal(data, dataset[index].frames[Modality.RGB].data)
+    assert [shown[0] is shown[2], shown[1] is shown[3]] == [keep == 2] * 2
+
+
 def test_arrivals_are_in_order_also_when_some_are_late(dataset: FolderDataset) -> None:
     late = Fault(0.0, 9.0, Modality.DEPTH, "jitter", {"seconds": 0.35})
     arrivals = list(Slides(dataset, range(4)).arrivals(FaultScript([late])))
