@@ -159,6 +159,10 @@ def test_what_passes_are_held_against_each_other(data: Path) -> None:
             return objective(network, batch, poorer, config.losses, now, helpers)[1]
 
     both, random, full = parts(1.0, 1.0, 1.0), parts(1.0, 0.0), parts(0.0, 1.0)
+    off = {"unimodal", "translation", "cycle", "reconstruction", "hard", "full/kl", "random/kl"}
+    assert not off & both.keys(), "a weight of 0 leaves its term out"
+    assert not any(name.startswith("random/") for name in full)
+    assert not any(name.startswith("full/") for name in random)
     assert both["relation"] == random["relation"] > 1e-4
     assert full["relation"] == pytest.approx(0.0, abs=1e-9), "the teacher sees what the pupil sees"
     assert both["contrast"] == full["contrast"] != random["contrast"]
