@@ -182,6 +182,17 @@ def test_a_slow_sensor_that_begins_late_has_its_own_period(data: Path, tmp_path:
     assert source.periods_s == {Modality.RGB: pytest.approx(0.033), Modality.THERMAL: pytest.approx(0.495)}
 
 
+def test_a_gap_is_no_period_and_neither_is_what_comes_much_later(tmp_path: Path) -> None:
+    times_ms = [0, 100, 200, 3_200, *range(3_300, 5_000, 100), *range(6_000, 60_000, 1_000)]
+    with BagWriter(tmp_path / "bag") as writer:
+        for ms in times_ms:
+            stamp = FIRST_STAMP_NS + ms * 1_000_000
+            data = image(np.zeros((4, 4, 3), np.uint8), "rgb8", stamp, "c")
+            writer.write("/rgb/image", types.IMAGE, data, stamp)
+    source = BagSource(tmp_path / "bag", (Modality.RGB,), ("background",), ())
+    assert source.periods_s == {Modality.RGB: pytest.approx(0.1)}
+
+
 def test_sound_in_a_format_that_is_refused_live_is_refused_and_the_others_are_measured(
     model: Path, bag: Path, tmp_path: Path
 ) -> None:

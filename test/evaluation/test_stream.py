@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import small_folder
@@ -26,6 +28,7 @@ def test_every_sample_is_shown_at_its_rate_for_its_time(dataset: FolderDataset) 
     arrivals = list(slides.arrivals(FaultScript()))
     assert len(arrivals) == 2 * 3 * len(MODALITIES)
     assert slides.seconds == pytest.approx(0.5)
+    assert slides.start_ns == arrivals[0].time_ns
     for place, arrival in enumerate(arrivals):
         step, frame = place // len(MODALITIES), arrival.frame
         assert isinstance(frame, SensorFrame)
@@ -48,6 +51,15 @@ def test_the_whole_is_shown_again_and_what_is_kept_is_the_same_array(
     for data, index in zip(shown, [2, 0, 2, 0], strict=True):
         np.testing.assert_array_equal(data, dataset[index].frames[Modality.RGB].data)
     assert [shown[0] is shown[2], shown[1] is shown[3]] == [keep == 2] * 2
+
+
+def test_a_sample_that_lacks_a_sensor_shows_the_others(tmp_path: Path) -> None:
+    root = small_folder.write(tmp_path / "data", 2)
+    (root / "test" / "depth" / "01.png").unlink()
+    slides = Slides(FolderDataset(root, "test"), range(2), hold_s=0.1)
+    frames = [arrival.frame for arrival in slides.arrivals(FaultScript())]
+    shown = [frame.modality for frame in frames if isinstance(frame, SensorFrame)]
+    assert shown == [*MODALITIES, *(m for m in MODALITIES if m is not Modality.DEPTH)]
 
 
 def test_arrivals_are_in_order_also_when_some_are_late(dataset: FolderDataset) -> None:
