@@ -104,8 +104,8 @@ def _label_value(path: Path, annotation: Mapping[str, Any], table: ClassTable) -
         )
         msg += 'write it as {"names": ["background", ...]}, a name for each category_id from 0 on'
         raise DatasetError(msg)
-    if not 0 <= value < table.label_count:
-        msg = f"{path}: expected 'category_id' below {table.label_count}, got "
+    if not (0 <= value < table.label_count and value.is_integer()):
+        msg = f"{path}: expected a whole 'category_id' below {table.label_count}, got "
         msg += shorten(annotation["category_id"])
         raise DatasetError(msg)
     return int(value)

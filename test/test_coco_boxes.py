@@ -53,6 +53,10 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
             {"images": [], "annotations": [{"category_id": 3, "bbox": [0, 0, 1, 1]}]},
             "'category_id' below 3, got 3",
         ),
+        (
+            {"images": [], "annotations": [{"category_id": 1.5, "bbox": [0, 0, 1, 1]}]},
+            "expected a whole 'category_id' below 3, got 1.5",
+        ),
         ({"images": []}, "COCO's images and annotations, got KeyError"),
         (
             {"images": [], "annotations": [{"category_id": 1, "bbox": [0, 0, 1]}]},
@@ -64,7 +68,7 @@ def test_coco_boxes_win_over_the_label_map(folder: Path) -> None:
         ),
         (
             {"images": [], "annotations": [{"category_id": "warm", "bbox": [0, 0, 1, 1]}]},
-            r"boxes_coco\.json: expected 'category_id' below 3, got 'warm'",
+            r"boxes_coco\.json: expected a whole 'category_id' below 3, got 'warm'",
         ),
         (
             {"images": [], "annotations": [{"category_id": 1, "bbox": [9, 9, 1e300, 1]}]},
