@@ -10,6 +10,7 @@ clipping      x' = clip(gain x, -1, 1): a microphone that is driven too hard
 gaps          a `part` of the stretches of 20 ms is silent: packets that did not come
 
 Kelvin of a thermal picture that holds grey values and no temperatures are grey values that stand for them.
+What noise or drift takes to 0 m, to 0 K or below is no measurement: NaN.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Effect = Callable[[SensorFrame, Mapping[str, float], Moment], Array]
 
 
 def noise(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Array:
-    """Add Gaussian noise of deviation `sigma` in the frame's own unit; invalid depth stays invalid."""
+    """Add Gaussian noise of deviation `sigma` in the frame's own unit; invalid pixels stay invalid."""
     shape = frame.data.shape
     sigma = values["sigma"] * (a_kelvin(frame) if frame.modality is Modality.THERMAL else 1.0)
     noisy = frame.data.astype(np.float32)
@@ -45,8 +46,6 @@ def noise(frame: SensorFrame, values: Mapping[str, float], moment: Moment) -> Ar
         return counts(noisy)
     if frame.modality is Modality.AUDIO:
         return np.clip(noisy, -1.0, 1.0)
-    if frame.modality is Modality.DEPTH:
-        noisy[noisy <= 0] = np.nan
     return measurable(frame, noisy)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from robust_perception.units import GREY_A_KELVIN
-from robust_perception.vocabulary import Array, SensorFrame
+from robust_perception.units import GREY_A_KELVIN, depth_from_metres, thermal_from_kelvin
+from robust_perception.vocabulary import Array, Modality, SensorFrame
 
 GREY_HIGHEST = 255.0
 
@@ -22,9 +22,15 @@ def a_kelvin(frame: SensorFrame) -> float:
     return 1.0 if frame.radiometric else GREY_A_KELVIN
 
 
-def measurable(frame: SensorFrame, values: Array) -> Array:
-    """Thermal values as the camera of a frame gives them: grey ones end at black and white."""
-    return values if frame.radiometric else np.clip(values, 0.0, GREY_HIGHEST)
+def measurable(frame: SensorFrame, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Depth or thermal values as the camera of a frame gives them.
+
+    Nothing is nearer than the lens or colder than absolute zero: where a fault goes that far there is no
+    measurement, as where such a value comes in a message. Grey values end at black and white.
+    """
+    if frame.modality is Modality.DEPTH:
+        return depth_from_metres(values)
+    return thermal_from_kelvin(values) if frame.radiometric else np.clip(values, 0.0, GREY_HIGHEST)
 
 
 def finite(values: Array) -> Array:

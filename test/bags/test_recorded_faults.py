@@ -16,7 +16,7 @@ from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.bags.stamps import stamp_in
 from robust_perception.faults.file import parse
 from robust_perception.faults.script import FaultScript
-from robust_perception.runtime.decoders import ImageUnits
+from robust_perception.runtime.decoders import ImageDecoder, ImageUnits
 from robust_perception.runtime.images import decompress
 from robust_perception.vocabulary import Modality
 
@@ -134,6 +134,24 @@ def test_faults_of_values_are_in_the_units_that_are_told(
     ((after, _),) = alter(raw(f"/{sensor}/image", 0, image(before, "16UC1", S, "c")), 1.0)
     moved = types.deserialize(after, types.IMAGE).data.view("<u2") - 8000.0
     assert np.sqrt(np.mean(moved**2)) == pytest.approx(change, rel=0.1), "2 K, and 0.05 m"
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_heavy_noise_is_on_a_message_what_it_is_on_its_frame(encoding: str) -> None:
+    windows, seed = parse("faults: [{at: 0.0, sensor: thermal, fault: noise, sigma: 250}]", "script")
+    decoder = ImageDecoder(Modality.THERMAL, ImageUnits, lambda _: None)
+    counts = np.full((40, 60), 290 * 64, np.uint16)
+    pixels = counts if encoding == "16UC1" else (counts / 64).astype(np.float32)
+    message = image(pixels, encoding, S, "c")
+    ((noisy, _),) = RecordedFaults(FaultScript(windows, seed), SENSORS, ImageUnits, print)(
+        raw("/thermal/image", 0, message), 1.0
+    )
+    frame = decoder.decode(types.deserialize(message, types.IMAGE))
+    (delivery,) = FaultScript(windows, seed).apply(frame, 1.0)
+    got = decoder.decode(types.deserialize(noisy, types.IMAGE)).data
+    assert 0.05 < np.isnan(got).mean() < 0.3, "colder than absolute zero"
+    hottest = 65535 / 64 if encoding == "16UC1" else np.inf
+    np.testing.assert_allclose(got, np.minimum(delivery.frame.data, hottest), atol=1 / 128)
 
 
 @pytest.mark.parametrize(("sample_format", "dtype"), [("F32LE", "<f4"), ("S32BE", ">i4"), ("S16BE", ">i2")])

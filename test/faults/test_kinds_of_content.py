@@ -154,6 +154,28 @@ def test_kelvin_of_a_picture_without_temperatures_are_its_grey_values() -> None:
     assert changed(grey, "drift", kelvin=90.0, seconds=1.0).max() == 255, "white is as hot as it gets"
 
 
+@pytest.mark.parametrize("kind", ["noise", "drift"])
+def test_what_would_be_colder_than_absolute_zero_is_no_measurement(kind: str) -> None:
+    kelvin = np.linspace(80, 300, 64, dtype=np.float32).repeat(48).reshape(64, 48).T
+    sent = SensorFrame(Modality.THERMAL, np.ascontiguousarray(kelvin), 1)
+    values = {"noise": {"sigma": 200.0}, "drift": {"kelvin": -100.0, "seconds": 0.0}}[kind]
+    data = changed(sent, kind, **values)
+    measured = np.isfinite(data)
+    assert 0.05 < 1 - measured.mean() < 0.5
+    assert data[measured].min() > 0
+    known = prepare(replace(sent, data=data), (48, 64))
+    np.testing.assert_allclose(known[~measured], data[measured].mean(), rtol=1e-5)
+    if kind == "drift":
+        np.testing.assert_array_equal(measured, kelvin > 100)
+
+
+def test_a_pixel_without_a_temperature_gets_none_from_a_fault() -> None:
+    sent = frame(Modality.THERMAL, 1.0)
+    sent.data[3:5] = np.nan
+    for kind, values in (("noise", {"sigma": 2.0}), ("drift", {"kelvin": 4.0, "seconds": 0.0})):
+        np.testing.assert_array_equal(np.isnan(changed(sent, kind, **values)), np.isnan(sent.data))
+
+
 def test_darkness_leaves_the_noise_of_the_camera_as_it_was() -> None:
     noise = 3 * np.random.default_rng(0).standard_normal((200, 200, 3))
     sent = SensorFrame(Modality.RGB, np.rint(128 + noise).astype(np.uint8), 1)
