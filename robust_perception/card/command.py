@@ -173,7 +173,10 @@ def make(given: argparse.Namespace, sensor: Modality | None = None) -> Measured:
 def _open_bag(engine: Engine, given: argparse.Namespace) -> BagSource:
     config = replace(bag_config(given), seconds=given.seconds or BAG_SECONDS)
     manifest = engine.manifest
-    return BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
+    source = BagSource(given.bag, manifest.modalities, manifest.class_names, manifest.scene_names, config)
+    for text in source.said:
+        print(f"card: {text}", file=sys.stderr)
+    return source
 
 
 class Progress:

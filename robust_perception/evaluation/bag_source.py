@@ -78,7 +78,8 @@ class BagSource:
         said: what could not be done, in words.
 
     Raises:
-        BagError: no bag, no sensor in it, a named topic missing, a topic of another type.
+        BagError: no bag, no sensor in it, a named topic missing or named for two sensors, a topic of another
+            type.
     """
 
     def __init__(
@@ -174,16 +175,27 @@ class BagSource:
     def _find(self, bag: BagReader, modalities: Sequence[Modality]) -> dict[Modality, str]:
         there = {topic.name: topic for topic in bag.topics if topic.count}
         found = {}
-        for modality, unread in self._config.topics.items():
-            if modality not in modalities:
-                self._say(f"{modality}: expected a sensor of the model, got none; {unread} is not read")
-        for modality in modalities:
-            name = self._config.topics.get(modality)
-            if name is not None and name not in there:
-                msg = f"{bag.path}: {modality}: expected a topic out of {sorted(there)}, got {name!r}"
+        named: dict[str, Modality] = {}
+        for modality, name in self._config.topics.items():
+            if name in named:
+                msg = f"{bag.path}: expected one sensor on {name}, got {named[name]} and {modality}"
                 raise BagError(msg)
-            name = name or SENSOR_TOPICS[modality]
-            if name in there:
+            if modality in modalities:
+                named[name] = modality
+            else:
+                self._say(f"{modality}: expected a sensor of the model, got none; {name} is not read")
+        for modality in modalities:
+            told = self._config.topics.get(modality)
+            if told is not None and told not in there:
+                msg = f"{bag.path}: {modality}: expected a topic out of {sorted(there)}, got {told!r}"
+                raise BagError(msg)
+            name = told or SENSOR_TOPICS[modality]
+            if told is None and name in named and name in there:
+                self._say(
+                    f"{modality}: expected it on {name}, which was named for {named[name]}; it is left out, "
+                    f"unless --topic {modality}=TOPIC says where it is"
+                )
+            elif name in there:
                 _check_type(bag.path, modality, there[name])
                 found[modality] = name
         if not found:

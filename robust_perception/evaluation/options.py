@@ -46,8 +46,12 @@ def bag_config(given: argparse.Namespace) -> BagConfig:
     """How a command line with `arguments.add_bag_options` wants bags to be read.
 
     Raises:
-        BagError: its words about sound make no format.
+        BagError: it names a sensor's topic twice, or its words about sound make no format.
     """
+    sensors = [sensor for sensor, _ in given.topic]
+    if len(set(sensors)) < len(sensors):
+        msg = f"--topic: expected every sensor once, got {' '.join(f'{s}={name}' for s, name in given.topic)}"
+        raise BagError(msg)
     units = ImageUnits(given.depth_scale, given.thermal_scale, given.thermal_offset)
     audio = _audio_format(given)
     return BagConfig(dict(given.topic), units, given.seconds, not given.no_header_age, audio)

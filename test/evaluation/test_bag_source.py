@@ -13,6 +13,7 @@ from robust_perception.bag import main as bag_command
 from robust_perception.bags import truth, types
 from robust_perception.bags.dataset import image
 from robust_perception.bags.reader import BagReader
+from robust_perception.bags.sensor_topics import SENSOR_TOPICS
 from robust_perception.bags.stamps import restamped
 from robust_perception.bags.writer import BagWriter
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
@@ -64,6 +65,27 @@ def test_topics_of_other_names_are_found_when_named(
         assert error.startswith("evaluate: ")
         assert message in error
     assert main([*words, "--topic", "rgb=/camera/color/image_raw"]) == 0
+
+
+def test_a_topic_is_of_one_sensor(
+    model: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", str(model), "--bag", str(bag)]
+    for topics, message in (
+        (("rgb=/depth/image", "depth=/depth/image"), "expected one sensor on /depth/image, got rgb and"),
+        (("rgb=/rgb/image", "rgb=/depth/image"), "expected every sensor once, got rgb=/rgb/image rgb="),
+    ):
+        assert main([*words, *(word for topic in topics for word in ("--topic", topic))]) == 1
+        assert message in capsys.readouterr().err
+    report = tmp_path / "report.json"
+    assert main([*words, "--topic", "thermal=/depth/image", "--json", str(report)]) == 0
+    told = "depth: expected it on /depth/image, which was named for thermal; it is left out, unless --topic"
+    assert told in capsys.readouterr().err
+    assert list(json.loads(report.read_text())["passes"]) == ["rgb+thermal+audio"]
+    swapped = {Modality.DEPTH: "/thermal/image", Modality.THERMAL: "/depth/image"}
+    source = BagSource(bag, tuple(Modality), ("background", "cup", "box"), (), BagConfig(swapped))
+    assert source.topics == {m: swapped.get(m, name) for m, name in SENSOR_TOPICS.items()}
+    assert source.said == []
 
 
 @pytest.mark.parametrize(
