@@ -101,7 +101,7 @@ class BagReader:
         if seen.problems:
             found = f"one with {seen.messages} messages that can be read: {'; '.join(seen.problems)}"
             self.damage = f"{self.path}: expected a whole bag, got {found}; {seen.way_out}"
-            _warn(self.damage)
+            warn_once(self.damage)
         mended: Any = seen if self.path.is_dir() else seen / seen.files[0].path.name
         reader = Reader(mended)
         reader.open()
@@ -193,8 +193,8 @@ def _topics_of(reader: Reader) -> tuple[Topic, ...]:
 
 
 @lru_cache(maxsize=1000)
-def _warn(text: str) -> None:
-    """Say it on the error stream, once, whoever reads the bag."""
+def warn_once(text: str) -> None:
+    """Say what is wrong with a bag on the error stream, once, however often it is read."""
     logging.getLogger(__name__).warning(text)
 
 

@@ -74,6 +74,7 @@ class BagSource:
         check_header_age: as the config has it.
         start_ns: when the recording begins, by the clock that the arrivals have.
         has_truth: whether the bag has any truth.
+        damage: what is wrong with it, of which whatever can be read is played; empty = it is whole.
         unfit: see `Source`.
         said: what could not be done, in words.
 
@@ -104,6 +105,7 @@ class BagSource:
             self._behind_ns = 0 if self.check_header_age else _behind_ns(bag, self.topics)
             truth = TruthReader(bag, class_names, scene_names)
             self.has_truth = truth.known
+            self.damage = bag.damage
             self._start_ns, self._end_ns = bag.start_ns, bag.end_ns
             self.start_ns = self._start_ns - self._behind_ns
             self._audio_info = self._find_audio_info(bag)

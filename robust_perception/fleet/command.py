@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_perception import arguments, extras
+from robust_perception.bags.reader import warn_once
 from robust_perception.engine.engine import Engine
 from robust_perception.engine.threads import usable_cores
 from robust_perception.evaluation.recipe import versions
@@ -81,7 +82,7 @@ def evaluate_bags(
         crew: who works.
         head: what the report begins with.
         progress: told bags measured and to be measured now.
-        say: told of bags that fail, as they do.
+        say: told of bags that fail, as they do, and at the end of what could not be done with the others.
 
     Raises:
         FleetError: no bag could be measured, faster-coco-eval or Ray is not installed, no cluster answers.
@@ -93,8 +94,12 @@ def evaluate_bags(
     known = _whole(store, say)
     files: dict[str, Path] = {}
     failed: dict[str, Failed] = {}
+    damage: dict[str, str] = {}
     done = reused = 0
     for bag, outcome in measure(job, bags, known, crew, engine):
+        if outcome.damage:
+            damage[bag.name] = outcome.damage
+            warn_once(outcome.damage)  # nobody sees the error stream of Ray's processes
         if outcome.error is not None:
             failed[bag.name] = Failed(bag.name, outcome.error)
             say(f"not measured: {bag.name}: {outcome.error}")
@@ -126,7 +131,12 @@ def evaluate_bags(
         "rate_hz": job.rate_hz,
         "versions": versions(),
     }
-    return merge(results(), missing, manifest.class_names, manifest.scene_names, {**head, **more})
+    names = manifest.class_names, manifest.scene_names
+    report = merge(results(), missing, *names, {**head, **more}, damage)
+    for row in report.rows:
+        for text in row["said"]:
+            say(f"{row['bag']}: {text}")
+    return report
 
 
 def _whole(store: Store, say: Callable[[str], None]) -> dict[str, Path]:

@@ -73,6 +73,7 @@ def merge(
     class_names: Sequence[str],
     scene_names: Sequence[str],
     head: Mapping[str, Any],
+    damage: Mapping[str, str] | None = None,
 ) -> FleetReport:
     """Join results.
 
@@ -82,6 +83,7 @@ def merge(
         class_names: the model's.
         scene_names: the model's.
         head: what the report begins with.
+        damage: name of a bag that was measured as far as it goes -> what is wrong with it.
 
     Raises:
         ResultError: a result is of other classes.
@@ -98,7 +100,8 @@ def merge(
         except (KeyError, ValueError) as error:
             msg = f"{name}: expected the result of a bag with {len(class_names)} classes, got {error!r}"
             raise ResultError(msg) from None
-        rows.append(_row(name, result, own.result(ALL_PATTERNS[0], class_names)))
+        overall = own.result(ALL_PATTERNS[0], class_names)
+        rows.append(_row(name, result, overall, (damage or {}).get(name, "")))
         frames += result.report["frames"]
         seconds += result.report["seconds"]
     values = [whole[pattern].result(pattern, class_names) for pattern in ALL_PATTERNS if pattern in whole]
@@ -125,7 +128,7 @@ def losses_by_sensor(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _row(name: str, result: BagResult, overall: PatternResult) -> dict[str, Any]:
+def _row(name: str, result: BagResult, overall: PatternResult, damage: str) -> dict[str, Any]:
     report = result.report
     passes = list(report["passes"].values())
     losses = [loss for course in passes for loss in course["losses"]]
@@ -147,6 +150,7 @@ def _row(name: str, result: BagResult, overall: PatternResult) -> dict[str, Any]
         **_changes(losses),
         "refused": sum(sum(course["refused"].values()) for course in passes),
         "failures": [text for course in passes for text in course["failures"]],
+        "damage": damage,
         "said": report["said"],
     }
 

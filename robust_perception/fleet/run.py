@@ -49,7 +49,7 @@ def measure(
     if crew.workers == 1 and crew.address is None:
         worker = Worker(job, known, engine)
         for bag in bags:
-            yield bag, worker.measure(str(bag.path))
+            yield bag, worker.measure(str(bag.path.resolve()))
         return
     with cluster(crew.workers, crew.address) as ray:
         yield from _on_ray(ray, job, bags, known, crew)

@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
         error: why there is none, one line; None where all went well.
         seconds: wall time.
         cpu_seconds: of all threads of its process.
+        damage: what is wrong with a bag that was measured as far as it goes; empty = it is whole.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Outcome(NamedTuple):
     error: str | None
     seconds: float
     cpu_seconds: float
+    damage: str = ""
 
 
 class Worker:
@@ -57,9 +59,10 @@ class Worker:
     def measure(self, path: str) -> Outcome:
         """Measure one bag; whatever is wrong with it is in the outcome."""
         start, cpu_start = time.perf_counter(), time.process_time()
-        key, data, error = "", None, None
+        key, data, error, damage = "", None, None, ""
         try:
             source = self._job.open(Path(path), self._engine)
+            damage = source.damage
             sha = bag_sha256(source.path)
             key = key_of(self._recipe, sha)
             if key[:DIGITS] not in self._known:
@@ -70,7 +73,7 @@ class Worker:
             error = f"{path}: {type(problem).__name__}: {problem}"
         one_line = None if error is None else " ".join(error.split())
         spent = time.perf_counter() - start, time.process_time() - cpu_start
-        return Outcome(key, data, one_line, *spent)
+        return Outcome(key, data, one_line, *spent, damage)
 
     def _measured(self, source: BagSource, key: str, sha: str) -> BagResult:
         job = self._job

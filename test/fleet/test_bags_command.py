@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,39 @@ def test_a_single_bag_is_the_report_of_that_bag(model: Path, bags: Path, tmp_pat
     for name in ("patterns", "mean", "worst", "frames", "model_sha256"):
         assert of_bags[name] == of_bag[name]
     assert of_bags["bags"][0]["bag_sha256"] == of_bag["bag_sha256"]
+
+
+def test_a_bag_that_is_cut_off_is_told_whoever_measured_it(
+    model: Path,
+    bags: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(command, "warn_once", told.append)
+    shutil.copytree(bags / "sub" / "c", tmp_path / "bags" / "cut")
+    shutil.copytree(bags / "a", tmp_path / "bags" / "whole")
+    (file,) = (tmp_path / "bags" / "cut").glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    for _ in range(2):  # measured, and taken from the results
+        assert main(words(model, tmp_path / "bags", tmp_path, "--workers", "1", "--faults", "severe")) == 0
+        damage = {row["bag"]: row["damage"] for row in read(tmp_path)["bags"]}
+        assert damage == {"cut": told.pop(), "whole": ""}
+        assert damage["cut"].startswith(f"{tmp_path}/bags/cut: expected a whole bag, got one with ")
+        assert told == []
+        page = (tmp_path / "r.html").read_text(encoding="utf-8")
+        assert "its writer was killed, or it was not copied to its end" in page
+        assert "expected 95 s for all its faults" in page
+        assert "evaluate: whole: severe.yaml: expected 95 s for all its faults" in capsys.readouterr().err
+
+
+def test_the_report_is_the_same_wherever_one_calls_from(
+    alone: Path, model: Path, bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bags.parent)
+    assert main(words(model, Path(bags.name), tmp_path, "--workers", "1", "--faults", "severe")) == 1
+    assert read(tmp_path) == read(alone)
 
 
 def test_what_is_there_is_not_measured_again(
