@@ -64,13 +64,14 @@ def run(given: argparse.Namespace) -> int:
     with BagReader(given.bag) as bag:
         class_names, scene_names = class_names_in(bag) or (), scene_names_in(bag)
     source = BagSource(given.bag, MODALITIES, class_names, scene_names, bag_config(given))
+    script = find_script(given.faults)
     refused: dict[str, int] = {}
     absent: list[str] = []
     found = samples(
         source,
         rate_hz=given.rate,
         slop_s=given.slop,
-        script=find_script(given.faults),
+        script=script,
         refused=refused,
         absent=absent,
     )
@@ -88,9 +89,8 @@ def run(given: argparse.Namespace) -> int:
             _say(f"{count} x {text}")
         if not folder.count:
             why = "; ".join(absent)
-            msg = (
-                f"{given.bag}: expected a frame that the live graph would take, got none{why and f': {why}'}"
-            )
+            expected = f"a frame that the live graph would take{script.in_words}"
+            msg = f"{given.bag}: expected {expected}, got none{why and f': {why}'}"
             raise BagError(msg)
         sizes = folder.finish(dict(given.splits))
     for text, count in folder.unheld.items():

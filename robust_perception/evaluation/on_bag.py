@@ -128,7 +128,8 @@ def evaluate_bag(
     if not outputs:
         said = [text for course in courses.values() for text in (*course.refused, *in_words(course.absent))]
         why = "; ".join(dict.fromkeys(said))
-        msg = f"{source.path}: expected an output, got none{why and f': {why}'}"
+        under = "" if script is None else script.in_words
+        msg = f"{source.path}: expected an output{under}, got none{why and f': {why}'}"
         raise EvaluationError(msg)
     report = Report(head or {}, outputs, results, time.perf_counter() - start)
     return BagReport(report, courses)

@@ -108,6 +108,11 @@ class FaultScript:
         return cls(faults, seed, str(path))
 
     @property
+    def in_words(self) -> str:
+        """What a message adds where nothing came of a source: ` under the faults of NAME`, or nothing."""
+        return f" under the faults of {self.name}" if self.faults else ""
+
+    @property
     def end_s(self) -> float:
         """When the last window ends; infinite when one never does, 0 without faults."""
         return max((fault.until for fault in self.faults), default=0.0)

@@ -176,6 +176,8 @@ def test_what_cannot_be_is_one_clear_line_and_leaves_nothing(
     words = ["from-dataset", "--data", str(data), "--out", str(tmp_path / "good"), "--limit", "2"]
     assert main(words) == 0
     (tmp_path / "there").mkdir()
+    lost = tmp_path / "lost.yaml"
+    lost.write_text("faults: [{at: 0, sensor: all, fault: loss}]")
     out = tmp_path / "out"
     for bag, more, message in (
         ("nothing", [], "expected a bag"),
@@ -186,6 +188,7 @@ def test_what_cannot_be_is_one_clear_line_and_leaves_nothing(
         ("good", ["--out", str(tmp_path / "there")], "expected a new path, got one that exists"),
         ("good", ["--topic", "rgb=/nothing"], "rgb: expected a topic out of"),
         ("good", ["--faults", "sever"], "faults: expected a file, or one of"),
+        ("good", ["--faults", str(lost)], f"would take under the faults of {lost}, got none"),
     ):
         capsys.readouterr()
         assert main(["to-dataset", str(tmp_path / bag), "--out", str(out), *more]) == 1, message

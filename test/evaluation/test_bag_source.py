@@ -138,6 +138,8 @@ def test_bad_bags_and_scripts_are_one_clear_line(
     whole = next(bag.glob("*.mcap")).read_bytes()
     (tmp_path / "cut.mcap").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "headless.mcap").write_bytes(b"\0" * 64 + whole[64:])
+    lost = tmp_path / "lost.yaml"
+    lost.write_text("faults: [{at: 0, sensor: all, fault: loss}]")
     typo = tmp_path / "typo.yaml"
     typo.write_text("seed: 1\nfaults:\n  - {at: 1, sensor: rgb, fault: los}\n")
     for words, message in (
@@ -145,6 +147,7 @@ def test_bad_bags_and_scripts_are_one_clear_line(
         (["--bag", str(tmp_path / "empty")], "got an empty one"),
         (["--bag", str(tmp_path / "headless.mcap")], "damaged or truncated"),
         (["--bag", str(bag), "--faults", str(typo)], "typo.yaml:3: fault: expected one of loss"),
+        (["--bag", str(bag), "--faults", str(lost)], f"an output under the faults of {lost}, got none"),
         (["--bag", str(bag), "--faults", "sever"], "faults: expected a file, or one of"),
         (["--bag", str(bag), "--patterns", "rgb"], ""),
     ):
