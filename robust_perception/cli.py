@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 from robust_perception import __version__, environment, extras
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.command == "demo":
             environment.prepare()
-        run: Callable[[Sequence[str]], int] = importlib.import_module(command.module).main
+        run: Callable[[Sequence[str]], int] = _imported(command.module).main
         sys.argv[0] = f"robust-perception {options.command}"
         code = run(options.arguments)
         print(end="", flush=True)
@@ -98,6 +99,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"robust-perception {options.command}: {error}", file=sys.stderr)
         _drop_unwritten()
         return 1
+
+
+def _imported(name: str) -> ModuleType:
+    """A command's module. Until it is there, Ctrl-C ends the process at once.
+
+    Nothing is to be put in order yet, and an exception amid imports comes out as whatever the code around it
+    makes of one: a RuntimeError of a class, a package that seems to be broken.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:  # ignored, as by `nohup`, or somebody's own
+        return importlib.import_module(name)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return importlib.import_module(name)
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _drop_unwritten() -> None:

@@ -112,6 +112,29 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_word(words: list[str]
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_amid_the_imports_of_a_command_is_no_traceback(ignored: bool, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import signal\n"
+        "class Named:\n"
+        "    def __set_name__(self, owner, name): signal.raise_signal(signal.SIGINT)\n"
+        "class Owner:\n"
+        "    name = Named()\n"
+        "def main(words):\n"
+        "    return 0\n"
+    )
+    code = (
+        "import signal, sys; from robust_perception import cli\n"
+        f"signal.signal(signal.SIGINT, signal.{'SIG_IGN' if ignored else 'default_int_handler'})\n"
+        "cli.COMMANDS['doctor'] = cli.Command('slow', (), '')\n"
+        "sys.path.append(sys.argv[1])\n"
+        "sys.exit(cli.main(['doctor']))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, "")
+
+
 def test_an_output_that_takes_nothing_is_told() -> None:
     command = [sys.executable, "-m", "robust_perception.cli", "doctor"]
     with Path("/dev/full").open("w") as full:
