@@ -137,7 +137,11 @@ class ReplayNode(LifecycleNode):
         result = super().on_activate(state)
         # Somebody who listens to a sensor, or to anything where the bag has none.
         names = self._sensors or list(self._publishers_of)
-        listeners = Listeners(self._publishers_of[name] for name in names)
+        publishers = [self._publishers_of[name] for name in names]
+        listeners = Listeners(publishers)
+        if self.table["wait"]:
+            topics = ", ".join(publisher.topic_name for publisher in publishers)
+            self.get_logger().info(f"begins when somebody listens to {topics}; wait:=false begins at once")
         self._player.start(listeners.settled if self.table["wait"] else lambda: True, self._at_end)
         return result
 

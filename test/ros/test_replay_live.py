@@ -102,6 +102,9 @@ def test_it_waits_for_somebody_to_listen(bag: Path, live: Graph) -> None:
     hasty = live.start("replay_node", f"bag:={bag}", "wait:=false", remap=("/rgb/image:=/nobody/listens",))
     assert hasty.wait(60) == 0, "a whole bag has been played in the meantime"
     assert waiting.running
+    told = "begins when somebody listens to "
+    assert f"{told}/rgb/image; wait:=false begins at once" in waiting.text()
+    assert told not in hasty.text()
     listen(live, "/rgb/image")
     assert waiting.wait(60) == 0
     live.wait_until("all frames", lambda: len(live.received("/rgb/image")) == FRAMES)
