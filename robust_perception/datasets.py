@@ -140,8 +140,12 @@ class FolderDataset(Sequence[Sample]):
             msg = f"classes of a data set are 'fine' or 'coarse', got {classes!r}"
             raise DatasetError(msg)
         if not self.folder.is_dir():
-            there = sorted(p.name for p in self.root.iterdir() if p.is_dir()) if self.root.is_dir() else []
-            msg = f"{self.folder}: expected a folder, got none; {self.root} holds {there or 'nothing'}"
+            if not self.root.is_dir():
+                got = "a file" if self.root.exists() else "nothing"
+                msg = f"{self.root}: expected a data folder, got {got}; check the path"
+                raise DatasetError(msg)
+            there = sorted(p.name for p in self.root.iterdir() if p.is_dir())
+            msg = f"{self.folder}: expected a folder, got none; {self.root} has the folders {there or 'none'}"
             raise DatasetError(msg)
         self._files = {kind: _index(self.folder / kind, _EXTENSIONS[kind]) for kind in _EXTENSIONS}
         self.modalities: tuple[Modality, ...] = tuple(m for m in MODALITIES if self._files[m.value])

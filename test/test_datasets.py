@@ -137,8 +137,17 @@ def test_damaged_sound_is_named(folder: Path) -> None:
 
 
 def test_a_missing_split_lists_what_is_there(folder: Path) -> None:
-    with pytest.raises(DatasetError, match=r"val: expected a folder, got none; .* holds \['test'\]"):
+    with pytest.raises(DatasetError, match=r"val: expected a folder, got none; .* the folders \['test'\]"):
         FolderDataset(folder, "val")
+
+
+def test_what_is_no_data_folder_is_named_itself(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"typo: expected a data folder, got nothing; check the path"):
+        FolderDataset(tmp_path / "typo", "test")
+    with pytest.raises(DatasetError, match=r"classes\.json: expected a data folder, got a file"):
+        FolderDataset(folder / "classes.json", "test")
+    with pytest.raises(DatasetError, match=r"rgb/test: expected a folder, got none; .* the folders none"):
+        FolderDataset(folder / "test" / "rgb", "test")
 
 
 def test_real_data_is_read_whole(shared_data: Path) -> None:
