@@ -70,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 good, 1 failed, 2 wrong usage)."""
     options = parser().parse_args(argv)
     command = COMMANDS[options.command]
-    # Told to end, a command ends as on Ctrl-C: it stops the processes that it has started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.command == "demo":
             environment.prepare()
         run: Callable[[Sequence[str]], int] = _imported(command.module).main
+        # Told to end, a command ends as on Ctrl-C: it stops the processes that it has started.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         sys.argv[0] = f"robust-perception {options.command}"
         code = run(options.arguments)
         print(end="", flush=True)
