@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from typing import Any
@@ -149,6 +150,9 @@ class _Reader:
 
     def number(self, node: yaml.Node, key: str, low: float, high: float) -> float:
         value = self.value(node)
+        if isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
+            with contextlib.suppress(ValueError):
+                value = float(value)  # YAML 1.1 reads 1e1 as text
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             span = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"
             raise self.error(node, key, f"a number {span}", value)

@@ -203,6 +203,16 @@ def test_any_text_is_a_script_or_a_named_mistake(text: str) -> None:
         assert str(error).startswith("x.yaml")
 
 
+def test_a_number_is_one_in_whatever_way_it_is_written() -> None:
+    """YAML 1.1 takes 1e1, without point and sign, for text."""
+    (fault,), _ = parse(
+        "faults: [{at: 1e1, until: 2E+1, sensor: rgb, fault: noise, sigma: 5e-1}]", "demo.yaml"
+    )
+    assert (fault.at, fault.until, fault.values["sigma"]) == (10.0, 20.0, 0.5)
+    with pytest.raises(FaultError, match=r"demo\.yaml:1: at: expected a number >= 0, got '1e1'"):
+        parse("faults: [{at: '1e1', sensor: rgb, fault: loss}]", "demo.yaml")
+
+
 @pytest.mark.parametrize("deep", [10, 100, 150, 200, 300, 1000, 10_000])
 @pytest.mark.parametrize(
     "place", ["NESTED", "faults: NESTED", "faults: [{at: NESTED, sensor: rgb, fault: loss}]"]
