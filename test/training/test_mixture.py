@@ -170,7 +170,7 @@ def test_parts_that_cannot_serve_are_named(roots: tuple[Path, Path], tmp_path: P
         MixedDataset([])
     with pytest.raises(DatasetError, match=r"different folders, got .*first/train more than once"):
         MixedDataset.open((roots[0], roots[0] / ".." / "first"), "train")
-    with pytest.raises(DatasetError, match=r"missing/train: expected a folder"):
+    with pytest.raises(DatasetError, match=r"missing: expected a data folder, got nothing"):
         MixedDataset.open((roots[0], tmp_path / "missing"), "train")
     broken = small_data.write_other(tmp_path / "broken")
     cv2.imwrite(str(broken / "train" / "label" / "001.png"), np.full(small_data.SIZE, 9, np.uint8))
