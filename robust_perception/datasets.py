@@ -22,19 +22,16 @@ Nothing is decoded before it is asked for.
 
 from __future__ import annotations
 
-import wave
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from robust_perception import units
 from robust_perception.coco_boxes import NO_BOXES, Boxes, CocoBoxes
-from robust_perception.indexed_png import in_grey, is_indexed, step_of
 from robust_perception.labels import (
     ClassTable,
     DatasetError,
@@ -42,27 +39,17 @@ from robust_perception.labels import (
     read_json,
     shorten,
 )
+from robust_perception.sample_files import check_grey, decode, read_label, read_rgb, read_wav
 from robust_perception.vocabulary import (
     AUDIO_RATE,
     IMAGE_MODALITIES,
     MODALITIES,
     UNLABELLED,
-    Array,
     Modality,
     SensorFrame,
 )
 
-__all__ = [
-    "FIRST_STAMP_NS",
-    "FRAME_PERIOD_NS",
-    "DatasetError",
-    "FolderDataset",
-    "Sample",
-    "decode",
-    "read_label",
-    "read_rgb",
-    "read_wav",
-]
+__all__ = ["FIRST_STAMP_NS", "FRAME_PERIOD_NS", "DatasetError", "FolderDataset", "Sample"]
 
 FRAME_PERIOD_NS = 1_000_000_000
 """Folders have no clock: frame i of a split carries the stamp FIRST_STAMP_NS + i * FRAME_PERIOD_NS."""
@@ -234,9 +221,9 @@ class FolderDataset(Sequence[Sample]):
             return SensorFrame(modality, read_rgb(path), stamp_ns)
         stored = decode(path)
         if modality is Modality.DEPTH:
-            _check_grey(path, stored, (np.uint16,))
+            check_grey(path, stored, (np.uint16,))
             return SensorFrame(modality, units.depth_from_counts(stored), stamp_ns)
-        _check_grey(path, stored, (np.uint16, np.uint8))
+        check_grey(path, stored, (np.uint16, np.uint8))
         if stored.dtype == np.uint8:
             return SensorFrame(modality, units.thermal_from_grey(stored), stamp_ns, radiometric=False)
         if not stored.any():
@@ -324,46 +311,6 @@ class FolderDataset(Sequence[Sample]):
             raise DatasetError(msg)
 
 
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """Decode a colour picture to uint8 (H, W, 3), order R G B; DatasetError when it cannot be decoded."""
-    bgr = decode(path, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-def read_label(path: Path) -> npt.NDArray[np.uint8]:
-    """Decode the values of a label map to uint8 (H, W): grey, or the indices of a palette, as stored.
-
-    Raises:
-        DatasetError: it cannot be decoded, or has colours of its own.
-    """
-    content = path.read_bytes()
-    if is_indexed(content):
-        grey = np.frombuffer(in_grey(content), np.uint8)
-        stored = _decoded(path, lambda: cv2.imdecode(grey, cv2.IMREAD_UNCHANGED))
-    else:
-        stored = decode(path)
-    _check_grey(path, stored, (np.uint8,))
-    return (stored // step_of(content)).astype(np.uint8, copy=False)
-
-
-def read_wav(path: Path) -> npt.NDArray[np.float32]:
-    """Read 16 kHz mono 16-bit sound to float32 (n,) in [-1, 1); DatasetError when it is anything else."""
-    try:
-        with wave.open(str(path), "rb") as file:
-            got = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
-        msg = f"{path}: expected a wav file, got one that cannot be read ({error})"
-        raise DatasetError(msg) from None
-    if got != (1, 2, AUDIO_RATE) or not data:
-        msg = (
-            f"{path}: expected 1 channel, 2 bytes a sample, {AUDIO_RATE} Hz, "
-            f"got {got[0]}, {got[1]}, {got[2]} and {len(data)} bytes"
-        )
-        raise DatasetError(msg)
-    return units.audio_from_pcm16(np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False))
-
-
 def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -375,27 +322,3 @@ def _index(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
             raise DatasetError(msg)
         files[path.stem] = path
     return files
-
-
-def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> Array:
-    """Decode a picture as OpenCV does under these flags; DatasetError when it cannot be decoded."""
-    return _decoded(path, lambda: cv2.imread(str(path), flags))
-
-
-def _decoded(path: Path, by: Callable[[], Array | None]) -> Array:
-    try:
-        image = by()
-    except cv2.error:  # a header of more pixels than OpenCV takes
-        image = None
-    if image is None:
-        size = path.stat().st_size if path.exists() else 0
-        msg = f"{path}: expected a jpg or png picture, got {size} bytes that cannot be decoded"
-        raise DatasetError(msg)
-    return image
-
-
-def _check_grey(path: Path, image: Array, dtypes: tuple[type[np.generic], ...]) -> None:
-    if image.ndim != 2 or image.dtype not in dtypes:
-        names = " or ".join(np.dtype(d).name for d in dtypes)
-        msg = f"{path}: expected a {names} picture with one channel, got {image.dtype} of shape {image.shape}"
-        raise DatasetError(msg)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from robust_perception.datasets import DatasetError, FolderDataset, read_label
+from robust_perception.datasets import DatasetError, FolderDataset
 from robust_perception.indexed_png import in_grey, is_indexed
+from robust_perception.sample_files import read_label
 
 Image = pytest.importorskip("PIL.Image")
 

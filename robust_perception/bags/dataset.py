@@ -28,8 +28,9 @@ from robust_perception.bags import resize, truth, types
 from robust_perception.bags.errors import BagError
 from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter, whole_bag
-from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset, decode, read_rgb
+from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
 from robust_perception.labels import known_boxes_of_label
+from robust_perception.sample_files import decode, read_rgb
 from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
 SECOND_NS = 1_000_000_000

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robust_perception.datasets import read_rgb
 from robust_perception.model.efficientnet import CHANNELS, STRIDES, EfficientNetLite0, SameConv2d
 from robust_perception.model.errors import WeightsError
+from robust_perception.sample_files import read_rgb
 
 HEAD = ("_conv_head", "_bn1.", "_fc")
 """What only classification needs."""

@@ -13,7 +13,7 @@ PACKAGE = "robust_perception"
 SOURCE = Path(__file__).resolve().parents[2] / PACKAGE
 PAGE = SOURCE.parent / "docs" / "architecture.md"
 
-LEAVES = ("vocabulary", "units", "labels", "coco_boxes", "indexed_png", "datasets")
+LEAVES = ("vocabulary", "units", "labels", "coco_boxes", "indexed_png", "sample_files", "datasets")
 """Each may import those before it; every room may import all of them."""
 COMMON = {*LEAVES, "arguments", "environment", "extras", "progress"}
 ENTRY_POINTS = {"bag", "bench", "build_engine", "cli", "doctor", "evaluate", "export", "train"}
