@@ -39,7 +39,7 @@ from robust_perception.labels import (
     read_json,
     shorten,
 )
-from robust_perception.sample_files import check_grey, decode, read_label, read_rgb, read_wav
+from robust_perception.sample_files import read_label, read_rgb, read_stored, read_wav
 from robust_perception.vocabulary import (
     AUDIO_RATE,
     IMAGE_MODALITIES,
@@ -219,11 +219,9 @@ class FolderDataset(Sequence[Sample]):
             return SensorFrame(modality, samples, stamp_ns - samples.size * FRAME_PERIOD_NS // AUDIO_RATE)
         if modality is Modality.RGB:
             return SensorFrame(modality, read_rgb(path), stamp_ns)
-        stored = decode(path)
+        stored = read_stored(path, modality)
         if modality is Modality.DEPTH:
-            check_grey(path, stored, (np.uint16,))
             return SensorFrame(modality, units.depth_from_counts(stored), stamp_ns)
-        check_grey(path, stored, (np.uint16, np.uint8))
         if stored.dtype == np.uint8:
             return SensorFrame(modality, units.thermal_from_grey(stored), stamp_ns, radiometric=False)
         if not stored.any():

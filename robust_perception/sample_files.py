@@ -17,12 +17,12 @@ import numpy.typing as npt
 from robust_perception import units
 from robust_perception.indexed_png import in_grey, is_indexed, step_of
 from robust_perception.labels import DatasetError
-from robust_perception.vocabulary import AUDIO_RATE, Array
+from robust_perception.vocabulary import AUDIO_RATE, Array, Modality
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     """Decode a colour picture to uint8 (H, W, 3), order R G B; DatasetError when it cannot be decoded."""
-    bgr = decode(path, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    bgr = _decode(path, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
@@ -37,13 +37,29 @@ def read_label(path: Path) -> npt.NDArray[np.uint8]:
         grey = np.frombuffer(in_grey(content), np.uint8)
         stored = _decoded(path, lambda: cv2.imdecode(grey, cv2.IMREAD_UNCHANGED))
     else:
-        stored = decode(path)
-    check_grey(path, stored, (np.uint8,))
+        stored = _decode(path)
+    _check_grey(path, stored, (np.uint8,))
     return (stored // step_of(content)).astype(np.uint8, copy=False)
+
+
+def read_stored(path: Path, modality: Modality) -> Array:
+    """Decode a depth or thermal picture to (H, W) as stored: uint16 counts, or of thermal uint8 grey.
+
+    Raises:
+        DatasetError: it cannot be decoded, or is of another type.
+    """
+    stored = _decode(path)
+    _check_grey(path, stored, (np.uint16,) if modality is Modality.DEPTH else (np.uint16, np.uint8))
+    return stored
 
 
 def read_wav(path: Path) -> npt.NDArray[np.float32]:
     """Read 16 kHz mono 16-bit sound to float32 (n,) in [-1, 1); DatasetError when it is anything else."""
+    return units.audio_from_pcm16(np.frombuffer(read_pcm(path), dtype="<i2").astype(np.int16, copy=False))
+
+
+def read_pcm(path: Path) -> bytes:
+    """Such sound as stored, samples of two bytes, little-endian; DatasetError when it is anything else."""
     try:
         with wave.open(str(path), "rb") as file:
             got = (file.getnchannels(), file.getsampwidth(), file.getframerate())
@@ -57,10 +73,10 @@ def read_wav(path: Path) -> npt.NDArray[np.float32]:
             f"got {got[0]}, {got[1]}, {got[2]} and {len(data)} bytes"
         )
         raise DatasetError(msg)
-    return units.audio_from_pcm16(np.frombuffer(data, dtype="<i2").astype(np.int16, copy=False))
+    return data
 
 
-def decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> Array:
+def _decode(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> Array:
     """Decode a picture as OpenCV does under these flags; DatasetError when it cannot be decoded."""
     return _decoded(path, lambda: cv2.imread(str(path), flags))
 
@@ -77,8 +93,7 @@ def _decoded(path: Path, by: Callable[[], Array | None]) -> Array:
     return image
 
 
-def check_grey(path: Path, image: Array, dtypes: tuple[type[np.generic], ...]) -> None:
-    """DatasetError unless a picture has one channel, of one of these types."""
+def _check_grey(path: Path, image: Array, dtypes: tuple[type[np.generic], ...]) -> None:
     if image.ndim != 2 or image.dtype not in dtypes:
         names = " or ".join(np.dtype(d).name for d in dtypes)
         msg = f"{path}: expected a {names} picture with one channel, got {image.dtype} of shape {image.shape}"

@@ -17,7 +17,6 @@ received at that time.
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from robust_perception.bags.sensor_topics import AUDIO_INFO_TOPIC, SENSOR_TOPICS
 from robust_perception.bags.writer import BagWriter, whole_bag
 from robust_perception.datasets import FIRST_STAMP_NS, FolderDataset
 from robust_perception.labels import known_boxes_of_label
-from robust_perception.sample_files import decode, read_rgb
+from robust_perception.sample_files import read_pcm, read_rgb, read_stored
 from robust_perception.vocabulary import AUDIO_RATE, IMAGE_MODALITIES, MODALITIES, Array, Modality
 
 SECOND_NS = 1_000_000_000
@@ -72,7 +71,7 @@ def write_dataset(
 
     Raises:
         BagError: the rate is not positive, none of the sensors is in the split, or the bag cannot be written.
-        DatasetError: a file cannot be decoded.
+        DatasetError: a file cannot be decoded, or is of another form than its folder's.
     """
     chosen = [m for m in dataset.modalities if m in modalities]
     if not chosen:
@@ -202,7 +201,7 @@ def _resized(known: truth.Truth, dataset: FolderDataset, name: str, size: resize
 
 
 def _sound(path: Path, stamp_ns: int) -> bytes:
-    pcm = _read_pcm(path)
+    pcm = read_pcm(path)
     return audio(pcm, stamp_ns - (len(pcm) // 2) * SECOND_NS // AUDIO_RATE, "audio_frame")
 
 
@@ -211,25 +210,6 @@ def _picture(modality: Modality, path: Path, size: resize.Size | None) -> tuple[
     if modality is Modality.RGB:
         rgb = read_rgb(path)
         return rgb if size is None else resize.picture(rgb, size, modality), "rgb8"
-    stored = decode(path)
-    allowed = ("uint16",) if modality is Modality.DEPTH else ("uint16", "uint8")
-    if stored.ndim != 2 or stored.dtype.name not in allowed:
-        msg = f"{path}: expected a {' or '.join(allowed)} picture with one channel, "
-        msg += f"got {stored.dtype} {stored.shape}"
-        raise BagError(msg)
+    stored = read_stored(path, modality)
     encoding = "16UC1" if stored.dtype == np.uint16 else "mono8"
     return stored if size is None else resize.picture(stored, size, modality), encoding
-
-
-def _read_pcm(path: Path) -> bytes:
-    try:
-        with wave.open(str(path), "rb") as file:
-            got = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            pcm = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
-        msg = f"{path}: expected a wav file, got one that cannot be read ({error})"
-        raise BagError(msg) from None
-    if got != (1, 2, AUDIO_RATE) or not pcm:
-        msg = f"{path}: expected mono, 2 bytes a sample, {AUDIO_RATE} Hz, got {got} and {len(pcm)} bytes"
-        raise BagError(msg)
-    return pcm
